@@ -1,0 +1,109 @@
+//! The front codec: a body to bytes at the end of a buffer, and bytes to a body.
+
+use super::Body;
+use super::error::{FrontError, FrontErrorKind};
+use super::reader::Reader;
+use bytes::BytesMut;
+use rmp_serde::encode::Error as EncodeError;
+use std::io;
+
+/// How deep values may be nested in a front that is read: arrays, maps, enums, options and
+/// newtype structs count one each. Keeps a hostile front off the end of the stack.
+pub const DEPTH_MAX: u8 = 128;
+
+/// Appends the front of `body` to `out` and returns its length in bytes, at most `limit`.
+///
+/// Allocates only if `out` has to grow.
+///
+/// # Errors
+///
+/// [`FrontErrorKind::TooLong`] beyond `limit`, otherwise what the type's own `Serialize` gives.
+/// `out` is then as long as it was.
+pub fn encode_front<B: Body>(
+    body: &B,
+    out: &mut BytesMut,
+    limit: usize,
+) -> Result<usize, FrontError> {
+    let start = out.len();
+    let mut sink = Sink { out, left: limit };
+    match body.serialize(&mut rmp_serde::Serializer::new(&mut sink)) {
+        Ok(()) => Ok(limit - sink.left),
+        Err(error) => {
+            let error = encode_error(error, limit).at(limit - sink.left);
+            out.truncate(start);
+            Err(error)
+        }
+    }
+}
+
+#[cold]
+fn encode_error(error: EncodeError, limit: usize) -> FrontError {
+    match error {
+        EncodeError::InvalidValueWrite(_) => FrontError::new(FrontErrorKind::TooLong(limit)),
+        other => serde::ser::Error::custom(other),
+    }
+}
+
+/// Reads a front that [`encode_front`] wrote, of this version of the type or of another.
+///
+/// Allocates what the type needs and nothing else; no length in the front is trusted.
+///
+/// # Errors
+///
+/// A [`FrontError`] that says where in the front and what is wrong.
+///
+/// ```
+/// # use bytes::BytesMut;
+/// # use serde::{Deserialize, Serialize};
+/// # use stellate::message::{decode_front, encode_front};
+/// #[derive(Serialize, Deserialize)]
+/// struct WriteV1 { oid: u64 }
+/// #[derive(Serialize, Deserialize)]
+/// struct WriteV2 { oid: u64, #[serde(default)] flags: u32 }
+///
+/// let mut front = BytesMut::new();
+/// encode_front(&WriteV2 { oid: 7, flags: 1 }, &mut front, 4096)?;
+/// assert_eq!(decode_front::<WriteV1>(&front)?.oid, 7);     // a newer sender
+/// front.clear();
+/// encode_front(&WriteV1 { oid: 8 }, &mut front, 4096)?;
+/// assert_eq!(decode_front::<WriteV2>(&front)?.flags, 0);   // an older sender
+/// # Ok::<(), stellate::message::FrontError>(())
+/// ```
+pub fn decode_front<B: Body>(front: &[u8]) -> Result<B, FrontError> {
+    let mut reader = Reader::new(front, DEPTH_MAX);
+    match B::deserialize(&mut reader) {
+        Ok(body) if reader.is_at_end() => Ok(body),
+        Ok(_) => Err(FrontError::new(FrontErrorKind::Trailing).at(reader.position())),
+        Err(error) => Err(error.at(reader.value_at())),
+    }
+}
+
+/// The end of a buffer, up to a limit.
+struct Sink<'a> {
+    out: &'a mut BytesMut,
+    left: usize,
+}
+
+impl io::Write for Sink<'_> {
+    #[inline]
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.write_all(bytes).map(|()| bytes.len())
+    }
+
+    #[inline]
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self.left.checked_sub(bytes.len()) {
+            Some(left) => {
+                self.left = left;
+                self.out.extend_from_slice(bytes);
+                Ok(())
+            }
+            None => Err(io::ErrorKind::FileTooLarge.into()),
+        }
+    }
+
+    #[inline]
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -19,7 +19,10 @@ pub(super) struct Elements<'a, 'de> {
 impl<'a, 'de> Elements<'a, 'de> {
     #[inline]
     pub(super) const fn new(reader: &'a mut Reader<'de>, length: usize) -> Self {
-        Self { reader, left: length }
+        Self {
+            reader,
+            left: length,
+        }
     }
 
     #[inline]
@@ -36,7 +39,9 @@ impl<'de> de::SeqAccess<'de> for Elements<'_, 'de> {
         &mut self,
         seed: T,
     ) -> Result<Option<T::Value>, FrontError> {
-        let Some(left) = self.left.checked_sub(1) else { return Ok(None) };
+        let Some(left) = self.left.checked_sub(1) else {
+            return Ok(None);
+        };
         self.left = left;
         seed.deserialize(&mut *self.reader).map(Some)
     }
@@ -56,7 +61,10 @@ pub(super) struct Entries<'a, 'de> {
 impl<'a, 'de> Entries<'a, 'de> {
     #[inline]
     pub(super) const fn new(reader: &'a mut Reader<'de>, length: usize) -> Self {
-        Self { reader, left: length }
+        Self {
+            reader,
+            left: length,
+        }
     }
 
     #[inline]
@@ -73,7 +81,9 @@ impl<'de> de::MapAccess<'de> for Entries<'_, 'de> {
         &mut self,
         seed: K,
     ) -> Result<Option<K::Value>, FrontError> {
-        let Some(left) = self.left.checked_sub(1) else { return Ok(None) };
+        let Some(left) = self.left.checked_sub(1) else {
+            return Ok(None);
+        };
         self.left = left;
         seed.deserialize(&mut *self.reader).map(Some)
     }
@@ -113,7 +123,9 @@ impl<'de> de::SeqAccess<'de> for Octets<'de> {
         &mut self,
         seed: T,
     ) -> Result<Option<T::Value>, FrontError> {
-        let Some((&byte, rest)) = self.0.split_first() else { return Ok(None) };
+        let Some((&byte, rest)) = self.0.split_first() else {
+            return Ok(None);
+        };
         self.0 = rest;
         let byte: U8Deserializer<FrontError> = byte.into_deserializer();
         seed.deserialize(byte).map(Some)
@@ -175,7 +187,11 @@ impl<'de> de::VariantAccess<'de> for Variant<'_, 'de> {
     #[inline]
     fn unit_variant(self) -> Result<(), FrontError> {
         // Content was appended by a newer sender, or this is `#[serde(other)]`.
-        if self.bare { Ok(()) } else { self.reader.skip(1) }
+        if self.bare {
+            Ok(())
+        } else {
+            self.reader.skip(1)
+        }
     }
 
     #[inline]
@@ -184,7 +200,10 @@ impl<'de> de::VariantAccess<'de> for Variant<'_, 'de> {
         seed: T,
     ) -> Result<T::Value, FrontError> {
         if self.bare {
-            return Err(de::Error::invalid_type(de::Unexpected::UnitVariant, &"newtype variant"));
+            return Err(de::Error::invalid_type(
+                de::Unexpected::UnitVariant,
+                &"newtype variant",
+            ));
         }
         seed.deserialize(self.reader)
     }
@@ -195,7 +214,11 @@ impl<'de> de::VariantAccess<'de> for Variant<'_, 'de> {
         _length: usize,
         visitor: V,
     ) -> Result<V::Value, FrontError> {
-        if self.bare { visitor.visit_seq(NoElements) } else { self.reader.visit_fields(visitor) }
+        if self.bare {
+            visitor.visit_seq(NoElements)
+        } else {
+            self.reader.visit_fields(visitor)
+        }
     }
 
     #[inline]
@@ -204,6 +227,10 @@ impl<'de> de::VariantAccess<'de> for Variant<'_, 'de> {
         _fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, FrontError> {
-        if self.bare { visitor.visit_seq(NoElements) } else { self.reader.visit_fields(visitor) }
+        if self.bare {
+            visitor.visit_seq(NoElements)
+        } else {
+            self.reader.visit_fields(visitor)
+        }
     }
 }

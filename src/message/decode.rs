@@ -114,7 +114,10 @@ impl<'de> Reader<'de> {
                     return Ok(value);
                 }
                 let expected = format!("a sequence of {}", bytes.len() - octets.left());
-                Err(serde::de::Error::invalid_length(bytes.len(), &expected.as_str()))
+                Err(serde::de::Error::invalid_length(
+                    bytes.len(),
+                    &expected.as_str(),
+                ))
             }
             other => self.visit(other, surplus, visitor),
         }
@@ -154,7 +157,9 @@ impl<'de> Reader<'de> {
                     &"16 bytes of an integer",
                 ))),
             },
-            _ => Err(WideOr::Error(serde::de::Error::custom("expected an integer"))),
+            _ => Err(WideOr::Error(serde::de::Error::custom(
+                "expected an integer",
+            ))),
         }
     }
 }

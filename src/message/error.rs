@@ -68,7 +68,11 @@ fn short(text: &dyn fmt::Display) -> Box<str> {
                 room -= 1;
             }
             self.0.push_str(&text[..room]);
-            if room < text.len() { Err(fmt::Error) } else { Ok(()) }
+            if room < text.len() {
+                Err(fmt::Error)
+            } else {
+                Ok(())
+            }
         }
     }
     let mut short = Short(String::new());
@@ -92,7 +96,9 @@ impl serde::de::Error for FrontError {
 
     #[cold]
     fn missing_field(field: &'static str) -> Self {
-        Self::new(FrontErrorKind::Length(short(&format_args!("field `{field}` is missing"))))
+        Self::new(FrontErrorKind::Length(short(&format_args!(
+            "field `{field}` is missing"
+        ))))
     }
 
     #[cold]

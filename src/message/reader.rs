@@ -41,7 +41,12 @@ pub(super) fn truncated() -> FrontError {
 
 impl<'de> Reader<'de> {
     pub(super) const fn new(front: &'de [u8], depth_max: u8) -> Self {
-        Self { rest: front, length: front.len(), value_at: 0, levels_left: depth_max }
+        Self {
+            rest: front,
+            length: front.len(),
+            value_at: 0,
+            levels_left: depth_max,
+        }
     }
 
     pub(super) const fn value_at(&self) -> usize {
@@ -95,7 +100,11 @@ impl<'de> Reader<'de> {
     #[inline]
     fn fits(&self, count: usize, values_each: usize) -> Result<usize> {
         let values = count.checked_mul(values_each).ok_or_else(truncated)?;
-        if values > self.rest.len() { Err(truncated()) } else { Ok(count) }
+        if values > self.rest.len() {
+            Err(truncated())
+        } else {
+            Ok(count)
+        }
     }
 
     /// Reads the next value's head.

@@ -1,1 +1,3 @@
-//! Placeholder.
+//! Stellate's supervision tree, and one thin actor per moving part of the messenger.
+
+pub mod supervise;

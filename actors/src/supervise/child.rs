@@ -1,0 +1,275 @@
+//! The future that one child is: it owns the mailbox, and one actor at a time.
+//!
+//! ```text
+//!            Start(0)                        panic, stop, kill
+//!  ┌─────► Idle ───────────► Running ──────────────┐
+//!  │        │ Start(delay)      ▲                  │
+//!  │        └────► BackOff ─────┘ delay over       │
+//!  │                  │ Stop                       │
+//!  └──────────────────┴──────── Exited ◄───────────┘     Retire: the future ends, the mailbox closes
+//! ```
+//!
+//! * **V1** The mailbox lies outside the actor's context: a panic drops the context and the message in hand, no more.
+//! * The broken actor is dropped without `stopping` and `stopped`: those would run on a value nobody may trust.
+//! * **V2** One exit is reported for each start, and nothing starts by itself.
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context as Task, Poll};
+use std::time::Duration;
+
+use actix::dev::channel::AddressReceiver;
+use actix::dev::{AsyncContextParts, ContextFut, ContextParts};
+use actix::{Actor, ActorContext, AsyncContext, Context};
+use tokio::time::{Sleep, sleep};
+
+use super::cause::{Cause, Exit, Fate};
+use super::contain::{contain, contain_drop};
+use super::control::{Control, Orders};
+use super::node::NodeId;
+use super::pump::{Mailbox, Probe, Pump};
+use super::recipe::Recipe;
+use super::shared::Shared;
+
+/// A child's place in the tree. Dropped without being retired, it reports the child lost.
+pub(super) struct Seat {
+    pub(super) shared: Arc<Shared>,
+    pub(super) control: Arc<Control>,
+    pub(super) node: NodeId,
+    pub(super) path: Arc<str>,
+}
+
+impl Seat {
+    fn exited(&self, cause: Cause) -> Fate {
+        self.shared.exited(self.node, cause)
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        // After a retirement the node is unknown and this does nothing.
+        self.exited(Cause::Lost);
+    }
+}
+
+struct Running<A: Actor<Context = Context<A>>> {
+    actor: ContextFut<A, Context<A>>,
+    probe: Rc<Probe>,
+    reported: bool,
+    drain: Option<Pin<Box<Sleep>>>,
+}
+
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a child runs nearly always; a box would cost a jump"
+)]
+enum State<A: Actor<Context = Context<A>>> {
+    Idle,
+    BackOff(Pin<Box<Sleep>>),
+    Running(Running<A>),
+}
+
+enum Turn {
+    Again,
+    Wait,
+}
+
+/// See the module.
+pub(super) struct ChildFuture<A: Actor<Context = Context<A>>> {
+    state: State<A>,
+    orders: Orders,
+    // Before the seat: when the future is dropped these go first, then the loss is reported.
+    recipe: Option<Recipe<A>>,
+    mailbox: Option<Mailbox<A>>,
+    seat: Seat,
+}
+
+impl<A: Actor<Context = Context<A>>> ChildFuture<A> {
+    pub(super) fn new(seat: Seat, recipe: Recipe<A>, mailbox: AddressReceiver<A>) -> Self {
+        Self {
+            state: State::Idle,
+            orders: Orders::default(),
+            recipe: Some(recipe),
+            mailbox: Some(Rc::new(RefCell::new(mailbox))),
+            seat,
+        }
+    }
+
+    fn take_orders(&mut self, task: &Task<'_>) {
+        if let Some(new) = self.seat.control.take(task.waker()) {
+            let old = std::mem::take(&mut self.orders);
+            self.orders = Orders {
+                start: new.start.or(old.start),
+                stop: new.stop.or(old.stop),
+                kill: new.kill || old.kill,
+                panic: new.panic.or(old.panic),
+                retire: new.retire || old.retire,
+                paused: new.paused,
+            };
+        }
+    }
+
+    fn turn(&mut self, task: &mut Task<'_>) -> Turn {
+        match &mut self.state {
+            State::Idle => match self.orders.start.take() {
+                None => {
+                    // Orders for an actor that is gone already.
+                    (self.orders.stop, self.orders.kill, self.orders.panic) = (None, false, None);
+                    Turn::Wait
+                }
+                Some(_) if self.orders.stop.take().is_some() => self.exit(Cause::Stopped),
+                Some(Duration::ZERO) => self.build(),
+                Some(after) => {
+                    self.state = State::BackOff(Box::pin(sleep(after)));
+                    Turn::Again
+                }
+            },
+            State::BackOff(delay) => {
+                (self.orders.kill, self.orders.panic) = (false, None);
+                if self.orders.stop.take().is_some() {
+                    return self.exit(Cause::Stopped);
+                }
+                match delay.as_mut().poll(task) {
+                    Poll::Ready(()) => self.build(),
+                    Poll::Pending => Turn::Wait,
+                }
+            }
+            State::Running(_) => self.run(task),
+        }
+    }
+
+    fn build(&mut self) -> Turn {
+        let (Some(recipe), Some(mailbox)) = (&mut self.recipe, &self.mailbox) else {
+            return Turn::Wait;
+        };
+        let probe = Rc::new(Probe::default());
+        let built = contain(|| {
+            // A context whose own mailbox stays empty: its address and capacity are those of the lasting one.
+            let mut ctx = Context::new();
+            *ctx.parts() = ContextParts::new(mailbox.borrow().sender_producer());
+            ctx.spawn(Pump {
+                mailbox: mailbox.clone(),
+                probe: probe.clone(),
+            });
+            let actor = recipe.build(&mut ctx);
+            ctx.into_future(actor)
+        });
+        match built {
+            Ok(actor) => {
+                let running = Running {
+                    actor,
+                    probe,
+                    reported: false,
+                    drain: None,
+                };
+                self.state = State::Running(running);
+                Turn::Again
+            }
+            Err(message) => self.exit(Cause::Panicked { message }),
+        }
+    }
+
+    fn run(&mut self, task: &mut Task<'_>) -> Turn {
+        let State::Running(running) = &mut self.state else {
+            return Turn::Wait;
+        };
+        if std::mem::take(&mut self.orders.kill) {
+            return self.exit(Cause::Killed);
+        }
+        if let Some(drain) = self.orders.stop.take() {
+            if drain.is_zero() {
+                return self.exit(Cause::Stopped);
+            }
+            running.probe.draining.set(true);
+            running.drain = Some(Box::pin(sleep(drain)));
+        }
+        running.probe.panic.replace(self.orders.panic.take());
+        running.probe.asked.set(false);
+        // A paused actor that is told to stop gets its chance to drain.
+        let paused = self.orders.paused && running.drain.is_none();
+        let polled = contain(|| {
+            let polled = if paused {
+                Poll::Pending
+            } else {
+                Pin::new(&mut running.actor).poll(task)
+            };
+            // Not reached when the actor waits for a future, or is paused.
+            running.probe.trip();
+            polled
+        });
+        if running.probe.started.get() && !std::mem::replace(&mut running.reported, true) {
+            self.seat.shared.started(self.seat.node);
+        }
+        match polled {
+            Err(message) => self.exit(Cause::Panicked { message }),
+            Ok(Poll::Ready(())) => self.exit(Cause::Stopped),
+            Ok(Poll::Pending) => {
+                let overdue = running
+                    .drain
+                    .as_mut()
+                    .is_some_and(|d| d.as_mut().poll(task).is_ready());
+                if overdue {
+                    self.exit(Cause::Overdue)
+                } else {
+                    Turn::Wait
+                }
+            }
+        }
+    }
+
+    fn exit(&mut self, cause: Cause) -> Turn {
+        self.drop_actor();
+        let fate = self.seat.exited(cause.clone());
+        if let Some(recipe) = &mut self.recipe {
+            recipe.exited(&Exit {
+                path: self.seat.path.clone(),
+                cause,
+                fate,
+            });
+        }
+        Turn::Again
+    }
+
+    /// Drops the actor value and all its futures, without a last word from it.
+    fn drop_actor(&mut self) {
+        let state = std::mem::replace(&mut self.state, State::Idle);
+        if let State::Running(mut running) = state {
+            // Else the destructor would poll once more, and call `stopping` and `stopped`.
+            running.actor.ctx().terminate();
+            contain_drop(running, &self.seat.path);
+        }
+    }
+
+    fn drop_all(&mut self) {
+        self.drop_actor();
+        contain_drop(self.recipe.take(), &self.seat.path);
+        contain_drop(self.mailbox.take(), &self.seat.path);
+    }
+}
+
+impl<A: Actor<Context = Context<A>>> Future for ChildFuture<A> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, task: &mut Task<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        loop {
+            this.take_orders(task);
+            if this.orders.retire {
+                this.drop_all();
+                return Poll::Ready(());
+            }
+            if let Turn::Wait = this.turn(task) {
+                return Poll::Pending;
+            }
+        }
+    }
+}
+
+impl<A: Actor<Context = Context<A>>> Drop for ChildFuture<A> {
+    fn drop(&mut self) {
+        self.drop_all();
+    }
+}

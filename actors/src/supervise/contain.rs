@@ -1,0 +1,34 @@
+//! Runs user code so that its panic ends here, as text.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+/// Runs `code`; a panic becomes its message.
+///
+/// Unwind safety is asserted, not proved: whatever `code` touched must be thrown away or be ours to trust.
+pub(super) fn contain<R>(code: impl FnOnce() -> R) -> Result<R, Arc<str>> {
+    catch_unwind(AssertUnwindSafe(code)).map_err(message)
+}
+
+/// Drops a value of the user's; a panic of its destructor is logged and goes no further.
+pub(super) fn contain_drop<T>(value: T, path: &str) {
+    if let Err(message) = contain(move || drop(value)) {
+        tracing::error!(path, %message, "a destructor panicked");
+    }
+}
+
+fn message(payload: Box<dyn Any + Send>) -> Arc<str> {
+    let text = if let Some(text) = payload.downcast_ref::<&str>() {
+        Arc::from(*text)
+    } else if let Some(text) = payload.downcast_ref::<String>() {
+        Arc::from(text.as_str())
+    } else {
+        Arc::from("a panic without text")
+    };
+    // A payload may be any value, so even its destructor may panic; that second one is leaked.
+    if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        std::mem::forget(second);
+    }
+    text
+}

@@ -1,0 +1,71 @@
+//! How an actor is made, again and again.
+
+use actix::{Actor, Context};
+
+use super::cause::Exit;
+
+type Factory<A> = Box<dyn FnMut(&mut Context<A>) -> A>;
+type OnStart<A> = Box<dyn FnMut(&mut A, &mut Context<A>)>;
+type OnExit = Box<dyn FnMut(&Exit)>;
+
+/// How a child is built at every start, and what is told at every exit.
+///
+/// Lives on the thread the actor lives on, so it need not be `Send`. All its code may panic: that counts as a panic
+/// of the child.
+pub struct Recipe<A: Actor<Context = Context<A>>> {
+    factory: Factory<A>,
+    on_start: Vec<OnStart<A>>,
+    on_exit: Vec<OnExit>,
+}
+
+impl<A: Actor<Context = Context<A>>> Recipe<A> {
+    /// An actor that `factory` builds.
+    pub fn new(mut factory: impl FnMut() -> A + 'static) -> Self {
+        Self::with_context(move |_| factory())
+    }
+
+    /// An actor whose factory wants its context, for its address say.
+    pub fn with_context(factory: impl FnMut(&mut Context<A>) -> A + 'static) -> Self {
+        Self {
+            factory: Box::new(factory),
+            on_start: Vec::new(),
+            on_exit: Vec::new(),
+        }
+    }
+
+    /// Called after every build, before `Actor::started` and before the first message. Here a future or stream that
+    /// must outlive the actor value is attached again. Several hooks run in the order given.
+    pub fn on_start(mut self, hook: impl FnMut(&mut A, &mut Context<A>) + 'static) -> Self {
+        self.on_start.push(Box::new(hook));
+        self
+    }
+
+    /// Called after every exit, when the actor value is gone and its supervisor has decided. It runs on the child's
+    /// thread and may use the tree. A panic in it is logged and costs nothing.
+    pub fn on_exit(mut self, hook: impl FnMut(&Exit) + 'static) -> Self {
+        self.on_exit.push(Box::new(hook));
+        self
+    }
+
+    pub(super) fn build(&mut self, ctx: &mut Context<A>) -> A {
+        let mut actor = (self.factory)(ctx);
+        self.on_start
+            .iter_mut()
+            .for_each(|hook| hook(&mut actor, ctx));
+        actor
+    }
+
+    pub(super) fn exited(&mut self, exit: &Exit) {
+        for hook in &mut self.on_exit {
+            if let Err(message) = super::contain::contain(|| hook(exit)) {
+                tracing::error!(path = %exit.path, %message, "an exit hook panicked");
+            }
+        }
+    }
+}
+
+impl<A: Actor<Context = Context<A>>> std::fmt::Debug for Recipe<A> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Recipe").finish_non_exhaustive()
+    }
+}

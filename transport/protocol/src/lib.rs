@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod class;
+pub mod codec;
 pub mod error;
 pub mod frame;
 pub mod id;

@@ -1,0 +1,429 @@
+//! From bytes to frames, however the bytes are cut.
+//!
+//! ```text
+//!            ┌──────── header, small body there: Frame ────────┐
+//!            ▼                                                 │
+//!   Header ──┴─ body not there yet ──► Body ──── all there ────┤
+//!            ├─ long body ───────────► Direct ── all there ────┤   direct(): read into its buffer
+//!            └─ chunk ───────────────► Piece ─── all there ────┘   direct(): read into the pull's
+//!   any ── CodecError ──► Failed                                   the same error for ever
+//! ```
+
+use bytes::buf::Limit;
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+use crate::class::Lane;
+use crate::frame::{
+    Ack, Call, Close, CloseReason, Frame, FrameKind, Grant, Heartbeat, Message, Outcome, Pull,
+    TEXT_MAX, UndeliverableReason,
+};
+use crate::id::{RequestId, Seq};
+use crate::parcel::Parcel;
+
+use super::assemble::{Assembler, Piece};
+use super::error::CodecError;
+use super::header::{HEADER_LEN, Header, check_greeting, flag};
+use super::limits::{WireLimits, within};
+use super::opening::{LANE_STATE_LEN, read_answer, read_hello, read_lane_state};
+use super::record::Reader;
+
+/// Fewest missing bytes for which [`Decoder::direct`] offers a buffer of their own.
+///
+/// Fewer are read together with the frames after them: one copy costs less than one system call.
+pub const DIRECT_MIN: usize = 16 * 1024;
+
+/// How far the buffer of a long body runs ahead of the bytes that arrived, at least.
+const GROW_MIN: usize = 64 * 1024;
+
+/// Which frame has to be the first of a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum First {
+    /// A Hello or Resume: this side accepted the link.
+    Hello,
+    /// An answer: this side dialled.
+    Answer,
+    /// No rule, and hellos may come at any time: for tools that look at recorded frames.
+    Anything,
+}
+
+impl First {
+    const fn allows(self, kind: FrameKind) -> bool {
+        match self {
+            Self::Hello => matches!(kind, FrameKind::Hello | FrameKind::Resume),
+            Self::Answer => is_greeting(kind) && !Self::Hello.allows(kind),
+            Self::Anything => true,
+        }
+    }
+}
+
+/// Whether the kind opens a link and carries the magic.
+const fn is_greeting(kind: FrameKind) -> bool {
+    matches!(
+        kind,
+        FrameKind::Hello
+            | FrameKind::Resume
+            | FrameKind::HelloAnswer
+            | FrameKind::ResumeAnswer
+            | FrameKind::Lost
+    )
+}
+
+/// Turns the bytes of one direction of one link into frames.
+///
+/// The transport reads into a [`BytesMut`] of its own, in large reads, and calls
+/// [`decode`](Self::decode) until it gives `None`. Then it reads again: into the buffer that
+/// [`direct`](Self::direct) offers, or if there is none into its own.
+#[derive(Debug)]
+pub struct Decoder {
+    limits: WireLimits,
+    first: First,
+    /// Whether the first frame came.
+    opened: bool,
+    state: State,
+    assembler: Assembler,
+}
+
+#[derive(Debug)]
+enum State {
+    Header,
+    Body(Header),
+    Direct(Header, BytesMut),
+    Piece(Piece),
+    Failed(CodecError),
+}
+
+impl Decoder {
+    /// A decoder for a new link.
+    pub fn new(limits: WireLimits, first: First) -> Self {
+        Self {
+            limits,
+            first,
+            opened: false,
+            state: State::Header,
+            assembler: Assembler::default(),
+        }
+    }
+
+    /// Makes room for the data of an announced message, when its Pull is sent.
+    ///
+    /// This is the only memory that is allocated ahead of the bytes: `data_len` of them, by the
+    /// caller's decision.
+    ///
+    /// # Errors
+    /// [`CodecError::TooLong`] over `data_max`; [`CodecError::AlreadyExpected`] if it is pulled
+    /// already. The decoder goes on in both cases.
+    pub fn expect(&mut self, lane: Lane, seq: Seq, data_len: u32) -> Result<(), CodecError> {
+        within("announced data", data_len, self.limits.data_max)?;
+        self.assembler.expect(lane, seq, data_len)
+    }
+
+    /// Bytes allocated for data that was pulled and is not complete.
+    pub fn reserved(&self) -> u64 {
+        self.assembler.reserved()
+    }
+
+    /// Drops all pulls and all half frames, as after the loss of the link.
+    ///
+    /// What comes next has to be the first frame of a new link.
+    pub fn forget_all(&mut self) {
+        self.assembler.clear();
+        self.state = State::Header;
+        self.opened = false;
+    }
+
+    /// Whether no frame is half read: where a link may end without a torn frame, if the
+    /// transport's input is empty as well.
+    pub fn is_between_frames(&self) -> bool {
+        matches!(self.state, State::Header)
+    }
+
+    /// Where the next bytes should be read to instead of the input, if the rest of a long body
+    /// is missing. Valid right after [`decode`](Self::decode) gave `None`.
+    ///
+    /// A read may fill less than what is offered; call [`decode`](Self::decode) after it.
+    pub fn direct(&mut self) -> Option<Limit<&mut BytesMut>> {
+        let (buffer, missing) = match &mut self.state {
+            State::Direct(header, buffer) => {
+                let missing = header.body_len().saturating_sub(buffer.len());
+                // Memory follows the bytes that arrived: it at most doubles.
+                if buffer.len() == buffer.capacity() {
+                    buffer.reserve(missing.min(buffer.len().max(GROW_MIN)));
+                }
+                (buffer, missing)
+            }
+            State::Piece(piece) => self.assembler.missing(piece),
+            State::Header | State::Body(_) | State::Failed(_) => return None,
+        };
+        (missing >= DIRECT_MIN).then(|| buffer.limit(missing))
+    }
+
+    /// The next frame, or `None` if more bytes are needed.
+    ///
+    /// Fronts and data of messages are slices of `input`, not copies; they keep its memory alive.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the bytes. The link is lost: every later call gives the same error.
+    #[inline]
+    pub fn decode(&mut self, input: &mut BytesMut) -> Result<Option<Frame<Parcel>>, CodecError> {
+        match self.step(input) {
+            Ok(frame) => Ok(frame),
+            Err(error) => {
+                self.state = State::Failed(error);
+                Err(error)
+            }
+        }
+    }
+
+    #[inline]
+    fn step(&mut self, input: &mut BytesMut) -> Result<Option<Frame<Parcel>>, CodecError> {
+        if let State::Header = self.state {
+            let Some(header) = self.header(input)? else {
+                return Ok(None);
+            };
+            input.advance(HEADER_LEN);
+            self.state = State::Body(header);
+            if header.kind == FrameKind::Chunk {
+                self.state = State::Piece(self.assembler.begin(header)?);
+            }
+        }
+        if let State::Body(header) = self.state {
+            let body_len = header.body_len();
+            if input.len() >= body_len {
+                self.state = State::Header;
+                return read_frame(&header, input).map(Some);
+            }
+            if body_len <= DIRECT_MIN {
+                return Ok(None);
+            }
+            self.state = State::Direct(header, BytesMut::with_capacity(body_len.min(GROW_MIN)));
+        }
+        self.fill(input)
+    }
+
+    /// Goes on with a long body.
+    fn fill(&mut self, input: &mut BytesMut) -> Result<Option<Frame<Parcel>>, CodecError> {
+        match &mut self.state {
+            State::Direct(header, buffer) => {
+                let missing = header.body_len().saturating_sub(buffer.len());
+                let copy = missing.min(input.len());
+                buffer.extend_from_slice(&input[..copy]);
+                input.advance(copy);
+                if copy < missing {
+                    return Ok(None);
+                }
+                let frame = read_frame(header, buffer)?;
+                self.state = State::Header;
+                Ok(Some(frame))
+            }
+            State::Piece(piece) => {
+                let Some(chunk) = self.assembler.fill(piece, input)? else {
+                    return Ok(None);
+                };
+                self.state = State::Header;
+                Ok(Some(Frame::Chunk(chunk)))
+            }
+            State::Failed(error) => Err(*error),
+            State::Header | State::Body(_) => Ok(None),
+        }
+    }
+
+    /// Reads a header without taking it away, and refuses what its fields alone forbid.
+    #[inline]
+    fn header(&mut self, input: &BytesMut) -> Result<Option<Header>, CodecError> {
+        if !self.opened {
+            self.check_first_byte(input)?;
+        }
+        let Some(bytes) = input.first_chunk::<HEADER_LEN>() else {
+            return Ok(None);
+        };
+        let header = Header::from_bytes(bytes);
+        if !self.opened {
+            self.check_first(bytes, header)?;
+        }
+        let header = header?;
+        if is_greeting(header.kind) {
+            if self.opened && self.first != First::Anything {
+                return Err(CodecError::NotFirst { frame: header.kind });
+            }
+            check_greeting(bytes)?;
+        }
+        self.limits.check(&header)?;
+        self.opened = true;
+        Ok(Some(header))
+    }
+
+    /// A stranger shows by its first byte, and may never send enough for a header.
+    fn check_first_byte(&self, input: &BytesMut) -> Result<(), CodecError> {
+        match input.first() {
+            Some(byte)
+                if self.first != First::Anything && FrameKind::from_wire(*byte).is_none() =>
+            {
+                Err(CodecError::NotStellate)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Judges the first frame: who it is from comes before whether it is whole.
+    fn check_first(
+        &self,
+        bytes: &[u8; HEADER_LEN],
+        header: Result<Header, CodecError>,
+    ) -> Result<(), CodecError> {
+        match header {
+            _ if self.first == First::Anything => Ok(()),
+            Ok(header) if !self.first.allows(header.kind) => {
+                Err(CodecError::UnexpectedFirst { frame: header.kind })
+            }
+            _ => check_greeting(bytes),
+        }
+    }
+}
+
+/// Reads a frame whose whole body is at the front of `input`, and takes it away.
+#[inline]
+fn read_frame(header: &Header, input: &mut BytesMut) -> Result<Frame<Parcel>, CodecError> {
+    let body_len = header.body_len();
+    if crc32c::crc32c(&input[..body_len]) != header.body_crc {
+        return Err(CodecError::BodyChecksum { frame: header.kind });
+    }
+    match header.kind {
+        FrameKind::Message => read_message(header, input).map(Frame::Message),
+        FrameKind::Announce => read_message(header, input).map(Frame::Announce),
+        _ => {
+            let frame = read_record(header, &input[..body_len]);
+            input.advance(body_len);
+            frame
+        }
+    }
+}
+
+#[inline]
+fn read_message(header: &Header, input: &mut BytesMut) -> Result<Message<Parcel>, CodecError> {
+    let eager = header.kind == FrameKind::Message;
+    if !eager && header.data_len == 0 {
+        return Err(header.bad("data_len"));
+    }
+    let lane = header.lane()?;
+    let call = read_call(header)?;
+    let front = take(input, header.front_len as usize);
+    let data = take(input, if eager { header.data_len as usize } else { 0 });
+    Ok(Message {
+        lane,
+        seq: Seq(header.seq),
+        call,
+        payload: Parcel {
+            kind: header.message_type,
+            version: header.version,
+            compat: header.compat,
+            front,
+            data,
+            data_len: header.data_len,
+        },
+    })
+}
+
+/// The first `len` bytes, as a slice of the same memory.
+#[inline]
+fn take(input: &mut BytesMut, len: usize) -> Bytes {
+    if len == 0 {
+        return Bytes::new();
+    }
+    input.split_to(len).freeze()
+}
+
+#[inline]
+fn read_call(header: &Header) -> Result<Call, CodecError> {
+    let id = RequestId(header.id);
+    Ok(match header.flags >> flag::CALL_SHIFT & flag::CALL_MASK {
+        0 => Call::OneWay,
+        1 => Call::Notify { id },
+        2 => Call::Request {
+            id,
+            ttl_ms: (header.flags & flag::TTL != 0).then_some(header.aux),
+        },
+        3 => Call::Reply {
+            id,
+            outcome: read_outcome(header)?,
+        },
+        4 => Call::Rejected {
+            seq: Seq(header.id),
+            reason: UndeliverableReason::from_wire(header.code)
+                .ok_or_else(|| header.bad("reason"))?,
+        },
+        _ => return Err(header.bad("call")),
+    })
+}
+
+fn read_outcome(header: &Header) -> Result<Outcome, CodecError> {
+    Ok(match header.code {
+        0 => Outcome::Reply,
+        1 => Outcome::Handled,
+        2 => Outcome::NoReply,
+        3 => Outcome::HandlerPanicked,
+        4 => Outcome::Expired,
+        code => code
+            .checked_sub(16)
+            .and_then(UndeliverableReason::from_wire)
+            .map(Outcome::Undeliverable)
+            .ok_or_else(|| header.bad("outcome"))?,
+    })
+}
+
+/// A frame that is no message.
+fn read_record(header: &Header, front: &[u8]) -> Result<Frame<Parcel>, CodecError> {
+    Ok(match header.kind {
+        FrameKind::Hello | FrameKind::Resume => Frame::Hello(Box::new(read_hello(header, front)?)),
+        FrameKind::HelloAnswer | FrameKind::ResumeAnswer | FrameKind::Lost => {
+            Frame::Answer(Box::new(read_answer(header, front)?))
+        }
+        FrameKind::Pull => Frame::Pull(Pull {
+            lane: header.lane()?,
+            seq: Seq(header.seq),
+        }),
+        FrameKind::Ack => Frame::Ack(read_ack(header, front)?),
+        FrameKind::Grant => Frame::Grant(Grant { slots: header.aux }),
+        FrameKind::Heartbeat => Frame::Heartbeat(Heartbeat {
+            ask: header.flags & flag::ASK != 0,
+        }),
+        FrameKind::Admitted => Frame::Admitted,
+        FrameKind::Close => Frame::Close(Box::new(read_close(header, front)?)),
+        // These have readers of their own and never come here.
+        FrameKind::Message | FrameKind::Announce | FrameKind::Chunk => {
+            return Err(header.bad("kind"));
+        }
+    })
+}
+
+fn read_ack(header: &Header, front: &[u8]) -> Result<Ack, CodecError> {
+    let mut reader = Reader::new(header.kind, front);
+    let mask = reader.u8("mask")?;
+    let stride = reader.u8("stride")?;
+    if stride < LANE_STATE_LEN {
+        return Err(header.bad("stride"));
+    }
+    let mut ack = Ack::default();
+    for (index, lane) in ack.lanes.iter_mut().enumerate() {
+        if mask >> index & 1 == 1 {
+            let entry = reader.take(stride.into(), "lane state")?;
+            *lane = Some(read_lane_state(&mut Reader::new(header.kind, entry))?);
+        }
+    }
+    Ok(ack)
+}
+
+fn read_close(header: &Header, front: &[u8]) -> Result<Close, CodecError> {
+    let mut reader = Reader::new(header.kind, front);
+    let mut delivered = [0; Lane::COUNT];
+    for index in 0..reader.u8("lanes")? {
+        let count = reader.u64("delivered")?;
+        if let Some(lane) = delivered.get_mut(usize::from(index)) {
+            *lane = count;
+        }
+    }
+    Ok(Close {
+        reason: CloseReason::from_wire(header.code).ok_or_else(|| header.bad("reason"))?,
+        delivered,
+        text: reader.text("text", TEXT_MAX)?,
+    })
+}

@@ -1,0 +1,175 @@
+//! Bytes on their way out, gathered so that one vectored write takes all that is queued.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+
+use bytes::{Buf, Bytes, BytesMut};
+
+/// Longest piece that is copied to its neighbours, bytes; a longer one is kept as a handle.
+///
+/// Below a page the copy costs less than one more entry in the vector of a system call.
+pub const COPY_MAX: usize = 4096;
+
+/// Largest copy buffer that is kept when everything is written, bytes.
+const KEEP_MAX: usize = 1024 * 1024;
+
+/// Encoded frames that wait for the transport.
+///
+/// Small pieces lie one after the other in one buffer, which is used again when it was written
+/// out; long ones are handles between them. It has no limit of its own: the transport stops
+/// encoding when [`len`](Self::len) is enough for one write.
+#[derive(Debug, Default)]
+pub struct Outbound {
+    copied: BytesMut,
+    pieces: VecDeque<Piece>,
+    len: usize,
+}
+
+#[derive(Debug)]
+enum Piece {
+    /// So many bytes of `copied`, in order.
+    Copied(usize),
+    Shared(Bytes),
+}
+
+impl Outbound {
+    /// An empty one, without memory.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Bytes that are not written yet.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether all is written.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// How many slices a write of everything takes.
+    pub fn segments(&self) -> usize {
+        self.pieces.len()
+    }
+
+    /// Fills `slices` from the front with what is to be written and says how many it filled.
+    pub fn io_slices<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        let mut copied = &self.copied[..];
+        let mut filled = 0;
+        for (slot, piece) in slices.iter_mut().zip(&self.pieces) {
+            *slot = match piece {
+                Piece::Copied(len) => {
+                    let (now, later) = copied.split_at(*len);
+                    copied = later;
+                    IoSlice::new(now)
+                }
+                Piece::Shared(bytes) => IoSlice::new(bytes),
+            };
+            filled += 1;
+        }
+        filled
+    }
+
+    /// Takes the first `n` bytes away, because they were written.
+    ///
+    /// More than [`len`](Self::len) takes all.
+    pub fn advance(&mut self, n: usize) {
+        let mut n = n.min(self.len);
+        self.len -= n;
+        while n > 0 {
+            let Some(piece) = self.pieces.front_mut() else {
+                break;
+            };
+            let step = match piece {
+                Piece::Copied(len) => {
+                    let step = n.min(*len);
+                    self.copied.advance(step);
+                    *len -= step;
+                    if *len == 0 {
+                        self.pieces.pop_front();
+                    }
+                    step
+                }
+                Piece::Shared(bytes) => {
+                    let step = n.min(bytes.len());
+                    bytes.advance(step);
+                    if bytes.is_empty() {
+                        self.pieces.pop_front();
+                    }
+                    step
+                }
+            };
+            n -= step;
+        }
+        if self.len == 0 && self.copied.capacity() > KEEP_MAX {
+            self.copied = BytesMut::new();
+        }
+    }
+
+    /// Forgets everything, as after the loss of the link.
+    pub fn clear(&mut self) {
+        self.advance(self.len);
+    }
+
+    /// Appends a copy.
+    #[inline]
+    pub(super) fn put_slice(&mut self, bytes: &[u8]) {
+        self.copied.extend_from_slice(bytes);
+        self.grew(bytes.len());
+    }
+
+    /// Appends a copy or, when long, the handle.
+    #[inline]
+    pub(super) fn put_bytes(&mut self, bytes: &Bytes) {
+        if bytes.len() <= COPY_MAX {
+            if !bytes.is_empty() {
+                self.put_slice(bytes);
+            }
+        } else {
+            self.len += bytes.len();
+            self.pieces.push_back(Piece::Shared(bytes.clone()));
+        }
+    }
+
+    /// Lets `write` append to the copies.
+    pub(super) fn put_with(&mut self, write: impl FnOnce(&mut BytesMut)) {
+        let before = self.copied.len();
+        write(&mut self.copied);
+        self.grew(self.copied.len() - before);
+    }
+
+    #[inline]
+    fn grew(&mut self, by: usize) {
+        if by == 0 {
+            return;
+        }
+        self.len += by;
+        match self.pieces.back_mut() {
+            Some(Piece::Copied(len)) => *len += by,
+            _ => self.pieces.push_back(Piece::Copied(by)),
+        }
+    }
+}
+
+impl Buf for Outbound {
+    fn remaining(&self) -> usize {
+        self.len
+    }
+
+    fn chunk(&self) -> &[u8] {
+        match self.pieces.front() {
+            Some(Piece::Copied(len)) => &self.copied[..*len],
+            Some(Piece::Shared(bytes)) => bytes,
+            None => &[],
+        }
+    }
+
+    fn advance(&mut self, n: usize) {
+        Self::advance(self, n);
+    }
+
+    fn chunks_vectored<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        self.io_slices(slices)
+    }
+}

@@ -1,0 +1,99 @@
+//! What goes in at one end comes out at the other, however the bytes are cut.
+#![allow(missing_docs)]
+
+mod codec_support;
+
+use bytes::Bytes;
+use codec_support::*;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use stellate_protocol::codec::{Decoder, First, WireLimits};
+use stellate_protocol::*;
+
+fn sizes() -> impl Strategy<Value = Vec<usize>> {
+    prop_oneof![
+        Just(vec![usize::MAX]),
+        vec(1usize..100, 1..20),
+        vec(1usize..70_000, 1..20),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn f3_frames_come_out_whole_and_in_order(
+        sent in vec(frames(), 1..8),
+        sizes in sizes(),
+    ) {
+        let bytes = bytes_of(&sent);
+        let mut decoder = anything();
+        let got = feed(&mut decoder, &bytes, &sizes).unwrap();
+        prop_assert_eq!(got, sent);
+        prop_assert!(decoder.is_between_frames());
+    }
+
+    #[test]
+    fn interleaved_pulls_are_joined_in_their_buffers(
+        first in (1usize..200_000, 1usize..70_000),
+        second in (1usize..200_000, 1usize..70_000),
+        between in vec(messages().prop_map(Frame::Message), 0..3),
+        sizes in sizes(),
+    ) {
+        let pulls = [(Lane::messages(Class::Bulk), Seq(7), first), (Lane::replies(Class::High), Seq(7), second)];
+        let mut decoder = anything();
+        let mut queues = Vec::new();
+        for (lane, seq, (len, piece)) in pulls {
+            decoder.expect(lane, seq, len as u32).unwrap();
+            queues.push(chunks(lane, seq, &pattern(len, piece as u8), piece.max(len / 8)).into_iter());
+        }
+        let mut sent = Vec::new();
+        let mut between = between.into_iter();
+        loop {
+            let before = sent.len();
+            for queue in &mut queues {
+                sent.extend(queue.next());
+            }
+            if sent.len() == before {
+                break;
+            }
+            sent.extend(between.next());
+        }
+        let got = feed(&mut decoder, &bytes_of(&sent), &sizes).unwrap();
+        prop_assert_eq!(got.len(), sent.len());
+        for (got, mut sent) in got.into_iter().zip(sent) {
+            if let Frame::Chunk(chunk) = &mut sent {
+                let whole = chunk.part.as_ref().unwrap().data_len;
+                if chunk.offset + chunk.len < whole {
+                    chunk.part = None;
+                }
+            }
+            prop_assert_eq!(got, sent);
+        }
+        prop_assert_eq!(decoder.reserved(), 0);
+    }
+}
+
+#[test]
+fn fronts_and_data_are_slices_of_what_was_read() {
+    let message = frame::Message {
+        lane: Lane::messages(Class::Normal),
+        seq: Seq(1),
+        call: frame::Call::OneWay,
+        payload: Parcel {
+            front: Bytes::from_static(b"front"),
+            data: Bytes::from_static(b"data!"),
+            data_len: 5,
+            ..Parcel::default()
+        },
+    };
+    let bytes = bytes_of(&[Frame::Message(message)]);
+    let mut input = bytes::BytesMut::from(&bytes[..]);
+    let read = input.as_ptr() as usize..input.as_ptr() as usize + input.len();
+    let mut decoder = Decoder::new(WireLimits::default(), First::Anything);
+    let Some(Frame::Message(got)) = decoder.decode(&mut input).unwrap() else {
+        panic!("a message");
+    };
+    assert!(read.contains(&(got.payload.front.as_ptr() as usize)));
+    assert!(read.contains(&(got.payload.data.as_ptr() as usize)));
+}

@@ -1,6 +1,6 @@
 //! Hands the parts of arrays, maps, binary data and enum variants to serde, one at a time.
 
-use super::error::FrontError;
+use super::error::Fault;
 use super::reader::Reader;
 use serde::de::value::U8Deserializer;
 use serde::de::{self, DeserializeSeed, IntoDeserializer, Visitor};
@@ -32,13 +32,13 @@ impl<'a, 'de> Elements<'a, 'de> {
 }
 
 impl<'de> de::SeqAccess<'de> for Elements<'_, 'de> {
-    type Error = FrontError;
+    type Error = Fault;
 
     #[inline]
     fn next_element_seed<T: DeserializeSeed<'de>>(
         &mut self,
         seed: T,
-    ) -> Result<Option<T::Value>, FrontError> {
+    ) -> Result<Option<T::Value>, Fault> {
         let Some(left) = self.left.checked_sub(1) else {
             return Ok(None);
         };
@@ -74,13 +74,13 @@ impl<'a, 'de> Entries<'a, 'de> {
 }
 
 impl<'de> de::MapAccess<'de> for Entries<'_, 'de> {
-    type Error = FrontError;
+    type Error = Fault;
 
     #[inline]
     fn next_key_seed<K: DeserializeSeed<'de>>(
         &mut self,
         seed: K,
-    ) -> Result<Option<K::Value>, FrontError> {
+    ) -> Result<Option<K::Value>, Fault> {
         let Some(left) = self.left.checked_sub(1) else {
             return Ok(None);
         };
@@ -89,10 +89,7 @@ impl<'de> de::MapAccess<'de> for Entries<'_, 'de> {
     }
 
     #[inline]
-    fn next_value_seed<V: DeserializeSeed<'de>>(
-        &mut self,
-        seed: V,
-    ) -> Result<V::Value, FrontError> {
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Fault> {
         seed.deserialize(&mut *self.reader)
     }
 
@@ -116,18 +113,18 @@ impl<'de> Octets<'de> {
 }
 
 impl<'de> de::SeqAccess<'de> for Octets<'de> {
-    type Error = FrontError;
+    type Error = Fault;
 
     #[inline]
     fn next_element_seed<T: DeserializeSeed<'de>>(
         &mut self,
         seed: T,
-    ) -> Result<Option<T::Value>, FrontError> {
+    ) -> Result<Option<T::Value>, Fault> {
         let Some((&byte, rest)) = self.0.split_first() else {
             return Ok(None);
         };
         self.0 = rest;
-        let byte: U8Deserializer<FrontError> = byte.into_deserializer();
+        let byte: U8Deserializer<Fault> = byte.into_deserializer();
         seed.deserialize(byte).map(Some)
     }
 
@@ -141,12 +138,12 @@ impl<'de> de::SeqAccess<'de> for Octets<'de> {
 struct NoElements;
 
 impl<'de> de::SeqAccess<'de> for NoElements {
-    type Error = FrontError;
+    type Error = Fault;
 
     fn next_element_seed<T: DeserializeSeed<'de>>(
         &mut self,
         _seed: T,
-    ) -> Result<Option<T::Value>, FrontError> {
+    ) -> Result<Option<T::Value>, Fault> {
         Ok(None)
     }
 
@@ -168,24 +165,21 @@ impl<'a, 'de> Variant<'a, 'de> {
 }
 
 impl<'de> de::EnumAccess<'de> for Variant<'_, 'de> {
-    type Error = FrontError;
+    type Error = Fault;
     type Variant = Self;
 
     #[inline]
-    fn variant_seed<V: DeserializeSeed<'de>>(
-        self,
-        seed: V,
-    ) -> Result<(V::Value, Self), FrontError> {
+    fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, Self), Fault> {
         let variant = seed.deserialize(&mut *self.reader)?;
         Ok((variant, self))
     }
 }
 
 impl<'de> de::VariantAccess<'de> for Variant<'_, 'de> {
-    type Error = FrontError;
+    type Error = Fault;
 
     #[inline]
-    fn unit_variant(self) -> Result<(), FrontError> {
+    fn unit_variant(self) -> Result<(), Fault> {
         // Content was appended by a newer sender, or this is `#[serde(other)]`.
         if self.bare {
             Ok(())
@@ -195,10 +189,7 @@ impl<'de> de::VariantAccess<'de> for Variant<'_, 'de> {
     }
 
     #[inline]
-    fn newtype_variant_seed<T: DeserializeSeed<'de>>(
-        self,
-        seed: T,
-    ) -> Result<T::Value, FrontError> {
+    fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, Fault> {
         if self.bare {
             return Err(de::Error::invalid_type(
                 de::Unexpected::UnitVariant,
@@ -209,11 +200,7 @@ impl<'de> de::VariantAccess<'de> for Variant<'_, 'de> {
     }
 
     #[inline]
-    fn tuple_variant<V: Visitor<'de>>(
-        self,
-        _length: usize,
-        visitor: V,
-    ) -> Result<V::Value, FrontError> {
+    fn tuple_variant<V: Visitor<'de>>(self, _length: usize, visitor: V) -> Result<V::Value, Fault> {
         if self.bare {
             visitor.visit_seq(NoElements)
         } else {
@@ -226,7 +213,7 @@ impl<'de> de::VariantAccess<'de> for Variant<'_, 'de> {
         self,
         _fields: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, FrontError> {
+    ) -> Result<V::Value, Fault> {
         if self.bare {
             visitor.visit_seq(NoElements)
         } else {

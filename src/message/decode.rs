@@ -6,10 +6,9 @@
 //! `#[serde(other)]`). Sequences, tuples and maps stay exact.
 
 use super::access::{Elements, Entries, Octets, Variant};
-use super::error::{FrontError, FrontErrorKind};
+use super::error::{Fault, FrontErrorKind};
 use super::reader::{Head, Reader, utf8};
-use serde::de::{Deserializer, Visitor};
-use serde::forward_to_deserialize_any;
+use serde::de::{Deserializer, Expected, Visitor};
 
 /// What follows an array's elements that its reader did not ask for.
 #[derive(Clone, Copy, PartialEq)]
@@ -25,10 +24,10 @@ impl<'de> Reader<'de> {
     #[inline]
     pub(super) fn deeper<T>(
         &mut self,
-        read: impl FnOnce(&mut Self) -> Result<T, FrontError>,
-    ) -> Result<T, FrontError> {
+        read: impl FnOnce(&mut Self) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
         let Some(left) = self.levels_left.checked_sub(1) else {
-            return Err(FrontError::new(FrontErrorKind::TooDeep));
+            return Err(Fault::new(FrontErrorKind::TooDeep));
         };
         self.levels_left = left;
         let value = read(self)?;
@@ -42,7 +41,7 @@ impl<'de> Reader<'de> {
         length: usize,
         surplus: Surplus,
         visitor: V,
-    ) -> Result<V::Value, FrontError> {
+    ) -> Result<V::Value, Fault> {
         self.deeper(|reader| {
             let mut elements = Elements::new(reader, length);
             let value = visitor.visit_seq(&mut elements)?;
@@ -58,11 +57,7 @@ impl<'de> Reader<'de> {
     }
 
     #[inline]
-    fn visit_map<V: Visitor<'de>>(
-        &mut self,
-        length: usize,
-        visitor: V,
-    ) -> Result<V::Value, FrontError> {
+    fn visit_map<V: Visitor<'de>>(&mut self, length: usize, visitor: V) -> Result<V::Value, Fault> {
         self.deeper(|reader| {
             let mut entries = Entries::new(reader, length);
             let value = visitor.visit_map(&mut entries)?;
@@ -78,13 +73,8 @@ impl<'de> Reader<'de> {
 
     /// Shows the visitor whatever comes next.
     #[inline]
-    fn visit<V: Visitor<'de>>(
-        &mut self,
-        head: Head<'de>,
-        surplus: Surplus,
-        visitor: V,
-    ) -> Result<V::Value, FrontError> {
-        match head {
+    fn visit<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, Fault> {
+        match self.head()? {
             Head::Nil => visitor.visit_unit(),
             Head::Bool(value) => visitor.visit_bool(value),
             Head::Unsigned(value) => visitor.visit_u64(value),
@@ -93,18 +83,18 @@ impl<'de> Reader<'de> {
             Head::Float64(value) => visitor.visit_f64(value),
             Head::Text(text) => visitor.visit_borrowed_str(utf8(text)?),
             Head::Binary(bytes) => visitor.visit_borrowed_bytes(bytes),
-            Head::Array(length) => self.visit_array(length, surplus, visitor),
+            Head::Array(length) => self.visit_array(length, Surplus::Refuse, visitor),
             Head::Map(length) => self.visit_map(length, visitor),
         }
     }
 
-    /// As [`visit`](Self::visit), and shows binary data as a sequence of bytes.
+    /// A sequence; binary data is shown as a sequence of bytes.
     #[inline]
     fn visit_sequence<V: Visitor<'de>>(
         &mut self,
         surplus: Surplus,
         visitor: V,
-    ) -> Result<V::Value, FrontError> {
+    ) -> Result<V::Value, Fault> {
         match self.head()? {
             Head::Array(length) => self.visit_array(length, surplus, visitor),
             Head::Binary(bytes) => {
@@ -119,29 +109,75 @@ impl<'de> Reader<'de> {
                     &expected.as_str(),
                 ))
             }
-            other => self.visit(other, surplus, visitor),
+            other => Err(other.unwanted(&visitor)),
         }
     }
 
     /// The fields of a struct or variant: an array, surplus passed over, or a map by name.
     #[inline]
-    pub(super) fn visit_fields<V: Visitor<'de>>(
-        &mut self,
-        visitor: V,
-    ) -> Result<V::Value, FrontError> {
-        match self.head()? {
-            Head::Array(length) => self.visit_array(length, Surplus::Skip, visitor),
-            other => self.visit(other, Surplus::Skip, visitor),
+    pub(super) fn visit_fields<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, Fault> {
+        let marker = self.marker()?;
+        match marker {
+            0x90..=0x9f | 0xdc | 0xdd => {
+                let length = self.array_after(marker)?;
+                self.visit_array(length, Surplus::Skip, visitor)
+            }
+            0x80..=0x8f | 0xde | 0xdf => {
+                let length = self.map_after(marker)?;
+                self.visit_map(length, visitor)
+            }
+            _ => Err(self.unwanted(marker, &visitor)),
         }
     }
 
-    /// Shows a number without the detour over every kind of value.
+    /// A number; without the detour over [`Head`], since most values are numbers.
     #[inline]
-    fn visit_number<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, FrontError> {
+    fn visit_number<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, Fault> {
+        let marker = self.marker()?;
+        match marker {
+            0x00..=0x7f => visitor.visit_u64(u64::from(marker)),
+            0xcc => visitor.visit_u64(u64::from(self.read_u8()?)),
+            0xcd => visitor.visit_u64(u64::from(self.read_u16()?)),
+            0xce => visitor.visit_u64(u64::from(self.read_u32()?)),
+            0xcf => visitor.visit_u64(self.read_u64()?),
+            0xe0..=0xff => visitor.visit_i64(i64::from(i8::from_be_bytes([marker]))),
+            0xd0 => visitor.visit_i64(i64::from(self.read_i8()?)),
+            0xd1 => visitor.visit_i64(i64::from(self.read_i16()?)),
+            0xd2 => visitor.visit_i64(i64::from(self.read_i32()?)),
+            0xd3 => visitor.visit_i64(self.read_i64()?),
+            _ => Err(self.unwanted(marker, &visitor)),
+        }
+    }
+
+    #[inline]
+    fn visit_float<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, Fault> {
         match self.head()? {
+            Head::Float32(value) => visitor.visit_f32(value),
+            Head::Float64(value) => visitor.visit_f64(value),
             Head::Unsigned(value) => visitor.visit_u64(value),
             Head::Signed(value) => visitor.visit_i64(value),
-            other => self.visit(other, Surplus::Refuse, visitor),
+            other => Err(other.unwanted(&visitor)),
+        }
+    }
+
+    #[inline]
+    fn visit_text<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, Fault> {
+        let marker = self.marker()?;
+        match marker {
+            0xa0..=0xbf | 0xd9..=0xdb => {
+                let text = self.text_after(marker)?;
+                visitor.visit_borrowed_str(utf8(text)?)
+            }
+            _ => Err(self.unwanted(marker, &visitor)),
+        }
+    }
+
+    /// What a type says that expected something else than the value that `marker` begins.
+    #[cold]
+    fn unwanted(&mut self, marker: u8, expected: &dyn Expected) -> Fault {
+        match self.head_after(marker) {
+            Ok(head) => head.unwanted(expected),
+            Err(fault) => fault,
         }
     }
 
@@ -167,11 +203,21 @@ impl<'de> Reader<'de> {
 /// What [`Reader::wide`] gives where it is not a plain integer.
 enum WideOr {
     Bytes([u8; 16]),
-    Error(FrontError),
+    Error(Fault),
+}
+
+/// Several of serde's methods that read the same way.
+macro_rules! forward {
+    ($($to:ident: $($from:ident)*;)*) => {$($(
+        #[inline]
+        fn $from<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+            self.$to(visitor)
+        }
+    )*)*};
 }
 
 impl<'de> Deserializer<'de> for &mut Reader<'de> {
-    type Error = FrontError;
+    type Error = Fault;
 
     #[inline]
     fn is_human_readable(&self) -> bool {
@@ -179,54 +225,44 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
     }
 
     #[inline]
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, FrontError> {
-        let head = self.head()?;
-        self.visit(head, Surplus::Refuse, visitor)
-    }
-
-    forward_to_deserialize_any! { bool char str string identifier map f32 f64 }
-
-    #[inline]
-    fn deserialize_u8<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, FrontError> {
-        self.visit_number(visitor)
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        self.visit(visitor)
     }
 
     #[inline]
-    fn deserialize_u16<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, FrontError> {
-        self.visit_number(visitor)
+    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        let marker = self.marker()?;
+        match marker {
+            0xc2 => visitor.visit_bool(false),
+            0xc3 => visitor.visit_bool(true),
+            _ => Err(self.unwanted(marker, &visitor)),
+        }
     }
 
     #[inline]
-    fn deserialize_u32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, FrontError> {
-        self.visit_number(visitor)
+    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        match self.head()? {
+            Head::Map(length) => self.visit_map(length, visitor),
+            other => Err(other.unwanted(&visitor)),
+        }
     }
 
     #[inline]
-    fn deserialize_u64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, FrontError> {
-        self.visit_number(visitor)
+    fn deserialize_identifier<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        match self.peek() {
+            Some(0xa0..=0xbf | 0xd9..=0xdb) => self.visit_text(visitor),
+            _ => self.visit_number(visitor),
+        }
     }
 
-    #[inline]
-    fn deserialize_i8<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, FrontError> {
-        self.visit_number(visitor)
+    forward! {
+        visit_number: deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64
+            deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64;
+        visit_float: deserialize_f32 deserialize_f64;
+        visit_text: deserialize_char deserialize_str deserialize_string;
     }
 
-    #[inline]
-    fn deserialize_i16<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, FrontError> {
-        self.visit_number(visitor)
-    }
-
-    #[inline]
-    fn deserialize_i32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, FrontError> {
-        self.visit_number(visitor)
-    }
-
-    #[inline]
-    fn deserialize_i64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, FrontError> {
-        self.visit_number(visitor)
-    }
-
-    fn deserialize_i128<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, FrontError> {
+    fn deserialize_i128<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         match self.wide() {
             Ok(value) => visitor.visit_i128(value),
             Err(WideOr::Bytes(bytes)) => visitor.visit_i128(i128::from_be_bytes(bytes)),
@@ -234,7 +270,7 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
         }
     }
 
-    fn deserialize_u128<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, FrontError> {
+    fn deserialize_u128<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         match self.wide() {
             Ok(value) => match u128::try_from(value) {
                 Ok(value) => visitor.visit_u128(value),
@@ -246,20 +282,21 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
     }
 
     #[inline]
-    fn deserialize_bytes<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, FrontError> {
+    fn deserialize_bytes<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         match self.head()? {
             Head::Text(bytes) | Head::Binary(bytes) => visitor.visit_borrowed_bytes(bytes),
-            other => self.visit(other, Surplus::Refuse, visitor),
+            Head::Array(length) => self.visit_array(length, Surplus::Refuse, visitor),
+            other => Err(other.unwanted(&visitor)),
         }
     }
 
     #[inline]
-    fn deserialize_byte_buf<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, FrontError> {
+    fn deserialize_byte_buf<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         self.deserialize_bytes(visitor)
     }
 
     #[inline]
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, FrontError> {
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         if self.peek() == Some(0xc0) {
             self.head()?;
             return visitor.visit_none();
@@ -269,11 +306,11 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
     }
 
     #[inline]
-    fn deserialize_unit<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, FrontError> {
+    fn deserialize_unit<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         match self.head()? {
             Head::Nil => visitor.visit_unit(),
             Head::Array(length) => self.skip(length).and_then(|()| visitor.visit_unit()),
-            other => self.visit(other, Surplus::Refuse, visitor),
+            other => Err(other.unwanted(&visitor)),
         }
     }
 
@@ -282,7 +319,7 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
         self,
         _name: &'static str,
         visitor: V,
-    ) -> Result<V::Value, FrontError> {
+    ) -> Result<V::Value, Fault> {
         self.deserialize_unit(visitor)
     }
 
@@ -291,12 +328,12 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
         self,
         _name: &'static str,
         visitor: V,
-    ) -> Result<V::Value, FrontError> {
+    ) -> Result<V::Value, Fault> {
         self.deeper(|reader| visitor.visit_newtype_struct(reader))
     }
 
     #[inline]
-    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, FrontError> {
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         self.visit_sequence(Surplus::Refuse, visitor)
     }
 
@@ -305,7 +342,7 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
         self,
         _length: usize,
         visitor: V,
-    ) -> Result<V::Value, FrontError> {
+    ) -> Result<V::Value, Fault> {
         self.visit_sequence(Surplus::Refuse, visitor)
     }
 
@@ -315,7 +352,7 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
         _name: &'static str,
         _length: usize,
         visitor: V,
-    ) -> Result<V::Value, FrontError> {
+    ) -> Result<V::Value, Fault> {
         self.visit_fields(visitor)
     }
 
@@ -325,7 +362,7 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
         _name: &'static str,
         _fields: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, FrontError> {
+    ) -> Result<V::Value, Fault> {
         self.visit_fields(visitor)
     }
 
@@ -334,7 +371,7 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
         _name: &'static str,
         _variants: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, FrontError> {
+    ) -> Result<V::Value, Fault> {
         // A variant with content is a map of one entry, a variant without is its bare name.
         let bare = !matches!(self.peek(), Some(0x80..=0x8f | 0xde | 0xdf));
         if !bare {
@@ -347,7 +384,7 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
     }
 
     #[inline]
-    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, FrontError> {
+    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         self.skip(1)?;
         visitor.visit_unit()
     }

@@ -45,19 +45,6 @@ pub enum FrontErrorKind {
     Mismatch(Box<str>),
 }
 
-impl FrontError {
-    #[cold]
-    pub(super) fn new(kind: FrontErrorKind) -> Self {
-        Self { kind, offset: 0 }
-    }
-
-    #[cold]
-    pub(super) fn at(mut self, offset: usize) -> Self {
-        self.offset = offset;
-        self
-    }
-}
-
 /// Formats into at most [`TEXT_MAX`] bytes, so that the cost of an error is bounded too.
 fn short(text: &dyn fmt::Display) -> Box<str> {
     struct Short(String);
@@ -82,7 +69,35 @@ fn short(text: &dyn fmt::Display) -> Box<str> {
     short.0.into_boxed_str()
 }
 
-impl serde::de::Error for FrontError {
+/// A [`FrontError`] before anyone knows where: one word wide, so that the results of the many
+/// small reads and writes travel in registers.
+#[derive(Debug)]
+pub(super) struct Fault(Box<FrontErrorKind>);
+
+impl Fault {
+    #[cold]
+    pub(super) fn new(kind: FrontErrorKind) -> Self {
+        Self(Box::new(kind))
+    }
+
+    #[cold]
+    pub(super) fn at(self, offset: usize) -> FrontError {
+        FrontError {
+            kind: *self.0,
+            offset,
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for Fault {}
+
+impl serde::de::Error for Fault {
     #[cold]
     fn custom<T: fmt::Display>(text: T) -> Self {
         Self::new(FrontErrorKind::Mismatch(short(&text)))
@@ -107,30 +122,34 @@ impl serde::de::Error for FrontError {
     }
 }
 
-impl serde::ser::Error for FrontError {
+impl serde::ser::Error for Fault {
     #[cold]
     fn custom<T: fmt::Display>(text: T) -> Self {
         Self::new(FrontErrorKind::Mismatch(short(&text)))
     }
 }
 
+impl fmt::Display for FrontErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Truncated => f.write_str("the front ends inside a value"),
+            Self::Trailing => f.write_str("bytes follow the value"),
+            Self::TooDeep => f.write_str("values are nested too deep"),
+            Self::TooLong(limit) => write!(f, "longer than {limit} bytes"),
+            Self::Utf8 => f.write_str("a text is not UTF-8"),
+            Self::Unsupported(byte) => write!(f, "byte {byte:#04x} begins no value"),
+            Self::UnknownVariant(name) => write!(f, "unknown variant `{name}`"),
+            Self::Hole(field) => {
+                write!(f, "field `{field}` was skipped before one that was written")
+            }
+            Self::Length(text) | Self::Mismatch(text) => f.write_str(text),
+        }
+    }
+}
+
 impl fmt::Display for FrontError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.kind {
-            FrontErrorKind::Truncated => f.write_str("the front ends inside a value")?,
-            FrontErrorKind::Trailing => f.write_str("bytes follow the value")?,
-            FrontErrorKind::TooDeep => f.write_str("values are nested too deep")?,
-            FrontErrorKind::TooLong(limit) => write!(f, "longer than {limit} bytes")?,
-            FrontErrorKind::Utf8 => f.write_str("a text is not UTF-8")?,
-            FrontErrorKind::Unsupported(byte) => write!(f, "byte {byte:#04x} begins no value")?,
-            FrontErrorKind::Length(text) => f.write_str(text)?,
-            FrontErrorKind::UnknownVariant(name) => write!(f, "unknown variant `{name}`")?,
-            FrontErrorKind::Hole(field) => {
-                write!(f, "field `{field}` was skipped before one that was written")?;
-            }
-            FrontErrorKind::Mismatch(text) => f.write_str(text)?,
-        }
-        write!(f, ", at byte {} of the front", self.offset)
+        write!(f, "{}, at byte {} of the front", self.kind, self.offset)
     }
 }
 

@@ -1,7 +1,7 @@
 //! The front codec: a body to bytes at the end of a buffer, and bytes to a body.
 
 use super::Body;
-use super::error::{FrontError, FrontErrorKind};
+use super::error::{Fault, FrontError, FrontErrorKind};
 use super::reader::Reader;
 use bytes::BytesMut;
 use rmp_serde::encode::Error as EncodeError;
@@ -25,23 +25,18 @@ pub fn encode_front<B: Body>(
     limit: usize,
 ) -> Result<usize, FrontError> {
     let start = out.len();
-    let mut sink = Sink { out, left: limit };
-    match body.serialize(&mut rmp_serde::Serializer::new(&mut sink)) {
-        Ok(()) => Ok(limit - sink.left),
-        Err(error) => {
-            let error = encode_error(error, limit).at(limit - sink.left);
-            out.truncate(start);
-            Err(error)
+    let end = start.saturating_add(limit);
+    let result = body.serialize(&mut rmp_serde::Serializer::new(Sink { out, end }));
+    let length = out.len() - start;
+    let fault = match result {
+        Ok(()) if length <= limit => return Ok(length),
+        Ok(()) | Err(EncodeError::InvalidValueWrite(_)) => {
+            Fault::new(FrontErrorKind::TooLong(limit))
         }
-    }
-}
-
-#[cold]
-fn encode_error(error: EncodeError, limit: usize) -> FrontError {
-    match error {
-        EncodeError::InvalidValueWrite(_) => FrontError::new(FrontErrorKind::TooLong(limit)),
-        other => serde::ser::Error::custom(other),
-    }
+        Err(error) => serde::ser::Error::custom(error),
+    };
+    out.truncate(start);
+    Err(fault.at(length))
 }
 
 /// Reads a front that [`encode_front`] wrote, of this version of the type or of another.
@@ -73,15 +68,26 @@ pub fn decode_front<B: Body>(front: &[u8]) -> Result<B, FrontError> {
     let mut reader = Reader::new(front, DEPTH_MAX);
     match B::deserialize(&mut reader) {
         Ok(body) if reader.is_at_end() => Ok(body),
-        Ok(_) => Err(FrontError::new(FrontErrorKind::Trailing).at(reader.position())),
+        Ok(_) => Err(Fault::new(FrontErrorKind::Trailing).at(reader.position())),
         Err(error) => Err(error.at(reader.value_at())),
     }
 }
 
-/// The end of a buffer, up to a limit.
+/// The end of a buffer, which does not grow beyond `end`.
 struct Sink<'a> {
     out: &'a mut BytesMut,
-    left: usize,
+    end: usize,
+}
+
+impl Sink<'_> {
+    #[cold]
+    fn grow(&mut self, more: usize) -> io::Result<()> {
+        if more > self.end.saturating_sub(self.out.len()) {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        self.out.reserve(more);
+        Ok(())
+    }
 }
 
 impl io::Write for Sink<'_> {
@@ -92,14 +98,11 @@ impl io::Write for Sink<'_> {
 
     #[inline]
     fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        match self.left.checked_sub(bytes.len()) {
-            Some(left) => {
-                self.left = left;
-                self.out.extend_from_slice(bytes);
-                Ok(())
-            }
-            None => Err(io::ErrorKind::FileTooLarge.into()),
+        if bytes.len() > self.out.capacity() - self.out.len() {
+            self.grow(bytes.len())?;
         }
+        self.out.extend_from_slice(bytes);
+        Ok(())
     }
 
     #[inline]

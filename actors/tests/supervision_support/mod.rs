@@ -41,6 +41,19 @@ impl Log {
         }
     }
 
+    /// As `factory`, with a change to every worker.
+    pub(crate) fn factory_with(
+        &self,
+        change: impl Fn(&mut Worker) + 'static,
+    ) -> impl FnMut() -> Worker + 'static {
+        let mut make = self.factory();
+        move || {
+            let mut worker = make();
+            change(&mut worker);
+            worker
+        }
+    }
+
     pub(crate) fn lines(&self) -> Vec<String> {
         self.lines.borrow().clone()
     }

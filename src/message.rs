@@ -4,6 +4,7 @@
 
 mod access;
 mod decode;
+mod encode;
 mod error;
 mod front;
 mod kind;

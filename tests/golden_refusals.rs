@@ -251,6 +251,50 @@ fn an_old_reader_sees_a_new_variant_as_other_or_as_an_error() {
 }
 
 #[test]
+fn what_no_reader_could_read_is_not_written() {
+    #[derive(Serialize, Deserialize)]
+    struct Skips {
+        first: u8,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        second: Option<u8>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        third: Option<u8>,
+    }
+    let write = |second, third| {
+        let mut out = BytesMut::new();
+        let body = vec![Skips {
+            first: 1,
+            second,
+            third,
+        }];
+        encode_front(&body, &mut out, 64).map(|_| out.to_vec())
+    };
+    // At the end it is just an old sender's array.
+    assert_eq!(write(None, None), Ok(vec![0x91, 0x91, 1]));
+    assert_eq!(write(Some(2), None), Ok(vec![0x91, 0x92, 1, 2]));
+    let error = write(None, Some(3)).expect_err("3 would be read as second");
+    assert!(
+        error
+            .to_string()
+            .contains("`second` was left out before `third`"),
+        "{error}"
+    );
+
+    let mut tree = Tree::Leaf;
+    for _ in 1..DEPTH_MAX {
+        tree = Tree::One(Box::new(tree));
+    }
+    assert!(decode_front::<Tree>(&encoded(&tree)).is_ok());
+    let error = encode_front(&Tree::One(Box::new(tree)), &mut BytesMut::new(), 1 << 20);
+    assert!(
+        error
+            .expect_err("too deep")
+            .to_string()
+            .contains("nested too deep")
+    );
+}
+
+#[test]
 fn a_front_over_the_limit_leaves_the_buffer_as_it_was() {
     let body = vec!["x".repeat(100); 10];
     let length = encoded(&body).len();

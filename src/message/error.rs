@@ -38,9 +38,6 @@ pub enum FrontErrorKind {
     Length(Box<str>),
     /// A variant that this side's enum does not have, most likely a newer one.
     UnknownVariant(Box<str>),
-    /// A field was left out while a later one was written (`skip_serializing_if`); positions
-    /// would shift. Names the field.
-    Hole(&'static str),
     /// The value is not what the type expects; in the words of the type.
     Mismatch(Box<str>),
 }
@@ -139,9 +136,6 @@ impl fmt::Display for FrontErrorKind {
             Self::Utf8 => f.write_str("a text is not UTF-8"),
             Self::Unsupported(byte) => write!(f, "byte {byte:#04x} begins no value"),
             Self::UnknownVariant(name) => write!(f, "unknown variant `{name}`"),
-            Self::Hole(field) => {
-                write!(f, "field `{field}` was skipped before one that was written")
-            }
             Self::Length(text) | Self::Mismatch(text) => f.write_str(text),
         }
     }

@@ -1,13 +1,14 @@
 //! The front codec: a body to bytes at the end of a buffer, and bytes to a body.
 
 use super::Body;
+use super::encode::Strict;
 use super::error::{Fault, FrontError, FrontErrorKind};
 use super::reader::Reader;
 use bytes::BytesMut;
 use rmp_serde::encode::Error as EncodeError;
 use std::io;
 
-/// How deep values may be nested in a front that is read: arrays, maps, enums, options and
+/// How deep values may be nested in a front, written or read: arrays, maps, enums, options and
 /// newtype structs count one each. Keeps a hostile front off the end of the stack.
 pub const DEPTH_MAX: u8 = 128;
 
@@ -17,7 +18,8 @@ pub const DEPTH_MAX: u8 = 128;
 ///
 /// # Errors
 ///
-/// [`FrontErrorKind::TooLong`] beyond `limit`, otherwise what the type's own `Serialize` gives.
+/// [`FrontErrorKind::TooLong`] beyond `limit`; [`FrontErrorKind::Mismatch`] if the type's own
+/// `Serialize` fails or what it writes could not be read (see [the module](super)).
 /// `out` is then as long as it was.
 pub fn encode_front<B: Body>(
     body: &B,
@@ -26,7 +28,8 @@ pub fn encode_front<B: Body>(
 ) -> Result<usize, FrontError> {
     let start = out.len();
     let end = start.saturating_add(limit);
-    let result = body.serialize(&mut rmp_serde::Serializer::new(Sink { out, end }));
+    let mut serializer = rmp_serde::Serializer::new(Sink { out, end });
+    let result = body.serialize(Strict::new(&mut serializer, DEPTH_MAX));
     let length = out.len() - start;
     let fault = match result {
         Ok(()) if length <= limit => return Ok(length),

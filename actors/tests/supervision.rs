@@ -1,4 +1,5 @@
 //! V1: what a panic costs, and what survives it.
+#![allow(clippy::unwrap_used, reason = "a test may")]
 
 mod supervision_support;
 
@@ -13,7 +14,8 @@ use stellate_actors::supervise::{
 };
 use supervision_support::{Add, Log, Worker, is_panicked, is_restarting, is_started, local, say};
 
-/// Runs `boom` in the context of a fresh actor's first incarnation and expects the second to serve the mailbox.
+/// Runs `boom` in the context of a fresh actor's first incarnation and expects the second to serve
+/// the mailbox.
 fn survives(boom: impl Fn(&mut Worker, &mut Context<Worker>) + 'static) {
     local(async move {
         let tree = Tree::new(Supervisor::default());

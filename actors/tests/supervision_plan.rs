@@ -1,4 +1,5 @@
 //! V2 and V3 as decisions alone: exits and times in, orders out, no actor.
+#![allow(clippy::unwrap_used, reason = "a test may")]
 
 use std::time::Duration;
 
@@ -15,7 +16,8 @@ fn panicked(message: &str) -> Cause {
     }
 }
 
-/// A plan with children that do what they are told: a start succeeds and a stop is answered, one order at a time.
+/// A plan with children that do what they are told: a start succeeds and a stop is answered, one
+/// order at a time.
 struct Play {
     plan: Plan,
     now: Time,

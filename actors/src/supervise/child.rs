@@ -6,11 +6,13 @@
 //!  │        │ Start(delay)      ▲                  │
 //!  │        └────► BackOff ─────┘ delay over       │
 //!  │                  │ Stop                       │
-//!  └──────────────────┴──────── Exited ◄───────────┘     Retire: the future ends, the mailbox closes
+//!  └──────────────────┴──────── Exited ◄───────────┘     Retire: the future ends
 //! ```
 //!
-//! * **V1** The mailbox lies outside the actor's context: a panic drops the context and the message in hand, no more.
-//! * The broken actor is dropped without `stopping` and `stopped`: those would run on a value nobody may trust.
+//! * **V1** The mailbox lies outside the actor's context: a panic drops the context and the message
+//!   in hand, no more.
+//! * The broken actor is dropped without `stopping` and `stopped`: those would run on a value
+//!   nobody may trust.
 //! * **V2** One exit is reported for each start, and nothing starts by itself.
 
 use std::cell::RefCell;
@@ -147,7 +149,8 @@ impl<A: Actor<Context = Context<A>>> ChildFuture<A> {
         };
         let probe = Rc::new(Probe::default());
         let built = contain(|| {
-            // A context whose own mailbox stays empty: its address and capacity are those of the lasting one.
+            // A context whose own mailbox stays empty: its address and capacity are those of the
+            // lasting one.
             let mut ctx = Context::new();
             *ctx.parts() = ContextParts::new(mailbox.borrow().sender_producer());
             ctx.spawn(Pump {

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 /// Runs `code`; a panic becomes its message.
 ///
-/// Unwind safety is asserted, not proved: whatever `code` touched must be thrown away or be ours to trust.
+/// Unwind safety is asserted, not proved: whatever `code` touched must be thrown away or be ours to
+/// trust.
 pub(super) fn contain<R>(code: impl FnOnce() -> R) -> Result<R, Arc<str>> {
     catch_unwind(AssertUnwindSafe(code)).map_err(message)
 }

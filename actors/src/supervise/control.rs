@@ -1,4 +1,5 @@
-//! The slot through which the tree orders a child about: a few flags and a waker, so bounded by construction.
+//! The slot through which the tree orders a child about: a few flags and a waker, so bounded by
+//! construction.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -123,7 +123,8 @@ pub enum Input {
 /// What is to be done, read from the plan until there is no more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
-    /// Build the child's actor after a delay. Answered by `Exited` once, and before that perhaps by `Started`.
+    /// Build the child's actor after a delay. Answered by `Exited` once, and before that perhaps by
+    /// `Started`.
     Start {
         /// The child.
         node: NodeId,

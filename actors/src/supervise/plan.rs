@@ -1,6 +1,7 @@
 //! The decisions of supervision, and nothing else: exits and times in, orders out.
 //!
-//! No actor, no clock, no task: the tree's handle and the children's futures are the shell around it.
+//! No actor, no clock, no task: the tree's handle and the children's futures are the shell around
+//! it.
 //!
 //! ```text
 //!  child    Down ─Start─► Starting ─Started─► Up ─Stop─► Stopping
@@ -10,14 +11,16 @@
 //!
 //!  group    Running ─failure─► one-for-one ──────────► Start(child, delay)
 //!              ▲      │        rest-for-one ► Restarting ─younger down─► Starting
-//!              │      │        escalate, or no restart left ► Failing ─all down─► failure of the parent
+//!              │      │        escalate, or none left ► Failing ─all down─► failure of the parent
 //!              └──────┴──────── all up ◄──────────────────────────────────┘
 //! ```
 //!
-//! * **V2** Between two starts of one child lies a delay of at least 1 ms, and at most `max` restarts lie in any
-//!   window of a group.
-//! * **V3** A failure that is refused by the window goes up; from the root it ends the tree, with its chain.
-//! * Of each child at most one actor lives at a time: `Start` is put out for children that are `Down` only.
+//! * **V2** Between two starts of one child lies a delay of at least 1 ms, and at most `max`
+//!   restarts lie in any window of a group.
+//! * **V3** A failure that is refused by the window goes up; from the root it ends the tree, with
+//!   its chain.
+//! * Of each child at most one actor lives at a time: `Start` is put out for children that are
+//!   `Down` only.
 //! * Every call costs O(log n) per child it touches.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -65,7 +68,8 @@ impl Plan {
         }
     }
 
-    /// Adds a child to the group its path lies in, and starts it, unless that group is being restarted: then in its turn.
+    /// Adds a child to the group its path lies in, and starts it, unless that group is being
+    /// restarted: then in its turn.
     pub fn add_child(
         &mut self,
         now: Time,
@@ -135,7 +139,8 @@ impl Plan {
         self.nodes.is_empty()
     }
 
-    /// Once the tree has ended: `Some(None)` after a shutdown, `Some(Some(cause))` after a failure of the root.
+    /// Once the tree has ended: `Some(None)` after a shutdown, `Some(Some(cause))` after a failure
+    /// of the root.
     pub fn ended(&self) -> Option<&Option<Cause>> {
         self.ended.as_ref()
     }
@@ -473,7 +478,8 @@ impl Plan {
         }
     }
 
-    /// Stops the next child in reverse order, of those after `from`; false when all of them are down.
+    /// Stops the next child in reverse order, of those after `from`; false when all of them are
+    /// down.
     fn go_down(&mut self, id: NodeId, from: Option<NodeId>) -> bool {
         let Some(group) = self.group_mut(id) else {
             return false;

@@ -16,7 +16,8 @@ pub const INTENSITY: Intensity = Intensity {
     within: Duration::from_secs(60),
 };
 
-/// The back-off of [`Supervisor::default`]: 50 ms doubling to 15 s, forgotten after 30 healthy seconds.
+/// The back-off of [`Supervisor::default`]: 50 ms doubling to 15 s, forgotten after 30 healthy
+/// seconds.
 pub const BACKOFF: Backoff = Backoff {
     min: Duration::from_millis(50),
     max: Duration::from_secs(15),
@@ -26,7 +27,8 @@ pub const BACKOFF: Backoff = Backoff {
 /// How long a child may drain when it is told to stop, unless its options say otherwise.
 pub const DRAIN_MAX: Duration = Duration::from_secs(10);
 
-/// How many messages a child's mailbox takes before `try_send` refuses, unless its options say otherwise.
+/// How many messages a child's mailbox takes before `try_send` refuses, unless its options say
+/// otherwise.
 pub const MAILBOX: usize = 16;
 
 /// Which exits of a child call for a restart.
@@ -47,14 +49,15 @@ pub enum Strategy {
     /// Nobody: only the failed child is restarted.
     #[default]
     OneForOne,
-    /// Every sibling started after it: they are stopped in reverse order, then the failed child and they are
-    /// started in order, each after the one before it has started.
+    /// Every sibling started after it: they are stopped in reverse order, then the failed child and
+    /// they are started in order, each after the one before it has started.
     RestForOne,
     /// The whole group: nothing is restarted here, the failure goes to the parent at once.
     Escalate,
 }
 
-/// In which way a supervisor stops its children. The order is the reverse of their start either way.
+/// In which way a supervisor stops its children. The order is the reverse of their start either
+/// way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum StopOrder {
     /// Each waits until the one before it is gone.
@@ -73,7 +76,8 @@ pub struct Intensity {
     pub within: Duration,
 }
 
-/// How long a restart waits: `min`, doubled at each attempt up to `max`, of which the seed takes off up to half.
+/// How long a restart waits: `min`, doubled at each attempt up to `max`, of which the seed takes
+/// off up to half.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Backoff {
     /// The first delay before jitter. Raised to 2 ms, so that no choice of numbers makes a spin.
@@ -177,9 +181,12 @@ impl Supervisor {
 pub struct ChildOptions {
     /// Which exits call for a restart.
     pub restart: Restart,
-    /// How long it may drain when told to stop: it handles what its mailbox holds, then stops. Zero drops it at once.
+    /// How long it may drain when told to stop. It handles what its mailbox holds, then is asked to
+    /// stop; while its `stopping` answers `Running::Continue` it is asked again at every wake. When
+    /// the time is over it is dropped. Zero drops it at once.
     pub drain: Duration,
-    /// Capacity of its mailbox in messages. It bounds `try_send` only, see the crate's notes on actix.
+    /// Capacity of its mailbox in messages. It bounds `try_send` only, see the crate's notes on
+    /// actix.
     pub mailbox: usize,
 }
 

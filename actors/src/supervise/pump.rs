@@ -1,10 +1,11 @@
 //! Moves messages from the mailbox that outlives its actors into the actor of the day.
 //!
-//! actix would own the mailbox inside `ContextFut` and lose it with the actor. Here every incarnation gets a fresh
-//! context whose address points at the lasting mailbox, and this item, first in that context, feeds it.
-//! It keeps actix's rules: nothing is handled while the actor waits or stops, and messages keep their order.
-//! Two things are better than in actix: timers and streams get their turn every [`BATCH`] messages, and the
-//! actor does not end when its last address is dropped, since it belongs to the tree.
+//! actix would own the mailbox inside `ContextFut` and lose it with the actor. Here every
+//! incarnation gets a fresh context whose address points at the lasting mailbox, and this item,
+//! first in that context, feeds it. It keeps actix's rules: nothing is handled while the actor
+//! waits or stops, and messages keep their order. Two things are better than in actix: timers and
+//! streams get their turn every [`BATCH`] messages, and the actor does not end when its last
+//! address is dropped, since it belongs to the tree.
 
 use std::cell::{Cell, RefCell};
 use std::pin::Pin;
@@ -66,7 +67,8 @@ impl<A: Actor<Context = Context<A>>> ActorFuture<A> for Pump<A> {
             if ctx.waiting() {
                 return Poll::Pending;
             }
-            // Taken out before it is handled: a panic in the handler costs this message and no borrow.
+            // Taken out before it is handled: a panic in the handler costs this message and no
+            // borrow.
             let next = Pin::new(&mut *this.mailbox.borrow_mut()).poll_next(task);
             let Poll::Ready(Some(mut envelope)) = next else {
                 if this.probe.draining.get() && !this.probe.asked.replace(true) {

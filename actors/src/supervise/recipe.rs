@@ -10,8 +10,8 @@ type OnExit = Box<dyn FnMut(&Exit)>;
 
 /// How a child is built at every start, and what is told at every exit.
 ///
-/// Lives on the thread the actor lives on, so it need not be `Send`. All its code may panic: that counts as a panic
-/// of the child.
+/// Lives on the thread the actor lives on, so it need not be `Send`. All its code may panic: that
+/// counts as a panic of the child.
 pub struct Recipe<A: Actor<Context = Context<A>>> {
     factory: Factory<A>,
     on_start: Vec<OnStart<A>>,
@@ -33,15 +33,16 @@ impl<A: Actor<Context = Context<A>>> Recipe<A> {
         }
     }
 
-    /// Called after every build, before `Actor::started` and before the first message. Here a future or stream that
-    /// must outlive the actor value is attached again. Several hooks run in the order given.
+    /// Called after every build, before `Actor::started` and before the first message. Here a
+    /// future or stream that must outlive the actor value is attached again. Several hooks run in
+    /// the order given.
     pub fn on_start(mut self, hook: impl FnMut(&mut A, &mut Context<A>) + 'static) -> Self {
         self.on_start.push(Box::new(hook));
         self
     }
 
-    /// Called after every exit, when the actor value is gone and its supervisor has decided. It runs on the child's
-    /// thread and may use the tree. A panic in it is logged and costs nothing.
+    /// Called after every exit, when the actor value is gone and its supervisor has decided. It
+    /// runs on the child's thread and may use the tree. A panic in it is logged and costs nothing.
     pub fn on_exit(mut self, hook: impl FnMut(&Exit) + 'static) -> Self {
         self.on_exit.push(Box::new(hook));
         self

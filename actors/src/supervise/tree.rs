@@ -15,12 +15,14 @@ use super::policy::{ChildOptions, Restart, Supervisor, Time};
 use super::recipe::Recipe;
 use super::shared::Shared;
 
-/// A supervision tree, or one group of it: the group that [`Tree::supervisor`] returned sees paths from there on.
+/// A supervision tree, or one group of it: the group that [`Tree::supervisor`] returned sees paths
+/// from there on.
 ///
-/// A handle is cheap to clone and may be used from any thread. Dropping all handles ends nothing: the children hold
-/// the tree, and [`Tree::shutdown`] ends it.
+/// A handle is cheap to clone and may be used from any thread. Dropping all handles ends nothing:
+/// the children hold the tree, and [`Tree::shutdown`] ends it.
 ///
-/// Paths are names joined by `/`, such as `osd` or `endpoint/session-3`. The groups on the way must exist.
+/// Paths are names joined by `/`, such as `osd` or `endpoint/session-3`. The groups on the way must
+/// exist.
 #[derive(Clone)]
 pub struct Tree {
     pub(super) shared: Arc<Shared>,
@@ -87,11 +89,11 @@ impl Tree {
         self.spawn(path, Recipe::new(factory), restart)
     }
 
-    /// Starts a child in the caller's `LocalSet`. The address holds for all its incarnations and is valid at once;
-    /// the actor is built when the child is first polled.
+    /// Starts a child in the caller's `LocalSet`. The address holds for all its incarnations and is
+    /// valid at once; the actor is built when the child is first polled.
     ///
-    /// A child lives until it is removed, ends for good by its [`Restart`], or the tree ends. Unlike a plain actix
-    /// actor it does not stop when its last address is dropped.
+    /// A child lives until it is removed, ends for good by its [`Restart`], or the tree ends.
+    /// Unlike a plain actix actor it does not stop when its last address is dropped.
     ///
     /// # Errors
     ///
@@ -111,12 +113,13 @@ impl Tree {
         Ok(addr)
     }
 
-    /// Starts a child on any thread. `make` runs there, so the recipe may hold what is not `Send`. The address is
-    /// returned at once all the same, and takes messages.
+    /// Starts a child on any thread. `make` runs there, so the recipe may hold what is not `Send`.
+    /// The address is returned at once all the same, and takes messages.
     ///
     /// # Errors
     ///
-    /// See [`TreeError`]; nothing has changed then, but for [`TreeError::ArbiterGone`] the history has a `Lost`.
+    /// See [`TreeError`]; nothing has changed then, but for [`TreeError::ArbiterGone`] the history
+    /// has a `Lost`.
     ///
     /// # Panics
     ///
@@ -135,9 +138,11 @@ impl Tree {
         Ok(addr)
     }
 
-    /// Takes a child or a group out of the tree. A child drains, a group's children do in reverse start order.
+    /// Takes a child or a group out of the tree. A child drains, a group's children do in reverse
+    /// start order.
     ///
-    /// It begins at once; the future resolves when the node is gone and its path is free again, and may be dropped.
+    /// It begins at once; the future resolves when the node is gone and its path is free again, and
+    /// may be dropped.
     ///
     /// # Errors
     ///
@@ -149,7 +154,8 @@ impl Tree {
         self.take_out(path, false)
     }
 
-    /// As [`Tree::remove`], without draining: actors are dropped, and what their mailboxes hold is lost.
+    /// As [`Tree::remove`], without draining: actors are dropped, and what their mailboxes hold is
+    /// lost.
     ///
     /// # Errors
     ///
@@ -161,18 +167,19 @@ impl Tree {
         self.take_out(path, true)
     }
 
-    /// Ends the whole tree, whichever group this handle is of: children stop in reverse start order, each within its
-    /// drain period.
+    /// Ends the whole tree, whichever group this handle is of: children stop in reverse start
+    /// order, each within its drain period.
     ///
-    /// It begins at once; the future resolves when all are gone, and may be dropped. It says why the tree ended:
-    /// `None` for a shutdown, a cause if the root had given up before (V3).
+    /// It begins at once; the future resolves when all are gone, and may be dropped. It says why
+    /// the tree ended: `None` for a shutdown, a cause if the root had given up before (V3).
     pub fn shutdown(&self) -> impl Future<Output = Option<Cause>> + Send + 'static {
         self.shared
             .change(|core| core.plan.handle(core.now, Input::Shutdown));
         self.ended()
     }
 
-    /// Resolves when the tree has ended: with `None` after a shutdown, with the chain of causes when the root gave up.
+    /// Resolves when the tree has ended: with `None` after a shutdown, with the chain of causes
+    /// when the root gave up.
     pub fn ended(&self) -> impl Future<Output = Option<Cause>> + Send + 'static {
         let shared = self.shared.clone();
         async move {

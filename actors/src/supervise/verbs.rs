@@ -11,7 +11,8 @@ use super::tree::Tree;
 /// Why a wait cannot succeed any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum WaitError {
-    /// More than [`HISTORY_MAX`](super::HISTORY_MAX) entries came since the mark before the waiter was polled.
+    /// More than [`HISTORY_MAX`](super::HISTORY_MAX) entries came since the mark before the waiter
+    /// was polled.
     Lapped,
     /// The tree has ended and nothing will be recorded again.
     Ended,
@@ -31,21 +32,22 @@ impl std::error::Error for WaitError {}
 /// Every verb returns the [`Mark`] from just before it: wait from there with [`Tree::wait_since`].
 /// They fail with [`TreeError::NotFound`], and with [`TreeError::WrongKind`] for groups.
 impl Tree {
-    /// Drops the child's actor value, without a last word from it. It counts as a failure: the value is rebuilt after
-    /// the back-off, or not, by its [`Restart`](super::Restart). Between two incarnations it does nothing.
+    /// Drops the child's actor value, without a last word from it. It counts as a failure: the
+    /// value is rebuilt after the back-off, or not, by its [`Restart`](super::Restart). Between two
+    /// incarnations it does nothing.
     pub fn kill(&self, path: &str) -> Result<Mark, TreeError> {
         self.order(path, |orders| orders.kill = true, None)
     }
 
-    /// Really panics inside the poll of the child's actor, before it handles its next message; also while it waits or
-    /// is paused. Between two incarnations it does nothing.
+    /// Really panics inside the poll of the child's actor, before it handles its next message; also
+    /// while it waits or is paused. Between two incarnations it does nothing.
     pub fn panic(&self, path: &str) -> Result<Mark, TreeError> {
         let message: Arc<str> = format!("panic ordered for {path}").into();
         self.order(path, move |orders| orders.panic = Some(message), None)
     }
 
-    /// Stops polling the child: no message, timer or future of it runs, its mailbox fills. Holds across restarts; a
-    /// stop or a removal overrides it.
+    /// Stops polling the child: no message, timer or future of it runs, its mailbox fills. Holds
+    /// across restarts; a stop or a removal overrides it.
     pub fn pause(&self, path: &str) -> Result<Mark, TreeError> {
         self.order(path, |orders| orders.paused = true, Some(What::Paused))
     }
@@ -90,8 +92,8 @@ impl Tree {
         self.len() == 0
     }
 
-    /// What happened in the whole tree, oldest first, the last [`HISTORY_MAX`](super::HISTORY_MAX) entries. Paths are
-    /// whole paths, whichever group this handle is of.
+    /// What happened in the whole tree, oldest first, the last [`HISTORY_MAX`](super::HISTORY_MAX)
+    /// entries. Paths are whole paths, whichever group this handle is of.
     pub fn history(&self) -> Vec<Entry> {
         self.shared
             .read(|core| core.history.iter().cloned().collect())
@@ -114,22 +116,24 @@ impl Tree {
         self.shared.read(|core| core.history.mark())
     }
 
-    /// Waits for the next entry of `path` that `wanted` accepts. Counts from the call, not from the first poll.
-    pub fn wait_for(
+    /// Waits for the next entry of `path` that `wanted` accepts. Counts from the call, not from the
+    /// first poll.
+    pub fn wait_for<F: FnMut(&What) -> bool>(
         &self,
         path: &str,
-        wanted: impl FnMut(&What) -> bool,
-    ) -> impl Future<Output = Result<Entry, WaitError>> {
+        wanted: F,
+    ) -> impl Future<Output = Result<Entry, WaitError>> + use<F> {
         self.wait_since(self.mark(), path, wanted)
     }
 
-    /// Waits for the first entry of `path` since `mark` that `wanted` accepts, which may be in the past.
-    pub fn wait_since(
+    /// Waits for the first entry of `path` since `mark` that `wanted` accepts, which may be in the
+    /// past.
+    pub fn wait_since<F: FnMut(&What) -> bool>(
         &self,
         mark: Mark,
         path: &str,
-        mut wanted: impl FnMut(&What) -> bool,
-    ) -> impl Future<Output = Result<Entry, WaitError>> {
+        mut wanted: F,
+    ) -> impl Future<Output = Result<Entry, WaitError>> + use<F> {
         let (path, shared) = (self.absolute(path), self.shared.clone());
         async move {
             let mut at = mark;
@@ -145,7 +149,8 @@ impl Tree {
                         return Ok(entry);
                     }
                 }
-                // The entries read above came before the end, if there is one: look once more when it is there.
+                // The entries read above came before the end, if there is one: look once more when
+                // it is there.
                 let ended =
                     shared.read(|core| core.plan.ended().is_some() && core.history.mark() == at);
                 if ended {

@@ -1,1 +1,40 @@
-//! Placeholder.
+//! Movers of frames under Stellate sessions: TCP, a seeded virtual network, and this process.
+//!
+//! ```text
+//!   session ──submit──► Link ──bytes or slots──► Link ──Batch──► session
+//!                        ▲ made by Transport::dial and Listener::poll_accept
+//! ```
+//!
+//! A transport decides nothing: what a frame means, when to dial again and whom to believe is
+//! the session's. It keeps the laws F1 to F8 on [`Link`], says what it can do in [`LinkLimits`],
+//! and says why a link ended and who is to blame in [`LinkFault`].
+//!
+//! | scheme | type | what for |
+//! | --- | --- | --- |
+//! | `tcp` | [`Tcp`] | production |
+//! | `local` | [`Local`] | a messenger that connects to its own name |
+//!
+//! [`Faults`](faults::Faults) wraps any of them and breaks what a test names.
+#![forbid(unsafe_code)]
+
+pub mod address;
+pub mod error;
+pub mod fault;
+pub mod faults;
+pub mod limits;
+pub mod link;
+pub mod local;
+pub mod tcp;
+mod tokens;
+mod wire;
+
+pub use address::{Address, AddressError};
+pub use error::{AcceptError, DialError, ListenError};
+pub use fault::LinkFault;
+pub use limits::LinkLimits;
+pub use link::{
+    BYTES_PER_POLL, Batch, CloseHow, Done, FRAMES_PER_POLL, Full, Link, LinkClosed, Listener,
+    Parked, Token, Transport,
+};
+pub use local::Local;
+pub use tcp::{Tcp, TcpOptions};

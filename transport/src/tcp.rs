@@ -1,0 +1,169 @@
+//! TCP: non-blocking, no delay, one vectored write for all that is queued, large reads.
+//!
+//! Links use the tokio reactor of the thread that dials, accepts or attaches them.
+
+mod cut;
+mod link;
+mod listener;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use socket2::SockRef;
+use stellate_protocol::codec::{First, WireLimits};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::runtime::Handle;
+
+pub use self::cut::ByteCut;
+use self::link::TcpLink;
+use self::listener::TcpAcceptor;
+use crate::address::Address;
+use crate::error::{DialError, ListenError};
+use crate::limits::LinkLimits;
+use crate::link::{Link, Listener, Transport};
+
+/// The scheme.
+pub(crate) const SCHEME: &str = "tcp";
+
+/// What can be set about TCP links.
+#[derive(Clone, Debug)]
+pub struct TcpOptions {
+    /// What a peer may send: lengths that are refused before memory is taken for them.
+    pub wire: WireLimits,
+    /// Connections that the kernel holds for a listener that is busy.
+    pub backlog: u32,
+    /// The kernel gives up on sent bytes that nobody acknowledges for so long.
+    pub user_timeout: Option<Duration>,
+    /// Bytes that the kernel may hold unsent before it says it is full. Fewer keep the queue,
+    /// and so the order of urgency, in our hands; more save wake-ups.
+    pub unsent_max: Option<u32>,
+    /// Bytes that a link accepts and has not handed to the kernel.
+    pub send_bytes: usize,
+    /// First size of a read buffer.
+    pub read_min: usize,
+    /// Largest size of a read buffer.
+    pub read_max: usize,
+    /// After a drain, how long to wait for the peer to close its side.
+    pub linger: Duration,
+    /// Cuts a link in the middle of its bytes, for tests.
+    pub cut: Option<ByteCut>,
+}
+
+impl Default for TcpOptions {
+    fn default() -> Self {
+        Self {
+            wire: WireLimits::default(),
+            backlog: 1024,
+            user_timeout: None,
+            unsent_max: None,
+            send_bytes: LinkLimits::STREAM.send_bytes,
+            read_min: 64 * 1024,
+            read_max: 256 * 1024,
+            linger: Duration::from_secs(1),
+            cut: None,
+        }
+    }
+}
+
+/// The TCP transport.
+#[derive(Clone, Debug)]
+pub struct Tcp {
+    options: TcpOptions,
+    limits: LinkLimits,
+}
+
+impl Tcp {
+    /// With defaults.
+    pub fn new() -> Self {
+        Self::with(TcpOptions::default())
+    }
+
+    /// With options.
+    pub fn with(options: TcpOptions) -> Self {
+        let limits = LinkLimits {
+            send_bytes: options.send_bytes,
+            ..LinkLimits::STREAM
+        };
+        Self { options, limits }
+    }
+}
+
+impl Default for Tcp {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Transport for Tcp {
+    fn scheme(&self) -> &'static str {
+        SCHEME
+    }
+
+    fn limits(&self) -> &LinkLimits {
+        &self.limits
+    }
+
+    fn dial(&self, to: &Address) -> BoxFuture<'static, Result<Box<dyn Link>, DialError>> {
+        let (this, to) = (self.clone(), to.clone());
+        async move {
+            to.expect_scheme(SCHEME).map_err(DialError::Address)?;
+            let socket = to.socket().map_err(DialError::Address)?;
+            let stream = connect(socket)
+                .await
+                .map_err(|error| DialError::from_io(&error))?;
+            // A dial of a dead local port can meet itself: both ends are this socket.
+            if stream.local_addr().is_ok_and(|local| local == socket) {
+                return Err(DialError::Refused);
+            }
+            configure(&stream, &this.options);
+            let link = TcpLink::new(stream, to, this.limits, &this.options, First::Answer);
+            Ok(Box::new(link) as Box<dyn Link>)
+        }
+        .boxed()
+    }
+
+    fn listen(&self, at: &Address) -> Result<Box<dyn Listener>, ListenError> {
+        at.expect_scheme(SCHEME).map_err(ListenError::Address)?;
+        let socket = at.socket().map_err(ListenError::Address)?;
+        if Handle::try_current().is_err() {
+            return Err(ListenError::NoRuntime);
+        }
+        let acceptor = TcpAcceptor::bind(socket, self.limits, self.options.clone());
+        Ok(Box::new(
+            acceptor.map_err(|error| ListenError::from_io(&error))?,
+        ))
+    }
+}
+
+async fn connect(to: SocketAddr) -> std::io::Result<TcpStream> {
+    let socket = match to {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    socket.connect(to).await
+}
+
+/// Sets the options of a stream. One that the system refuses costs speed, not correctness.
+fn configure(stream: &TcpStream, options: &TcpOptions) {
+    let socket = SockRef::from(stream);
+    let note = |what: &str, result: std::io::Result<()>| {
+        if let Err(error) = result {
+            tracing::debug!(what, %error, "a socket option was refused");
+        }
+    };
+    note("nodelay", socket.set_tcp_nodelay(true));
+    #[cfg(target_os = "linux")]
+    {
+        if options.user_timeout.is_some() {
+            note(
+                "user_timeout",
+                socket.set_tcp_user_timeout(options.user_timeout),
+            );
+        }
+        if let Some(bytes) = options.unsent_max {
+            note("notsent_lowat", socket.set_tcp_notsent_lowat(bytes));
+        }
+    }
+}

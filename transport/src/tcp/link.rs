@@ -1,0 +1,426 @@
+//! One TCP connection.
+//!
+//! ```text
+//!   Open ── close(Drain) ─► Draining ── all written, FIN ─► Lingering ── peer's FIN, linger ─┐
+//!     │                        │                                                             ▼
+//!     └── fault, peer, Abort ──┴───────────────────────────► Ended(cause) ── reported ─► Closed
+//! ```
+//!
+//! A drain waits for the peer's FIN before the socket goes: a socket dropped with unread bytes
+//! sends a reset, which can overtake and destroy what was sent last.
+
+use std::future::Future;
+use std::io::IoSlice;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use socket2::SockRef;
+use stellate_protocol::codec::{CodecError, Decoder, First};
+use stellate_protocol::{Frame, Lane, Parcel, Seq};
+use tokio::io::{AsyncReadExt, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::runtime::Handle;
+use tokio::time::Sleep;
+
+use super::{ByteCut, TcpOptions};
+use crate::address::Address;
+use crate::fault::LinkFault;
+use crate::limits::LinkLimits;
+use crate::link::{
+    BYTES_PER_POLL, Batch, CloseHow, FRAMES_PER_POLL, Full, Link, LinkClosed, Parked, Token,
+};
+use crate::tokens::Tokens;
+use crate::wire::FrameWriter;
+
+/// Pieces of memory in one vectored write.
+const GATHER_MAX: usize = LinkLimits::STREAM.gather_max;
+/// A read buffer with less room than this gets room for a whole read.
+const SPARE_MIN: usize = 8 * 1024;
+
+/// What outlives a change of reactors.
+struct Core {
+    peer: Address,
+    limits: LinkLimits,
+    writer: FrameWriter,
+    tokens: Tokens,
+    decoder: Decoder,
+    input: BytesMut,
+    read_size: usize,
+    read_max: usize,
+    linger: Duration,
+    cut: Option<ByteCut>,
+    /// Somebody was told that there is no room.
+    starved: bool,
+    /// Draining, once attached again.
+    draining: bool,
+    /// What broke the sending direction, while the receiving one is read to its end.
+    send_fault: Option<LinkFault>,
+}
+
+enum State {
+    Open,
+    Draining,
+    Lingering(Pin<Box<Sleep>>),
+    Ended(LinkFault),
+    Closed,
+}
+
+pub(super) struct TcpLink {
+    stream: Option<TcpStream>,
+    state: State,
+    core: Core,
+}
+
+impl TcpLink {
+    pub(super) fn new(
+        stream: TcpStream,
+        peer: Address,
+        limits: LinkLimits,
+        options: &TcpOptions,
+        first: First,
+    ) -> Self {
+        let core = Core {
+            peer,
+            limits,
+            writer: FrameWriter::default(),
+            tokens: Tokens::default(),
+            decoder: Decoder::new(options.wire, first),
+            input: BytesMut::new(),
+            read_size: options.read_min.max(SPARE_MIN),
+            read_max: options.read_max.max(options.read_min),
+            linger: options.linger,
+            cut: options.cut.clone(),
+            starved: false,
+            draining: false,
+            send_fault: None,
+        };
+        Self {
+            stream: Some(stream),
+            state: State::Open,
+            core,
+        }
+    }
+
+    /// Writes until all is written, the kernel is full, or enough for one poll (F7).
+    /// Whether there is more to do at once.
+    fn flush(&mut self, cx: &mut Context<'_>, out: &mut Batch) -> Result<bool, LinkFault> {
+        let Some(stream) = &mut self.stream else {
+            return Ok(false);
+        };
+        let core = &mut self.core;
+        let mut moved = 0;
+        while !core.writer.is_empty() && core.send_fault.is_none() {
+            if moved >= BYTES_PER_POLL {
+                return Ok(true);
+            }
+            let n = match core.write(Pin::new(stream), cx) {
+                Poll::Pending => break,
+                Poll::Ready(Err(error)) if error.kind() == std::io::ErrorKind::Interrupted => {
+                    continue;
+                }
+                Poll::Ready(Err(error)) => {
+                    // What the peer said before it went is still to be read (S9).
+                    core.send_fault = Some(LinkFault::from_io(&error));
+                    break;
+                }
+                Poll::Ready(Ok(n)) => n,
+            };
+            moved += n;
+            let completed = core.writer.advance(n);
+            core.tokens.sent(completed, out);
+            if core.cut.as_ref().is_some_and(|cut| cut.wrote(n)) {
+                return Err(LinkFault::Injected);
+            }
+        }
+        if core.starved && core.writer.len() <= core.limits.send_bytes / 2 {
+            core.starved = false;
+            out.room = true;
+        }
+        Ok(false)
+    }
+
+    /// Reads and decodes until nothing is left or enough for one poll (F7).
+    /// Whether there is more to do at once.
+    fn fill(&mut self, cx: &mut Context<'_>, out: &mut Batch) -> Result<bool, LinkFault> {
+        let Some(stream) = &mut self.stream else {
+            return Ok(false);
+        };
+        let core = &mut self.core;
+        let (mut moved, mut decoded) = (0, 0);
+        loop {
+            while decoded < FRAMES_PER_POLL {
+                match core.decoder.decode(&mut core.input) {
+                    Ok(Some(frame)) => out.frames.push(frame),
+                    Ok(None) => break,
+                    Err(error) => return Err(LinkFault::Malformed(error)),
+                }
+                decoded += 1;
+            }
+            if decoded >= FRAMES_PER_POLL || moved >= BYTES_PER_POLL {
+                return Ok(true);
+            }
+            match core.read(stream, cx) {
+                Poll::Pending => return Ok(false),
+                Poll::Ready(Ok(0)) => return Err(core.end_of_stream()),
+                Poll::Ready(Ok(n)) => moved += n,
+                Poll::Ready(Err(error)) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Poll::Ready(Err(error)) => return Err(LinkFault::from_io(&error)),
+            }
+        }
+    }
+
+    /// Reads to the peer's FIN and drops what comes.
+    fn discard(&mut self, cx: &mut Context<'_>) -> Result<bool, LinkFault> {
+        let Some(stream) = &mut self.stream else {
+            return Ok(false);
+        };
+        let core = &mut self.core;
+        let mut moved = 0;
+        while moved < BYTES_PER_POLL {
+            core.input.clear();
+            core.reserve();
+            match pin!(stream.read_buf(&mut core.input)).poll(cx) {
+                Poll::Pending => return Ok(false),
+                Poll::Ready(Ok(0) | Err(_)) => return Err(LinkFault::ClosedHere),
+                Poll::Ready(Ok(n)) => moved += n,
+            }
+        }
+        Ok(true)
+    }
+
+    /// One step of the state machine; whether there is more to do at once.
+    fn step(&mut self, cx: &mut Context<'_>, out: &mut Batch) -> Result<bool, LinkFault> {
+        let again = match &mut self.state {
+            State::Open => self.flush(cx, out)? | self.fill(cx, out)?,
+            State::Draining => {
+                let again = self.flush(cx, out)? | self.fill(cx, out)?;
+                if let Some(fault) = self.core.send_fault.take() {
+                    return Err(fault);
+                }
+                if self.core.writer.is_empty() {
+                    return self.finish(cx);
+                }
+                again
+            }
+            State::Lingering(sleep) => {
+                if sleep.as_mut().poll(cx).is_ready() {
+                    return Err(LinkFault::ClosedHere);
+                }
+                self.discard(cx)?
+            }
+            State::Ended(cause) => return Err(cause.clone()),
+            State::Closed => false,
+        };
+        Ok(again)
+    }
+
+    /// All is written: says FIN and waits for the peer's.
+    fn finish(&mut self, cx: &mut Context<'_>) -> Result<bool, LinkFault> {
+        if let Some(stream) = &mut self.stream
+            && let Poll::Ready(Err(error)) = Pin::new(stream).poll_shutdown(cx)
+        {
+            return Err(LinkFault::from_io(&error));
+        }
+        let linger = Box::pin(tokio::time::sleep(self.core.linger));
+        self.state = State::Lingering(linger);
+        Ok(true)
+    }
+
+    /// The last report: every open token fails (F1), every buffer goes (F8).
+    fn end(&mut self, cause: LinkFault, out: &mut Batch) {
+        let cause = match (cause, self.core.send_fault.take()) {
+            (LinkFault::ClosedByPeer, Some(fault)) => fault,
+            (cause, _) => cause,
+        };
+        if let Some(stream) = self.stream.take()
+            && !cause.is_orderly()
+        {
+            reset(&stream);
+        }
+        self.core.tokens.fail_open(out);
+        self.core.writer.clear();
+        self.core.decoder.forget_all();
+        self.core.input = BytesMut::new();
+        self.state = State::Closed;
+        out.closed = Some(LinkClosed { cause });
+    }
+}
+
+/// Makes the kernel drop the connection at once and tell the peer.
+fn reset(stream: &TcpStream) {
+    // If it fails the peer sees an end of stream instead, which is as good.
+    let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+}
+
+impl Core {
+    fn write(
+        &mut self,
+        stream: Pin<&mut TcpStream>,
+        cx: &mut Context<'_>,
+    ) -> Poll<std::io::Result<usize>> {
+        let mut slices = [IoSlice::new(&[]); GATHER_MAX];
+        let filled = self.writer.queue().io_slices(&mut slices);
+        if let Some(cut) = &self.cut
+            && cut.is_armed()
+        {
+            let first = &slices[0];
+            return stream.poll_write(cx, &first[..cut.allowed(first.len())]);
+        }
+        match &slices[..filled] {
+            [one] => stream.poll_write(cx, one),
+            many => stream.poll_write_vectored(cx, many),
+        }
+    }
+
+    fn read(
+        &mut self,
+        stream: &mut TcpStream,
+        cx: &mut Context<'_>,
+    ) -> Poll<std::io::Result<usize>> {
+        if let Some(mut body) = self.decoder.direct() {
+            return pin!(stream.read_buf(&mut body)).poll(cx);
+        }
+        self.reserve();
+        let spare = self.input.capacity() - self.input.len();
+        let read = pin!(stream.read_buf(&mut self.input)).poll(cx);
+        if matches!(&read, Poll::Ready(Ok(n)) if *n == spare && spare >= self.read_size / 2) {
+            self.read_size = (self.read_size * 2).min(self.read_max);
+        }
+        read
+    }
+
+    /// Takes back the buffer if nobody holds slices of it, else begins another.
+    fn reserve(&mut self) {
+        if self.input.capacity() - self.input.len() < SPARE_MIN {
+            self.input.reserve(self.read_size);
+        }
+    }
+
+    fn end_of_stream(&self) -> LinkFault {
+        if self.decoder.is_between_frames() && self.input.is_empty() {
+            LinkFault::ClosedByPeer
+        } else {
+            LinkFault::Truncated
+        }
+    }
+}
+
+impl Link for TcpLink {
+    fn limits(&self) -> &LinkLimits {
+        &self.core.limits
+    }
+
+    fn peer(&self) -> Address {
+        self.core.peer.clone()
+    }
+
+    fn submit(&mut self, frame: Frame<Parcel>) -> Result<Token, Full> {
+        let open = matches!(self.state, State::Open);
+        if !open || self.room() == 0 {
+            self.core.starved |= open;
+            return Err(Full::new(frame, !open));
+        }
+        if let Err(error) = self.core.writer.push(&frame) {
+            self.state = State::Ended(LinkFault::Malformed(error));
+        }
+        self.core.starved |= self.room() == 0;
+        Ok(self.core.tokens.issue())
+    }
+
+    fn expect(&mut self, lane: Lane, seq: Seq, data_len: u32) {
+        match self.core.decoder.expect(lane, seq, data_len) {
+            Ok(()) | Err(CodecError::AlreadyExpected { .. }) => {}
+            Err(error) if matches!(self.state, State::Open | State::Draining) => {
+                self.state = State::Ended(LinkFault::Malformed(error));
+            }
+            Err(_) => {}
+        }
+    }
+
+    fn room(&self) -> usize {
+        match self.state {
+            State::Open => self
+                .core
+                .limits
+                .send_bytes
+                .saturating_sub(self.core.writer.len()),
+            _ => 0,
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>, out: &mut Batch) -> Poll<()> {
+        if matches!(self.state, State::Closed) {
+            return Poll::Pending;
+        }
+        let before = (out.frames.len(), out.done, out.room);
+        let again = match self.step(cx, out) {
+            Ok(again) => again,
+            Err(cause) => {
+                self.end(cause, out);
+                true
+            }
+        };
+        if again || before != (out.frames.len(), out.done, out.room) {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    }
+
+    fn close(&mut self, how: CloseHow) {
+        match (how, &self.state) {
+            (_, State::Closed | State::Ended(_)) => {}
+            (CloseHow::Drain, State::Open) => self.state = State::Draining,
+            (CloseHow::Drain, _) => {}
+            (CloseHow::Abort, _) => {
+                if let Some(stream) = &self.stream {
+                    reset(stream);
+                }
+                self.state = State::Ended(LinkFault::ClosedHere);
+            }
+        }
+    }
+
+    fn detach(mut self: Box<Self>) -> Result<Box<dyn Parked>, LinkFault> {
+        match &self.state {
+            State::Open => {}
+            State::Draining => self.core.draining = true,
+            State::Ended(cause) => return Err(cause.clone()),
+            State::Lingering(_) | State::Closed => return Err(LinkFault::ClosedHere),
+        }
+        let stream = self.stream.ok_or(LinkFault::ClosedHere)?;
+        let stream = stream
+            .into_std()
+            .map_err(|error| LinkFault::from_io(&error))?;
+        Ok(Box::new(TcpParked {
+            stream,
+            core: self.core,
+        }))
+    }
+}
+
+struct TcpParked {
+    stream: std::net::TcpStream,
+    core: Core,
+}
+
+impl Parked for TcpParked {
+    fn attach(self: Box<Self>) -> Result<Box<dyn Link>, LinkFault> {
+        if Handle::try_current().is_err() {
+            return Err(LinkFault::NoRuntime);
+        }
+        let stream = TcpStream::from_std(self.stream).map_err(|e| LinkFault::from_io(&e))?;
+        let state = if self.core.draining {
+            State::Draining
+        } else {
+            State::Open
+        };
+        Ok(Box::new(TcpLink {
+            stream: Some(stream),
+            state,
+            core: self.core,
+        }))
+    }
+}

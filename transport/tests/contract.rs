@@ -1,0 +1,286 @@
+//! The laws F1 to F8, run on every transport.
+
+mod support;
+
+use std::sync::Arc;
+
+use stellate_protocol::{Frame, Seq};
+use stellate_transport::limits::CloseNotice;
+use stellate_transport::local::{Local, LocalOptions};
+use stellate_transport::{CloseHow, LinkFault, Tcp, Token, Transport};
+use support::{Pair, Rig, announce, chunks, close_both, lane, message, pattern, pull, seqs};
+
+/// How a rig runs: TCP in real time, the others in virtual time.
+fn run<F: Future<Output = ()>>(paused: bool, test: impl FnOnce() -> F) {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_all().start_paused(paused);
+    let runtime = builder.build().expect("a runtime");
+    runtime.block_on(async {
+        tokio::time::timeout(std::time::Duration::from_secs(120), test())
+            .await
+            .expect("nothing hangs");
+    });
+}
+
+async fn f1_f3_frames_arrive_whole_and_in_order_and_each_is_done_once(rig: Rig) {
+    let mut pair = Pair::up(&rig).await;
+    let sent: Vec<u64> = (1..=2000).collect();
+    for seq in &sent {
+        pair.near
+            .send(message(*seq, &pattern((*seq as usize * 7) % 3000)));
+        pair.far.send(message(*seq, b"back"));
+    }
+    pair.until(|pair| pair.far.frames.len() == 2000 && pair.near.frames.len() == 2000)
+        .await;
+    assert_eq!(seqs(&pair.far.frames), sent);
+    assert_eq!(seqs(&pair.near.frames), sent);
+    for frame in &pair.far.frames {
+        let Frame::Message(message) = frame else {
+            panic!("only messages were sent");
+        };
+        let want = pattern((message.seq.0 as usize * 7) % 3000);
+        assert_eq!(message.payload.data, want);
+        assert_eq!(&message.payload.front[..], b"front");
+    }
+    pair.until(|pair| pair.near.done == pair.near.submitted)
+        .await;
+    assert_eq!(pair.near.failed, 0);
+}
+
+async fn f1_every_submit_is_done_also_after_an_abort(rig: Rig) {
+    let mut pair = Pair::up(&rig).await;
+    let mut submitted = 0;
+    while pair.near.credit.is_none_or(|credit| credit > 2) {
+        match pair.near.submit(message(submitted + 1, &pattern(4000))) {
+            Ok(_) => submitted += 1,
+            Err(_) => break,
+        }
+    }
+    assert!(submitted > 0);
+    pair.near.link().close(CloseHow::Abort);
+    pair.until(|pair| pair.near.closed.is_some()).await;
+    assert_eq!(pair.near.closed, Some(LinkFault::ClosedHere));
+    assert_eq!(pair.near.done, pair.near.submitted);
+    // The End asserts F4 on every further poll.
+    tokio::task::yield_now().await;
+    pair.until(|_| true).await;
+    assert!(pair.near.submit(message(1, b"")).is_err());
+    assert_eq!(pair.near.link().room(), 0);
+}
+
+async fn f1_a_drain_delivers_what_was_accepted(rig: Rig) {
+    let notice = rig.listens.limits().close_notice;
+    let mut pair = Pair::up(&rig).await;
+    let count = rig
+        .listens
+        .limits()
+        .recv_slots
+        .map_or(50, |slots| u64::from(slots) / 2 - 2);
+    for seq in 1..=count {
+        pair.near
+            .submit(message(seq, &pattern(2000)))
+            .expect("room");
+    }
+    pair.near.link().close(CloseHow::Drain);
+    let refused = pair.near.submit(message(99, b"late")).unwrap_err();
+    assert!(refused.closed);
+    pair.until(|pair| pair.far.frames.len() as u64 == count)
+        .await;
+    assert_eq!(seqs(&pair.far.frames), (1..=count).collect::<Vec<_>>());
+    if notice != CloseNotice::Never {
+        pair.until(|pair| pair.far.closed.is_some()).await;
+        assert_eq!(pair.far.closed, Some(LinkFault::ClosedByPeer));
+        pair.far.link().close(CloseHow::Abort);
+        pair.far.link.take();
+    }
+    let far = pair.far.link.take();
+    drop(far);
+    std::future::poll_fn(|cx| {
+        pair.near.drive(cx);
+        if pair.near.closed.is_some() {
+            std::task::Poll::Ready(())
+        } else {
+            std::task::Poll::Pending
+        }
+    })
+    .await;
+    assert_eq!(pair.near.closed, Some(LinkFault::ClosedHere));
+    assert_eq!(pair.near.failed, 0);
+}
+
+async fn f5_a_refused_submit_leaves_no_trace_and_room_comes_back(rig: Rig) {
+    let mut pair = Pair::up(&rig).await;
+    if pair.near.credit.is_some_and(|credit| credit < 64) {
+        // Credit runs out before room does: nothing to refuse.
+        return;
+    }
+    let mut next = 1;
+    let full = loop {
+        match pair.near.link().submit(message(next, &pattern(8000))) {
+            Ok(token) => {
+                pair.near.submitted += 1;
+                if let Some(credit) = &mut pair.near.credit {
+                    *credit -= 1;
+                }
+                assert_eq!(token, Token(pair.near.submitted));
+                next += 1;
+            }
+            Err(full) => break full,
+        }
+    };
+    assert!(!full.closed);
+    assert_eq!(
+        *full.frame,
+        message(next, &pattern(8000)),
+        "the frame comes back"
+    );
+    assert_eq!(pair.near.link().room(), 0);
+    pair.until(|pair| pair.near.rooms > 0).await;
+    pair.near.send(message(next, b"last"));
+    pair.until(|pair| seqs(&pair.far.frames).len() as u64 == next)
+        .await;
+    assert_eq!(seqs(&pair.far.frames), (1..=next).collect::<Vec<_>>());
+}
+
+async fn pulled_data_arrives_whole_in_its_last_piece(rig: Rig) {
+    let mut pair = Pair::up(&rig).await;
+    let data = pattern(300_000);
+    let piece = rig.listens.limits().chunk_bytes as usize;
+    pair.near.send(announce(1, data.len() as u32));
+    pair.until(|pair| pair.far.frames.len() == 1).await;
+    pair.far.link().expect(lane(), Seq(1), data.len() as u32);
+    pair.far.send(pull(1));
+    pair.until(|pair| pair.near.frames.len() == 1).await;
+    assert_eq!(pair.near.frames[0], pull(1));
+    // A control message goes between the pieces.
+    for chunk in chunks(1, &data, piece) {
+        pair.near.send(chunk);
+        pair.near.send(message(2, b"between"));
+    }
+    let pieces = data.len().div_ceil(piece);
+    pair.until(|pair| pair.far.frames.len() == 1 + 2 * pieces)
+        .await;
+    let mut parts = Vec::new();
+    for frame in &pair.far.frames {
+        if let Frame::Chunk(chunk) = frame {
+            parts.push(chunk.part.clone());
+        }
+    }
+    let last = parts.pop().flatten().expect("the last piece has the data");
+    assert!(parts.iter().all(Option::is_none), "only the last has it");
+    assert_eq!(last.data, data);
+    assert!(last.front.is_empty());
+}
+
+async fn f3_a_lost_end_closes_the_other(rig: Rig) {
+    let notice = rig.listens.limits().close_notice;
+    let mut pair = Pair::up(&rig).await;
+    drop(pair.near.link.take());
+    if notice != CloseNotice::Always {
+        return;
+    }
+    std::future::poll_fn(|cx| {
+        pair.far.drive(cx);
+        if pair.far.closed.is_some() {
+            std::task::Poll::Ready(())
+        } else {
+            std::task::Poll::Pending
+        }
+    })
+    .await;
+}
+
+async fn a_detached_link_goes_on_with_what_it_had(rig: Rig) {
+    let mut pair = Pair::up(&rig).await;
+    pair.near.submit(message(1, b"before")).expect("room");
+    pair.near.detach_and_attach().await;
+    pair.near.submit(message(2, b"after")).expect("room");
+    pair.until(|pair| pair.far.frames.len() == 2).await;
+    pair.far.detach_and_attach().await;
+    pair.far.send(message(1, b"answer"));
+    pair.near.send(message(3, b"more"));
+    pair.until(|pair| pair.far.frames.len() == 3 && pair.near.frames.len() == 1)
+        .await;
+    assert_eq!(seqs(&pair.far.frames), [1, 2, 3]);
+}
+
+async fn f8_a_dropped_link_gives_its_buffers_back(rig: Rig) {
+    let mut pair = Pair::up(&rig).await;
+    let data = bytes::Bytes::from(pattern(8000));
+    let mut held = support::parcel(b"");
+    held.data = data.clone();
+    held.data_len = data.len() as u32;
+    let frame = Frame::Message(stellate_protocol::frame::Message {
+        lane: lane(),
+        seq: Seq(1),
+        call: stellate_protocol::frame::Call::OneWay,
+        payload: held,
+    });
+    pair.near.submit(frame).expect("room");
+    close_both(&mut pair);
+    pair.until_closed().await;
+    assert!(data.is_unique(), "the transport let go of the data");
+}
+
+async fn a_dial_that_nobody_answers_is_refused(rig: Rig) {
+    let listener = rig.listens.listen(&rig.at).expect("listens");
+    let at = listener.local();
+    assert!(rig.listens.listen(&at).is_err(), "the address is taken");
+    drop(listener);
+    let refused = rig.dials.dial(&at).await.unwrap_err();
+    assert_eq!(refused, stellate_transport::DialError::Refused);
+    let other = "other://x".parse().expect("an address");
+    assert!(matches!(
+        rig.dials.dial(&other).await,
+        Err(stellate_transport::DialError::Address(_))
+    ));
+}
+
+fn one(transport: impl Transport + 'static, at: &str) -> Rig {
+    let transport: Arc<dyn Transport> = Arc::new(transport);
+    Rig {
+        dials: transport.clone(),
+        listens: transport,
+        at: at.parse().expect("an address"),
+    }
+}
+
+fn local(codec: bool) -> Rig {
+    let options = LocalOptions {
+        codec,
+        ..LocalOptions::default()
+    };
+    one(Local::with(options), "local://here")
+}
+
+macro_rules! contract {
+    ($($rig:ident: $paused:expr, $make:expr;)*) => { $(
+        mod $rig {
+            use super::*;
+            contract!(@tests $paused, $make;
+                f1_f3_frames_arrive_whole_and_in_order_and_each_is_done_once
+                f1_every_submit_is_done_also_after_an_abort
+                f1_a_drain_delivers_what_was_accepted
+                f5_a_refused_submit_leaves_no_trace_and_room_comes_back
+                pulled_data_arrives_whole_in_its_last_piece
+                f3_a_lost_end_closes_the_other
+                a_detached_link_goes_on_with_what_it_had
+                f8_a_dropped_link_gives_its_buffers_back
+                a_dial_that_nobody_answers_is_refused
+            );
+        }
+    )* };
+    (@tests $paused:expr, $make:expr; $($test:ident)*) => { $(
+        #[test]
+        fn $test() {
+            run($paused, || async { super::$test($make).await });
+        }
+    )* };
+}
+
+contract! {
+    tcp_v4: false, one(Tcp::new(), "tcp://127.0.0.1:0");
+    tcp_v6: false, one(Tcp::new(), "tcp://[::1]:0");
+    local_by_value: true, local(false);
+    local_by_codec: true, local(true);
+}

@@ -69,6 +69,47 @@ fn lengths_are_refused_before_anything_is_allocated() {
     assert_eq!(refusal::<Write>(&skipped).kind, FrontErrorKind::Truncated);
 }
 
+/// Gives away, as an error, how many elements it was told to expect.
+#[derive(Serialize)]
+struct Hinted;
+
+impl<'de> Deserialize<'de> for Hinted {
+    fn deserialize<D: serde::Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> serde::de::Visitor<'de> for Visitor {
+            type Value = Hinted;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a sequence")
+            }
+            fn visit_seq<A: serde::de::SeqAccess<'de>>(self, seq: A) -> Result<Hinted, A::Error> {
+                Err(serde::de::Error::custom(format_args!(
+                    "{:?}",
+                    seq.size_hint()
+                )))
+            }
+        }
+        reader.deserialize_seq(Visitor)
+    }
+}
+
+#[test]
+fn types_are_never_told_a_length_that_is_not_there() {
+    // Refused before the type is even asked.
+    let promised = [0xdd, 0x00, 0x00, 0x10, 0x00, 0x00];
+    assert_eq!(refusal::<Hinted>(&promised).kind, FrontErrorKind::Truncated);
+    let short = encoded(&vec![0_u8; 100]);
+    assert_eq!(
+        refusal::<Hinted>(&short).kind,
+        FrontErrorKind::Mismatch("Some(100)".into())
+    );
+    // There, but an element may be large in memory: room is made as elements come.
+    let long = encoded(&vec![0_u8; 1_000_000]);
+    assert_eq!(
+        refusal::<Hinted>(&long).kind,
+        FrontErrorKind::Mismatch("Some(4096)".into())
+    );
+}
+
 #[test]
 fn errors_say_what_and_where() {
     let error = refusal::<Write>(&[0x92, 0x01, 0xa2, 0xff, 0xfe]);

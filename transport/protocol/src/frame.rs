@@ -27,8 +27,15 @@ pub trait Payload: Clone + Eq + std::hash::Hash + std::fmt::Debug {
     /// Bytes of the data segment, also while the data itself has not arrived yet.
     fn data_len(&self) -> u32;
 
+    /// The same without its data, which still counts in [`data_len`](Self::data_len).
+    #[must_use]
+    fn announced(&self) -> Self;
+
     /// Joins an announced payload with the data that was pulled for it.
     fn attach(&mut self, pulled: Self);
+
+    /// No bytes at all: what a bare acknowledgement carries.
+    fn empty() -> Self;
 }
 
 /// One frame.

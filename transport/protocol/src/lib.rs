@@ -3,10 +3,15 @@
 
 pub mod class;
 pub mod codec;
+pub mod directory;
 pub mod error;
+pub mod event;
 pub mod frame;
 pub mod id;
+pub mod limits;
 mod parcel;
+pub mod policy;
+pub mod session;
 
 pub use class::{Class, Lane};
 pub use error::Blame;

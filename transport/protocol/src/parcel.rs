@@ -30,7 +30,15 @@ impl Payload for Parcel {
         self.data_len
     }
 
+    fn announced(&self) -> Self {
+        Self { data: Bytes::new(), ..self.clone() }
+    }
+
     fn attach(&mut self, pulled: Self) {
         self.data = pulled.data;
+    }
+
+    fn empty() -> Self {
+        Self::default()
     }
 }

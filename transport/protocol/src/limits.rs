@@ -1,0 +1,172 @@
+//! Every limit in one place, with the memory formula (S7).
+//!
+//! ```text
+//! per session, at most
+//!   out   = outbox_bytes + one message                       queued, unacked and replayed alike
+//!   in    = Σ class (window_bytes + one eager message)       received, not yet done
+//!         + Σ lane  (pull_bytes + one body)                  pulled, not yet done
+//!   reply = requests_max × slot_bytes                        reserved before a request is sent
+//! per link, at most
+//!   read and write buffers of its transport, or slots × slot_bytes
+//! per messenger, at most
+//!   sessions_max × the above + handshakes_max × hello bytes
+//! ```
+
+use std::time::Duration;
+
+use crate::class::{Class, Lane};
+
+const KIB: u32 = 1024;
+const MIB: u32 = 1024 * KIB;
+
+/// Data bytes of one message that count against the window; the rest is governed by the pull.
+///
+/// A constant, so that both ends count the same whatever the slots of the link of the day.
+pub const WINDOW_COST_DATA_MAX: u32 = 8 * KIB;
+
+/// What a message costs of its class's window, in bytes.
+pub const fn window_cost(front_len: u32, data_len: u32) -> u64 {
+    let data = if data_len < WINDOW_COST_DATA_MAX {
+        data_len
+    } else {
+        WINDOW_COST_DATA_MAX
+    };
+    front_len as u64 + data as u64
+}
+
+/// Limits of one messenger. All can be set; the defaults are the design's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Limits {
+    /// A sign of life goes out this often on every link.
+    pub heartbeat_every: Duration,
+    /// A link on which nothing arrived for so long is dead (S9).
+    pub heartbeat_deadline: Duration,
+    /// A hello must be answered, and an accepted link must say hello, within this.
+    pub hello_timeout: Duration,
+    /// First wait between dials, after one redial at once; it doubles.
+    pub backoff_min: Duration,
+    /// Longest wait between dials, before jitter of at most half of it.
+    pub backoff_max: Duration,
+    /// The loser of a race waits so long for the winner's link (S5).
+    pub race_wait: Duration,
+    /// An old instance on a live link must answer a probe within this.
+    pub probe: Duration,
+    /// A session lives so long without a link, on both sides.
+    pub standby_max: Duration,
+    /// An admission must be answered within this.
+    pub hold_max: Duration,
+    /// A closing session drains at most so long.
+    pub drain_max: Duration,
+    /// Acks that nothing urges wait so long for a frame to ride with.
+    pub ack_delay: Duration,
+    /// Messages that a session accepts and has not seen acknowledged.
+    pub outbox_messages: u32,
+    /// Bytes of them.
+    pub outbox_bytes: u64,
+    /// Messages of a class in flight or in hand, by [`Class::index`].
+    pub window_messages: [u32; Class::COUNT],
+    /// Bytes of them, as [`window_cost`] counts.
+    pub window_bytes: u64,
+    /// Bytes pulled and not done, per lane; one body may always be pulled.
+    pub pull_bytes: u64,
+    /// Requests and notifies open at once, in each direction.
+    pub requests_max: u32,
+    /// Longest front.
+    pub front_max: u32,
+    /// Longest data segment.
+    pub data_max: u32,
+    /// Longest front + data sent eagerly; a longer data segment is announced and pulled.
+    pub slot_bytes: u32,
+    /// Bytes in one chunk of pulled data.
+    pub chunk_bytes: u32,
+    /// Messages in front of one actor.
+    pub inbox_messages: u32,
+    /// Messages handed to an actor in one poll.
+    pub inbox_drain: u32,
+    /// Accepted links that have not said hello yet.
+    pub handshakes_max: u32,
+    /// Sessions of one messenger.
+    pub sessions_max: u32,
+    /// Bytes of received data that a user keeps beyond its `Incoming`, per messenger.
+    pub user_held_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            heartbeat_every: Duration::from_secs(5),
+            heartbeat_deadline: Duration::from_secs(20),
+            hello_timeout: Duration::from_secs(10),
+            backoff_min: Duration::from_millis(50),
+            backoff_max: Duration::from_secs(15),
+            race_wait: Duration::from_secs(2),
+            probe: Duration::from_secs(1),
+            standby_max: Duration::from_secs(15 * 60),
+            hold_max: Duration::from_secs(30),
+            drain_max: Duration::from_secs(10),
+            ack_delay: Duration::from_millis(2),
+            outbox_messages: 8192,
+            outbox_bytes: 16 * u64::from(MIB),
+            window_messages: [64, 1024, 1024, 1024],
+            window_bytes: 4 * u64::from(MIB),
+            pull_bytes: 4 * u64::from(MIB),
+            requests_max: 4096,
+            front_max: MIB,
+            data_max: 64 * MIB,
+            slot_bytes: 8 * KIB,
+            chunk_bytes: 128 * KIB,
+            inbox_messages: 16,
+            inbox_drain: 64,
+            handshakes_max: 1024,
+            sessions_max: 65_536,
+            user_held_bytes: 256 * u64::from(MIB),
+        }
+    }
+}
+
+impl Limits {
+    /// The most bytes one session holds, by the formula above.
+    pub fn session_bytes_max(&self) -> u64 {
+        let message = u64::from(self.front_max) + u64::from(self.data_max);
+        let eager = u64::from(self.front_max) + u64::from(WINDOW_COST_DATA_MAX);
+        let out = self.outbox_bytes + message;
+        let window = Class::COUNT as u64 * (self.window_bytes + eager);
+        let pulled = Lane::COUNT as u64 * (self.pull_bytes + u64::from(self.data_max));
+        let replies = u64::from(self.requests_max) * u64::from(self.slot_bytes);
+        out + window + pulled + replies
+    }
+
+    /// Entries a reply lane may hold: a peer that asks and never acks the answers misbehaves.
+    pub fn replies_max(&self) -> usize {
+        let window: u32 = self.window_messages.iter().sum();
+        self.requests_max as usize + window as usize
+    }
+
+    /// The wait before the dial that follows `failures` failed ones; `jitter` is a fraction of
+    /// 65,536 that adds at most half.
+    pub fn backoff(&self, failures: u32, jitter: u16) -> Duration {
+        let Some(doublings) = failures.checked_sub(1) else {
+            return Duration::ZERO;
+        };
+        let base = self
+            .backoff_min
+            .saturating_mul(1u32.checked_shl(doublings.min(31)).unwrap_or(u32::MAX))
+            .min(self.backoff_max);
+        base + base.mul_f64(f64::from(jitter) / 131_072.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn backoff_starts_at_zero_doubles_and_stops_at_its_maximum() {
+        let limits = Limits::default();
+        assert_eq!(limits.backoff(0, 60_000), Duration::ZERO);
+        assert_eq!(limits.backoff(1, 0), Duration::from_millis(50));
+        assert_eq!(limits.backoff(2, 0), Duration::from_millis(100));
+        assert_eq!(limits.backoff(40, 0), limits.backoff_max);
+        assert!(limits.backoff(40, u16::MAX) <= limits.backoff_max * 3 / 2);
+    }
+}

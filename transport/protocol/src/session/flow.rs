@@ -1,0 +1,497 @@
+//! What flows while a session is up: messages, acks, pulls, signs of life, and their faults.
+
+use super::requests::Requests;
+use super::send_lane::Amount;
+use super::table::{Illegal, Row};
+use super::timers::Timer;
+use super::{Admission, Due, LaneFault, Phase, Session};
+use crate::class::{Class, Lane};
+use crate::error::Blame;
+use crate::event::Delivery;
+use crate::event::{Ask, CallResult, Done, EndCause, Event, Output, Submit};
+use crate::frame::{
+    Ack, Call, Chunk, Frame, Heartbeat, LaneState, Message, Outcome, Payload, Pull,
+    UndeliverableReason,
+};
+use crate::id::{LinkId, RequestId, Seq, Time};
+
+impl<P: Payload> Session<P> {
+    pub(super) fn on_submit(&mut self, now: Time, submit: Submit<P>) -> Result<(), Illegal> {
+        if self.phase == Phase::Ended {
+            return Err(Illegal {
+                phase: self.phase,
+                input: "Submit",
+            });
+        }
+        let Submit {
+            class,
+            payload,
+            ask,
+        } = submit;
+        let lane = Lane::messages(class);
+        let held = Amount {
+            messages: 1,
+            bytes: u64::from(payload.front_len()) + u64::from(payload.data_len()),
+        };
+        if self.terms.is_some_and(|terms| {
+            payload.front_len() > terms.front_max || payload.data_len() > terms.data_max
+        }) {
+            self.emit(Output::Room {
+                messages: held.messages,
+                bytes: held.bytes,
+            });
+            let reason = UndeliverableReason::TooLarge;
+            self.event(Event::Undeliverable {
+                class,
+                reason,
+                payload: Some(payload),
+            });
+            return Ok(());
+        }
+        let call = match ask {
+            Ask::Nothing => Call::OneWay,
+            Ask::Notify(id) => Call::Notify { id },
+            Ask::Request(id, _) => Call::Request { id, ttl_ms: None },
+        };
+        let position = self.send[lane.index()].next_position();
+        if !self.book(now, ask, lane, position) {
+            self.emit(Output::Room {
+                messages: held.messages,
+                bytes: held.bytes,
+            });
+            if let Call::Notify { id } | Call::Request { id, .. } = call {
+                self.emit(Output::Outcome {
+                    id,
+                    result: CallResult::NoRoom,
+                });
+            }
+            return Ok(());
+        }
+        self.send[lane.index()].push(payload, call);
+        self.wake_standby();
+        Ok(())
+    }
+
+    /// Something to say: a peer in standby dials.
+    fn wake_standby(&mut self) {
+        if self.phase == Phase::Standby && self.config.policy.dials() {
+            self.step(Row::StandbyWakes);
+            self.start_dial();
+        }
+    }
+
+    pub(super) fn on_reply(
+        &mut self,
+        _now: Time,
+        class: Class,
+        id: RequestId,
+        outcome: Outcome,
+        payload: P,
+    ) {
+        let too_large = self.terms.is_some_and(|terms| {
+            payload.front_len() > terms.front_max || payload.data_len() > terms.data_max
+        });
+        let (outcome, payload) = if too_large {
+            (
+                Outcome::Undeliverable(UndeliverableReason::TooLarge),
+                P::empty(),
+            )
+        } else {
+            (outcome, payload)
+        };
+        self.push_reply(class, Call::Reply { id, outcome }, payload);
+    }
+
+    pub(super) fn on_reject(
+        &mut self,
+        _now: Time,
+        lane: Lane,
+        seq: Seq,
+        reason: UndeliverableReason,
+    ) {
+        self.push_reply(lane.class(), Call::Rejected { seq, reason }, P::empty());
+    }
+
+    fn push_reply(&mut self, class: Class, call: Call, payload: P) {
+        if matches!(self.phase, Phase::Ended | Phase::Finishing) {
+            return;
+        }
+        let lane = &mut self.send[Lane::replies(class).index()];
+        if lane.len() >= self.config.limits.replies_max() {
+            return self.violated(None);
+        }
+        lane.push(payload, call);
+        self.wake_standby();
+    }
+
+    pub(super) fn on_done(&mut self, now: Time, done: Done) {
+        let lane = &mut self.recv[done.lane.index()];
+        lane.done(done.front_len, done.data_len, done.pulled);
+        let urgent = lane.is_urgent();
+        if done.pulled {
+            self.pull_more(done.lane);
+        }
+        self.owe_ack(now, done.lane, urgent);
+    }
+
+    pub(super) fn on_frame(&mut self, now: Time, link: LinkId, frame: Frame<P>) {
+        if self.link() != Some(link) {
+            self.counters.stale_frames += 1;
+            return;
+        }
+        if self.phase == Phase::Greeting {
+            return match frame {
+                Frame::Answer(answer) => self.on_answer(now, *answer, 0),
+                _ => self.greeting_fault(now, 0),
+            };
+        }
+        self.heard(now);
+        let taken = match frame {
+            Frame::Message(message) => self.on_message(now, message),
+            Frame::Announce(message) => self.on_announce(now, message),
+            Frame::Chunk(chunk) => self.on_chunk(now, chunk),
+            Frame::Pull(Pull { lane, seq }) => {
+                if self.send[lane.index()].serve(seq) {
+                    Ok(())
+                } else {
+                    Err(LaneFault::Chunk)
+                }
+            }
+            Frame::Ack(ack) => self.on_ack(&ack),
+            Frame::Grant(grant) => {
+                self.on_grant(grant.slots);
+                Ok(())
+            }
+            Frame::Heartbeat(Heartbeat { ask }) => {
+                if ask {
+                    self.due.heartbeat = true;
+                    self.due.acks = u8::MAX;
+                    self.due.urgent = true;
+                }
+                Ok(())
+            }
+            Frame::Admitted => {
+                self.event(Event::Admitted);
+                Ok(())
+            }
+            Frame::Close(close) => {
+                self.on_close_frame(now, *close);
+                Ok(())
+            }
+            Frame::Hello(_) | Frame::Answer(_) => Err(LaneFault::Gap),
+        };
+        if taken.is_err() && self.phase == Phase::Up {
+            self.frame_fault(now);
+        }
+    }
+
+    /// Anything from the peer: it lives, it saw our answer, the link is good.
+    fn heard(&mut self, now: Time) {
+        self.timers.arm(
+            Timer::Deadline,
+            now.after(self.config.limits.heartbeat_deadline),
+        );
+        self.confirmed = true;
+        self.stalled = false;
+        self.failures = 0;
+        if let Some(link) = &mut self.link {
+            link.healthy = true;
+            if link.facts.slots.is_some() {
+                link.owed += 1;
+            }
+        }
+        if self.probing {
+            self.probing = false;
+            self.timers.disarm(Timer::Probe);
+            self.step(Row::ProbeAnswered);
+            self.event(Event::NameConflict);
+        }
+    }
+
+    fn on_message(&mut self, now: Time, message: Message<P>) -> Result<(), LaneFault> {
+        check_call(&message)?;
+        let lane = message.lane;
+        let recv = &mut self.recv[lane.index()];
+        match recv.arrive_complete(message) {
+            Ok(message) => {
+                let urgent = recv.is_urgent();
+                self.take_in(message, false);
+                self.owe_ack(now, lane, urgent);
+                Ok(())
+            }
+            Err(message) => self.arrive(now, message, false),
+        }
+    }
+
+    fn on_announce(&mut self, now: Time, message: Message<P>) -> Result<(), LaneFault> {
+        check_call(&message)?;
+        let limits = &self.config.limits;
+        if message.payload.data_len() > limits.data_max || message.payload.data_len() == 0 {
+            return Err(LaneFault::Chunk);
+        }
+        self.arrive(now, message, true)
+    }
+
+    fn arrive(&mut self, now: Time, message: Message<P>, announced: bool) -> Result<(), LaneFault> {
+        let lane = message.lane;
+        if self.recv[lane.index()].arrive(message, announced)?
+            == super::recv_lane::Arrival::Duplicate
+        {
+            self.counters.deduplicated += 1;
+            self.owe_ack(now, lane, true);
+            return Ok(());
+        }
+        self.take_complete(now, lane);
+        self.pull_more(lane);
+        Ok(())
+    }
+
+    fn on_chunk(&mut self, now: Time, chunk: Chunk<P>) -> Result<(), LaneFault> {
+        let Chunk {
+            lane,
+            seq,
+            offset,
+            len,
+            part,
+        } = chunk;
+        self.recv[lane.index()].chunk(seq, offset, len, part)?;
+        self.take_complete(now, lane);
+        Ok(())
+    }
+
+    /// Owns every message whose turn has come (S1).
+    fn take_complete(&mut self, now: Time, lane: Lane) {
+        while let Some((message, pulled)) = self.recv[lane.index()].next_complete() {
+            self.take_in(message, pulled);
+        }
+        let urgent = self.recv[lane.index()].is_urgent();
+        self.owe_ack(now, lane, urgent);
+    }
+
+    /// Hands a message out, or keeps it until the peer is admitted.
+    fn take_in(&mut self, message: Message<P>, pulled: bool) {
+        self.counters.messages_received += 1;
+        if self.admission == Admission::Held {
+            self.recv[message.lane.index()].hold(message, pulled);
+        } else {
+            self.hand_out(message, pulled);
+        }
+    }
+
+    pub(super) fn hand_out(&mut self, message: Message<P>, pulled: bool) {
+        let lane = &mut self.recv[message.lane.index()];
+        lane.hand_out();
+        if !message.lane.is_replies() {
+            return self.emit(Output::Deliver(Delivery { message, pulled }));
+        }
+        lane.done(
+            message.payload.front_len(),
+            message.payload.data_len(),
+            pulled,
+        );
+        self.opened[message.lane.index()] += 1;
+        if pulled {
+            self.pull_more(message.lane);
+        }
+        match message.call {
+            Call::Reply { id, outcome } if self.requests.resolve(id) => {
+                let result = CallResult::Answered(outcome, message.payload);
+                self.emit(Output::Outcome { id, result });
+            }
+            Call::Rejected { reason, .. } => {
+                let class = message.lane.class();
+                self.event(Event::Undeliverable {
+                    class,
+                    reason,
+                    payload: None,
+                });
+            }
+            _ => self.counters.late_replies += 1,
+        }
+    }
+
+    fn pull_more(&mut self, lane: Lane) {
+        if self.phase != Phase::Up {
+            return;
+        }
+        while let Some((seq, _)) = self.recv[lane.index()].next_pull() {
+            self.pulls.push_back(Pull { lane, seq });
+        }
+    }
+
+    fn on_ack(&mut self, ack: &Ack) -> Result<(), LaneFault> {
+        for lane in Lane::all() {
+            let Some(state) = ack.lanes[lane.index()] else {
+                continue;
+            };
+            if !self.acknowledge(lane, state) {
+                return Err(LaneFault::Gap);
+            }
+        }
+        Ok(())
+    }
+
+    /// False if the peer claims what was never sent.
+    pub(super) fn acknowledge(&mut self, lane: Lane, state: LaneState) -> bool {
+        let Some((trimmed, position)) = self.send[lane.index()].acknowledge(state) else {
+            return false;
+        };
+        if trimmed.messages > 0 && !lane.is_replies() {
+            self.emit(Output::Room {
+                messages: trimmed.messages,
+                bytes: trimmed.bytes,
+            });
+            self.emit(Output::Received { lane, position });
+        }
+        true
+    }
+
+    fn on_grant(&mut self, slots: u32) {
+        if let Some(credit) = self.link.as_mut().and_then(|link| link.credit.as_mut()) {
+            *credit = credit.saturating_add(slots);
+        }
+    }
+
+    fn owe_ack(&mut self, now: Time, lane: Lane, urgent: bool) {
+        if self.phase != Phase::Up {
+            return;
+        }
+        self.due.acks |= 1 << lane.index();
+        if urgent {
+            self.due.urgent = true;
+        } else {
+            self.timers
+                .arm_once(Timer::Ack, now.after(self.config.limits.ack_delay));
+        }
+    }
+
+    /// The peer broke a rule: the link is done for, and a third time at one place the session.
+    fn frame_fault(&mut self, now: Time) {
+        self.step(Row::FrameFault);
+        self.close_link(false);
+        self.link_lost(now, Blame::PeerMisbehaved, 0);
+    }
+
+    /// No new link would help.
+    pub(super) fn violated(&mut self, at: Option<(Class, Seq)>) {
+        if self.phase == Phase::Up {
+            self.farewell(
+                crate::frame::CloseReason::ProtocolViolation,
+                "the protocol was broken",
+            );
+            self.end(Row::Violated, EndCause::ProtocolViolation { at });
+        }
+    }
+
+    pub(super) fn on_link_lost(&mut self, now: Time, link: LinkId, blame: Blame, jitter: u16) {
+        if self.link() != Some(link) {
+            return;
+        }
+        self.link = None;
+        match self.phase {
+            Phase::Greeting => self.back_off(now, Row::GreetingLost, jitter),
+            Phase::Up => self.link_lost_with(now, blame, jitter, false),
+            _ => {}
+        }
+    }
+
+    fn link_lost(&mut self, now: Time, blame: Blame, jitter: u16) {
+        self.link_lost_with(now, blame, jitter, false);
+    }
+
+    /// The session is up and has no link any more.
+    fn link_lost_with(&mut self, now: Time, blame: Blame, jitter: u16, silent: bool) {
+        self.counters.links_lost += 1;
+        let healthy = self.rewind();
+        let limits = self.config.limits;
+        if self.lossy {
+            let row = if silent {
+                Row::SilentLossy
+            } else {
+                Row::LinkLostLossy
+            };
+            return self.end(row, EndCause::LinkLost);
+        }
+        if self.probing {
+            return self.end(Row::PeerReplaced, EndCause::PeerRestarted);
+        }
+        if self.is_poisoned(blame) {
+            let lane = Lane::messages(Class::Normal);
+            let at = Some((lane.class(), self.recv[lane.index()].received().next()));
+            return self.end(Row::LinkLostPoison, EndCause::ProtocolViolation { at });
+        }
+        self.timers
+            .arm_once(Timer::Standby, now.after(limits.standby_max));
+        let client = self.config.policy.stance() == crate::frame::Stance::Client;
+        let dials = self.config.policy.dials() && (client || self.has_something_to_say());
+        match (dials, healthy) {
+            _ if silent && dials => self.back_off(now, Row::SilentLossless, jitter),
+            (true, true) => {
+                self.step(Row::LinkLostRedial);
+                self.start_dial();
+            }
+            (true, false) => self.back_off(now, Row::LinkLostBackoff, jitter),
+            (false, _) => self.step(Row::LinkLostWait),
+        }
+    }
+
+    fn is_poisoned(&mut self, blame: Blame) -> bool {
+        let received = std::array::from_fn(|index| self.recv[index].received().0);
+        if blame != Blame::PeerMisbehaved {
+            return false;
+        }
+        if self.poison.received != received {
+            self.poison.faults = 0;
+            self.poison.received = received;
+        }
+        self.poison.faults += 1;
+        self.poison.faults >= super::POISON_FAULTS
+    }
+
+    /// Everything that belonged to the link is forgotten; what was not acked waits again.
+    /// Returns whether the link had proved healthy.
+    pub(super) fn rewind(&mut self) -> bool {
+        for lane in &mut self.send {
+            lane.rewind();
+        }
+        for lane in &mut self.recv {
+            lane.rewind();
+        }
+        self.pulls.clear();
+        self.due = Due::default();
+        for timer in [Timer::Heartbeat, Timer::Deadline, Timer::Probe, Timer::Ack] {
+            self.timers.disarm(timer);
+        }
+        self.link.is_none_or(|link| link.healthy)
+    }
+
+    /// Nothing was heard for a deadline. A late timer is our own fault first (S9).
+    pub(super) fn on_silence(&mut self, now: Time, late: u64, jitter: u16) {
+        let deadline = self.config.limits.heartbeat_deadline;
+        if u128::from(late) > deadline.as_nanos() / 4 && !self.stalled {
+            self.step(Row::StallForgiven);
+            self.stalled = true;
+            self.counters.local_stalls += 1;
+            self.timers.arm(Timer::Deadline, now.after(deadline));
+            self.due.heartbeat = true;
+            return self.event(Event::LocalStall { late });
+        }
+        self.close_link(false);
+        self.link_lost_with(now, Blame::Transport, jitter, true);
+    }
+
+    /// Open requests and notifies.
+    pub fn open_requests(&self) -> usize {
+        Requests::len(&self.requests)
+    }
+}
+
+/// Replies travel in reply lanes, everything else in message lanes.
+fn check_call<P>(message: &Message<P>) -> Result<(), LaneFault> {
+    let is_reply = matches!(message.call, Call::Reply { .. } | Call::Rejected { .. });
+    if is_reply == message.lane.is_replies() {
+        Ok(())
+    } else {
+        Err(LaneFault::Gap)
+    }
+}

@@ -1,0 +1,288 @@
+//! One lane of what a session receives: numbers, bodies still missing, input on hold, the window.
+//!
+//! ```text
+//!   done … │ handed out │ held until admitted │ pending: head's body is missing │ … window
+//!          └────────────┴── received (owned, acked) ──┘                       received + more
+//! ```
+
+use std::collections::VecDeque;
+
+use crate::frame::{LaneState, Message, Payload};
+use crate::id::Seq;
+use crate::limits::window_cost;
+
+/// A message whose turn has not come.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Pending<P> {
+    message: Message<P>,
+    announced: bool,
+    body: Body,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Body {
+    Here,
+    /// Announced, not pulled yet.
+    Wanted,
+    /// Pulled; so many bytes came.
+    Coming(u32),
+}
+
+/// What a frame that does not fit its lane did wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LaneFault {
+    /// A number was skipped.
+    Gap,
+    /// More than the window allows.
+    Window,
+    /// A chunk that nobody pulled, or that is not the next piece.
+    Chunk,
+}
+
+/// What became of an arriving message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Arrival {
+    New,
+    Duplicate,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct RecvLane<P> {
+    /// All up to here are owned: complete and in order (S3).
+    received: Seq,
+    pending: VecDeque<Pending<P>>,
+    /// Owned, not handed out: the user has not admitted the peer.
+    held: VecDeque<(Message<P>, bool)>,
+    handed: u64,
+    done: u64,
+    done_cost: u64,
+    /// Cost of all that was taken in, to check the peer against its window.
+    cost: u64,
+    /// Bytes pulled and not done.
+    pulled: u64,
+    told: LaneState,
+    window_messages: u32,
+    window_bytes: u64,
+    pull_bytes: u64,
+    windowed: bool,
+}
+
+impl<P: Payload> RecvLane<P> {
+    pub(crate) fn new(windowed: bool, messages: u32, bytes: u64, pull_bytes: u64) -> Self {
+        Self {
+            received: Seq(0),
+            pending: VecDeque::new(),
+            held: VecDeque::new(),
+            handed: 0,
+            done: 0,
+            done_cost: 0,
+            cost: 0,
+            pulled: 0,
+            told: LaneState::default(),
+            window_messages: messages,
+            window_bytes: bytes,
+            pull_bytes,
+            windowed,
+        }
+    }
+
+    pub(crate) fn received(&self) -> Seq {
+        self.received
+    }
+
+    pub(crate) fn handed(&self) -> u64 {
+        self.handed
+    }
+
+    /// Whether every owned message was handed out and is done.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.held.is_empty() && self.done == self.received.0
+    }
+
+    /// Owned messages that were not handed out.
+    pub(crate) fn held_len(&self) -> u64 {
+        self.held.len() as u64
+    }
+
+    pub(crate) fn pending_len(&self) -> u64 {
+        self.pending.len() as u64
+    }
+
+    /// What the peer is to be told now.
+    pub(crate) fn state(&self) -> LaneState {
+        LaneState {
+            received: self.received,
+            window: Seq(self.done + u64::from(self.window_messages)),
+            window_bytes: self.done_cost + self.window_bytes,
+        }
+    }
+
+    /// As [`state`](Self::state), and remembers that it was told.
+    pub(crate) fn tell(&mut self) -> LaneState {
+        self.told = self.state();
+        self.told
+    }
+
+    /// Whether the peer should hear at once: a quarter of the window, counted either way.
+    pub(crate) fn is_urgent(&self) -> bool {
+        let messages = u64::from(self.window_messages / 4).max(1);
+        let bytes = (self.window_bytes / 4).max(1);
+        let state = self.state();
+        state.received.0 - self.told.received.0 >= messages
+            || state.window.0 - self.told.window.0 >= messages
+            || state.window_bytes - self.told.window_bytes >= bytes
+    }
+
+    /// Takes in a message, or an announcement if `announced`.
+    pub(crate) fn arrive(
+        &mut self,
+        message: Message<P>,
+        announced: bool,
+    ) -> Result<Arrival, LaneFault> {
+        let expected = Seq(self.received.0 + 1 + self.pending.len() as u64);
+        if message.seq < expected {
+            return Ok(Arrival::Duplicate);
+        }
+        if message.seq > expected {
+            return Err(LaneFault::Gap);
+        }
+        let state = self.state();
+        if self.windowed && (message.seq > state.window || self.cost >= state.window_bytes) {
+            return Err(LaneFault::Window);
+        }
+        self.cost += window_cost(message.payload.front_len(), message.payload.data_len());
+        let body = if announced { Body::Wanted } else { Body::Here };
+        self.pending.push_back(Pending {
+            message,
+            announced,
+            body,
+        });
+        Ok(Arrival::New)
+    }
+
+    /// The common case of [`arrive`](Self::arrive) then [`next_complete`](Self::next_complete):
+    /// nothing pending, nothing missing. Gives the message back if it is not that case.
+    pub(crate) fn arrive_complete(
+        &mut self,
+        message: Message<P>,
+    ) -> Result<Message<P>, Message<P>> {
+        if !self.pending.is_empty() || message.seq.0 != self.received.0 + 1 {
+            return Err(message);
+        }
+        if self.windowed
+            && (message.seq.0 > self.done + u64::from(self.window_messages)
+                || self.cost >= self.done_cost + self.window_bytes)
+        {
+            return Err(message);
+        }
+        self.cost += window_cost(message.payload.front_len(), message.payload.data_len());
+        self.received = message.seq;
+        Ok(message)
+    }
+
+    /// The next body to pull, if its bytes are to spare. One is always allowed.
+    pub(crate) fn next_pull(&mut self) -> Option<(Seq, u32)> {
+        let wanted = self
+            .pending
+            .iter_mut()
+            .find(|pending| pending.body == Body::Wanted)?;
+        let len = wanted.message.payload.data_len();
+        if self.pulled > 0 && self.pulled + u64::from(len) > self.pull_bytes {
+            return None;
+        }
+        self.pulled += u64::from(len);
+        wanted.body = Body::Coming(0);
+        Some((wanted.message.seq, len))
+    }
+
+    /// Takes in a piece of a pulled body.
+    pub(crate) fn chunk(
+        &mut self,
+        seq: Seq,
+        offset: u32,
+        len: u32,
+        part: Option<P>,
+    ) -> Result<(), LaneFault> {
+        let index = seq
+            .0
+            .checked_sub(self.received.0 + 1)
+            .ok_or(LaneFault::Chunk)?;
+        let pending = self
+            .pending
+            .get_mut(index as usize)
+            .ok_or(LaneFault::Chunk)?;
+        let Body::Coming(came) = pending.body else {
+            return Err(LaneFault::Chunk);
+        };
+        let total = pending.message.payload.data_len();
+        let end = came.checked_add(len).ok_or(LaneFault::Chunk)?;
+        if offset != came || end > total {
+            return Err(LaneFault::Chunk);
+        }
+        pending.body = Body::Coming(end);
+        if end == total {
+            pending
+                .message
+                .payload
+                .attach(part.ok_or(LaneFault::Chunk)?);
+            pending.body = Body::Here;
+        }
+        Ok(())
+    }
+
+    /// The next message whose turn has come, and whether it was pulled: it is owned from now on.
+    pub(crate) fn next_complete(&mut self) -> Option<(Message<P>, bool)> {
+        if self.pending.front()?.body != Body::Here {
+            return None;
+        }
+        let pending = self.pending.pop_front()?;
+        self.received = pending.message.seq;
+        Some((pending.message, pending.announced))
+    }
+
+    pub(crate) fn hold(&mut self, message: Message<P>, pulled: bool) {
+        self.held.push_back((message, pulled));
+    }
+
+    pub(crate) fn release_held(&mut self) -> Option<(Message<P>, bool)> {
+        self.held.pop_front()
+    }
+
+    pub(crate) fn hand_out(&mut self) {
+        self.handed += 1;
+    }
+
+    /// A message is done: its window and its pulled bytes are free again.
+    pub(crate) fn done(&mut self, front_len: u32, data_len: u32, pulled: bool) {
+        debug_assert!(
+            self.done < self.received.0,
+            "S7: done once per received message"
+        );
+        self.done += 1;
+        self.done_cost += window_cost(front_len, data_len);
+        if pulled {
+            self.pulled = self.pulled.saturating_sub(u64::from(data_len));
+        }
+    }
+
+    /// The link is gone: what is incomplete will be replayed.
+    pub(crate) fn rewind(&mut self) {
+        for pending in self.pending.drain(..) {
+            let payload = &pending.message.payload;
+            self.cost -= window_cost(payload.front_len(), payload.data_len());
+            if pending.announced && pending.body != Body::Wanted {
+                self.pulled -= u64::from(payload.data_len());
+            }
+        }
+    }
+
+    /// As [`SendLane::unborn`](super::send_lane::SendLane::unborn).
+    pub(crate) fn unborn(&mut self) {
+        debug_assert_eq!(
+            self.received,
+            Seq(0),
+            "S6: an unconfirmed session has nothing received"
+        );
+        self.rewind();
+    }
+}

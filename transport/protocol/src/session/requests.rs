@@ -1,0 +1,131 @@
+//! Open requests and notifies of one session: the third budget, at the requester.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Session;
+use super::timers::{Silent, Timer};
+use crate::class::Lane;
+use crate::event::{Ask, CallResult, Fate, Output};
+use crate::frame::Payload;
+use crate::id::{RequestId, Time};
+
+/// One that has no answer yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Open {
+    lane: Lane,
+    position: u64,
+}
+
+/// The open ones, and when they are due.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Requests {
+    open: BTreeMap<RequestId, Open>,
+    deadline: Silent<BTreeMap<RequestId, Time>>,
+    by_deadline: Silent<BTreeSet<(Time, RequestId)>>,
+}
+
+impl Requests {
+    pub(crate) fn len(&self) -> usize {
+        self.open.len()
+    }
+
+    pub(crate) fn open(&mut self, id: RequestId, lane: Lane, position: u64, due: Option<Time>) {
+        self.open.insert(id, Open { lane, position });
+        if let Some(due) = due {
+            self.deadline.insert(id, due);
+            self.by_deadline.insert((due, id));
+        }
+    }
+
+    pub(crate) fn is_open(&self, id: RequestId) -> bool {
+        self.open.contains_key(&id)
+    }
+
+    pub(crate) fn due(&self, id: RequestId) -> Option<Time> {
+        self.deadline.get(&id).copied()
+    }
+
+    /// Takes it out; false if it was not open.
+    pub(crate) fn resolve(&mut self, id: RequestId) -> bool {
+        if let Some(due) = self.deadline.remove(&id) {
+            self.by_deadline.remove(&(due, id));
+        }
+        self.open.remove(&id).is_some()
+    }
+
+    pub(crate) fn forget(&mut self, id: RequestId) {
+        self.resolve(id);
+    }
+
+    pub(crate) fn next_due(&self) -> Option<(Time, RequestId)> {
+        self.by_deadline.first().copied()
+    }
+
+    fn drain(&mut self) -> BTreeMap<RequestId, Open> {
+        self.deadline.clear();
+        self.by_deadline.clear();
+        std::mem::take(&mut self.open)
+    }
+}
+
+impl<P: Payload> Session<P> {
+    /// Books what `ask` needs. False if `requests_max` are open.
+    pub(super) fn book(&mut self, now: Time, ask: Ask, lane: Lane, position: u64) -> bool {
+        let (id, span) = match ask {
+            Ask::Nothing => return true,
+            Ask::Notify(id) => (id, None),
+            Ask::Request(id, span) => (id, span),
+        };
+        if self.requests.len() >= self.config.limits.requests_max as usize
+            || self.requests.is_open(id)
+        {
+            return false;
+        }
+        let due = span.map(|nanos| now.after(std::time::Duration::from_nanos(nanos)));
+        self.requests.open(id, lane, position, due);
+        self.arm_request_timer();
+        true
+    }
+
+    fn arm_request_timer(&mut self) {
+        match self.requests.next_due() {
+            Some((due, _)) => self.timers.arm(Timer::Request, due),
+            None => self.timers.disarm(Timer::Request),
+        }
+    }
+
+    /// Times out what is due. The model's clock has no due times: there the first one goes.
+    pub(super) fn on_request_due(&mut self, now: Time, forced: bool) {
+        let mut forced = forced;
+        while let Some((due, id)) = self.requests.next_due() {
+            if due > now && !forced {
+                break;
+            }
+            forced = false;
+            self.requests.resolve(id);
+            self.emit(Output::Outcome {
+                id,
+                result: CallResult::Timeout,
+            });
+        }
+        self.arm_request_timer();
+    }
+
+    /// The session is over: every open request learns its fate.
+    pub(super) fn end_requests(&mut self) {
+        for (id, open) in self.requests.drain() {
+            let sent = self.send[open.lane.index()]
+                .was_sent(open.position)
+                .unwrap_or(true);
+            let fate = if sent {
+                Fate::MaybeHandled
+            } else {
+                Fate::NotSent
+            };
+            self.emit(Output::Outcome {
+                id,
+                result: CallResult::SessionEnded(fate),
+            });
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! Which frame goes next: signs of life, then acks and pulls, then classes by weight.
+//!
+//! Scheduling is deficit round robin over the classes that have work, so that the least class
+//! still gets a sixteenth of the bytes; within a class replies and messages take turns, since a
+//! reply must not wait behind requests. Within a lane new messages go before chunks: they are few
+//! (the window) and let the receiver pull ahead.
+
+use super::{Phase, Session};
+use crate::class::{Class, Lane};
+use crate::frame::{Ack, Call, Chunk, Frame, Grant, Heartbeat, Message, Payload};
+use crate::id::Time;
+
+/// Slots kept for grants and heartbeats: a flood cannot spend them (the first budget).
+pub(super) const SLOTS_RESERVED: u32 = 2;
+
+/// Bytes that one unit of weight is worth in a round.
+const QUANTUM: i64 = 16 * 1024;
+
+/// Whose turn it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Scheduler {
+    deficit: [i64; Class::COUNT],
+    turn: usize,
+    /// Per class: whether a message goes before a reply next time.
+    messages_first: [bool; Class::COUNT],
+}
+
+impl Scheduler {
+    /// The class that goes next, among those in `ready`.
+    fn pick(&mut self, ready: [bool; Class::COUNT]) -> Option<Class> {
+        let mut count = 0;
+        let mut only = 0;
+        for (index, ready) in ready.iter().enumerate() {
+            if *ready {
+                count += 1;
+                only = index;
+            } else {
+                self.deficit[index] = 0;
+            }
+        }
+        if count == 0 {
+            return None;
+        }
+        if count == 1 {
+            self.deficit = [0; Class::COUNT];
+            self.turn = 0;
+            return Some(Class::ALL[only]);
+        }
+        while !(ready[self.turn] && self.deficit[self.turn] > 0) {
+            self.turn = (self.turn + 1) % Class::COUNT;
+            if ready[self.turn] {
+                self.deficit[self.turn] += QUANTUM * i64::from(Class::ALL[self.turn].weight());
+            }
+        }
+        Some(Class::ALL[self.turn])
+    }
+
+    fn charge(&mut self, class: Class, bytes: u32) {
+        self.deficit[class.index()] -= i64::from(bytes);
+    }
+}
+
+impl<P: Payload> Session<P> {
+    /// The next frame for the session's link. Call while the link has room.
+    pub fn poll_frame(&mut self, now: Time) -> Option<Frame<P>> {
+        if self.phase != Phase::Up {
+            return None;
+        }
+        let link = self.link.as_mut()?;
+        let credit = link.credit.unwrap_or(u32::MAX);
+        if credit == 0 {
+            return None;
+        }
+        let posted = link.facts.slots.unwrap_or(u32::MAX);
+        if link.owed > 0 && link.owed >= posted / 2 {
+            let slots = std::mem::take(&mut link.owed);
+            return self.spend(Frame::Grant(Grant { slots }));
+        }
+        if self.due.heartbeat {
+            self.due.heartbeat = false;
+            let ask = std::mem::take(&mut self.due.ask);
+            return self.spend(Frame::Heartbeat(Heartbeat { ask }));
+        }
+        if credit <= SLOTS_RESERVED {
+            return None;
+        }
+        if self.due.admitted {
+            self.due.admitted = false;
+            return self.spend(Frame::Admitted);
+        }
+        if self.due.urgent {
+            return self.ack();
+        }
+        if let Some(pull) = self.pulls.pop_front() {
+            return self.spend(Frame::Pull(pull));
+        }
+        let ready = Class::ALL.map(|class| self.has_work(class));
+        let class = self.scheduler.pick(ready)?;
+        if self.due.acks != 0 {
+            return self.ack();
+        }
+        self.take_of(now, class)
+    }
+
+    /// Whether [`poll_frame`](Self::poll_frame) may have a frame without a new input.
+    pub fn has_frames(&self) -> bool {
+        self.phase == Phase::Up
+            && (self.due.heartbeat
+                || self.due.admitted
+                || self.due.urgent
+                || !self.pulls.is_empty()
+                || Class::ALL.into_iter().any(|class| self.has_work(class)))
+    }
+
+    fn has_work(&self, class: Class) -> bool {
+        [Lane::messages(class), Lane::replies(class)]
+            .into_iter()
+            .any(|lane| self.lane_ready(lane))
+    }
+
+    fn lane_ready(&self, lane: Lane) -> bool {
+        let lane = &self.send[lane.index()];
+        lane.ready() || lane.is_serving()
+    }
+
+    fn spend(&mut self, frame: Frame<P>) -> Option<Frame<P>> {
+        if let Some(credit) = self.link.as_mut().and_then(|link| link.credit.as_mut()) {
+            *credit -= 1;
+        }
+        Some(frame)
+    }
+
+    fn ack(&mut self) -> Option<Frame<P>> {
+        let owed = std::mem::take(&mut self.due.acks);
+        self.due.urgent = false;
+        self.timers.disarm(super::Timer::Ack);
+        let mut ack = Ack::default();
+        for lane in Lane::all() {
+            if owed & 1 << lane.index() != 0 {
+                ack.lanes[lane.index()] = Some(self.recv[lane.index()].tell());
+            }
+        }
+        self.spend(Frame::Ack(ack))
+    }
+
+    fn take_of(&mut self, now: Time, class: Class) -> Option<Frame<P>> {
+        let messages_first = self.scheduler.messages_first[class.index()];
+        let mut lanes = [Lane::replies(class), Lane::messages(class)];
+        if messages_first {
+            lanes.swap(0, 1);
+        }
+        let both = self.lane_ready(lanes[0]) && self.lane_ready(lanes[1]);
+        self.scheduler.messages_first[class.index()] = both && !messages_first;
+        let lane = if self.lane_ready(lanes[0]) {
+            lanes[0]
+        } else {
+            lanes[1]
+        };
+        if self.send[lane.index()].ready() {
+            self.take_message(now, lane)
+        } else {
+            self.take_chunk(lane)
+        }
+    }
+
+    fn take_message(&mut self, now: Time, lane: Lane) -> Option<Frame<P>> {
+        let slot_bytes = self.terms.map_or(0, |terms| terms.slot_bytes);
+        let (seq, entry, replay) = self.send[lane.index()].take_next()?;
+        let (front_len, data_len) = (entry.payload.front_len(), entry.payload.data_len());
+        let announce =
+            data_len > 0 && u64::from(front_len) + u64::from(data_len) > u64::from(slot_bytes);
+        let payload = if announce {
+            entry.payload.announced()
+        } else {
+            entry.payload.clone()
+        };
+        let call = match entry.call {
+            Call::Request { id, .. } => {
+                let left = self.requests.due(id).map(|due| due.since(now).as_millis());
+                let ttl_ms = left.map(|left| u32::try_from(left).unwrap_or(u32::MAX));
+                Call::Request { id, ttl_ms }
+            }
+            call => call,
+        };
+        self.counters.messages_sent += 1;
+        self.counters.replayed += u64::from(replay);
+        self.scheduler.charge(
+            lane.class(),
+            front_len + if announce { 0 } else { data_len },
+        );
+        let message = Message {
+            lane,
+            seq,
+            call,
+            payload,
+        };
+        self.spend(if announce {
+            Frame::Announce(message)
+        } else {
+            Frame::Message(message)
+        })
+    }
+
+    fn take_chunk(&mut self, lane: Lane) -> Option<Frame<P>> {
+        let slot = self.terms.map_or(u32::MAX, |terms| terms.slot_bytes);
+        let counted = self.link.is_some_and(|link| link.credit.is_some());
+        let len_max = self
+            .config
+            .limits
+            .chunk_bytes
+            .min(if counted { slot } else { u32::MAX });
+        let (seq, part, offset, len) = self.send[lane.index()].take_chunk(len_max.max(1))?;
+        self.scheduler.charge(lane.class(), len);
+        self.spend(Frame::Chunk(Chunk {
+            lane,
+            seq,
+            offset,
+            len,
+            part: Some(part),
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_share_the_bytes_and_bulk_gets_its_sixteenth() {
+        let mut scheduler = Scheduler::default();
+        let mut bytes = [0u64; Class::COUNT];
+        for _ in 0..100_000 {
+            let class = scheduler.pick([true; Class::COUNT]).expect("all are ready");
+            bytes[class.index()] += 1000;
+            scheduler.charge(class, 1000);
+        }
+        let total: u64 = bytes.iter().sum();
+        for class in Class::ALL {
+            let share = bytes[class.index()] as f64 * 16.0 / total as f64;
+            let due = f64::from(class.weight());
+            assert!(
+                (share - due).abs() < 0.1 * due,
+                "{class}: {share} of 16, due {due}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_class_alone_keeps_no_debt() {
+        let mut scheduler = Scheduler::default();
+        assert_eq!(
+            scheduler.pick([false, false, false, true]),
+            Some(Class::Bulk)
+        );
+        scheduler.charge(Class::Bulk, 4 << 20);
+        assert_eq!(
+            scheduler.pick([false, false, false, true]),
+            Some(Class::Bulk)
+        );
+        assert_eq!(scheduler.deficit, [0; Class::COUNT]);
+        assert_eq!(scheduler.pick([false; Class::COUNT]), None);
+    }
+}

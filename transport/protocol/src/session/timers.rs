@@ -1,0 +1,151 @@
+//! The fixed table of a session's timers.
+//!
+//! Which timers are armed is state; when they are due is not: `Eq` and `Hash` see only the former,
+//! so that the model checker may fire any armed timer at any step and stays finite.
+
+use std::hash::{Hash, Hasher};
+
+use crate::id::Time;
+
+/// A session's timers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Timer {
+    /// A hello was not answered.
+    Hello,
+    /// The wait between two dials is over.
+    Backoff,
+    /// The winner of a race did not come.
+    RaceWait,
+    /// Time for a sign of life.
+    Heartbeat,
+    /// Nothing was heard for too long.
+    Deadline,
+    /// Without a link for too long.
+    Standby,
+    /// Admission was not answered.
+    Hold,
+    /// The drain took too long.
+    Drain,
+    /// The probe was not answered.
+    Probe,
+    /// Acks waited long enough for company.
+    Ack,
+    /// A request's time is over.
+    Request,
+}
+
+impl Timer {
+    /// All timers.
+    pub const ALL: [Self; 11] = [
+        Self::Hello,
+        Self::Backoff,
+        Self::RaceWait,
+        Self::Heartbeat,
+        Self::Deadline,
+        Self::Standby,
+        Self::Hold,
+        Self::Drain,
+        Self::Probe,
+        Self::Ack,
+        Self::Request,
+    ];
+}
+
+/// When each timer is due, if armed.
+#[derive(Clone, Debug, Default)]
+pub struct Timers {
+    due: [Option<Time>; Timer::ALL.len()],
+}
+
+impl Timers {
+    pub(crate) fn arm(&mut self, timer: Timer, due: Time) {
+        self.due[timer as usize] = Some(due);
+    }
+
+    /// Arms it unless it is armed already.
+    pub(crate) fn arm_once(&mut self, timer: Timer, due: Time) {
+        self.due[timer as usize].get_or_insert(due);
+    }
+
+    pub(crate) fn disarm(&mut self, timer: Timer) {
+        self.due[timer as usize] = None;
+    }
+
+    pub(crate) fn disarm_all(&mut self) {
+        self.due = Default::default();
+    }
+
+    /// Whether it is armed.
+    pub fn is_armed(&self, timer: Timer) -> bool {
+        self.due[timer as usize].is_some()
+    }
+
+    pub(crate) fn due(&self, timer: Timer) -> Option<Time> {
+        self.due[timer as usize]
+    }
+
+    /// The armed timers.
+    pub fn armed(&self) -> impl Iterator<Item = Timer> + '_ {
+        Timer::ALL.into_iter().filter(|timer| self.is_armed(*timer))
+    }
+
+    /// When the next one is due.
+    pub fn next(&self) -> Option<Time> {
+        self.due.iter().flatten().min().copied()
+    }
+
+    /// The first timer that is due at `now`, in table order.
+    pub(crate) fn first_due(&self, now: Time) -> Option<Timer> {
+        self.armed()
+            .find(|timer| self.due(*timer).is_some_and(|due| due <= now))
+    }
+
+    fn mask(&self) -> u16 {
+        self.armed().fold(0, |mask, timer| mask | 1 << timer as u16)
+    }
+}
+
+impl PartialEq for Timers {
+    fn eq(&self, other: &Self) -> bool {
+        self.mask() == other.mask()
+    }
+}
+
+impl Eq for Timers {}
+
+impl Hash for Timers {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.mask().hash(state);
+    }
+}
+
+/// Data that is not state: equal to everything, hashed as nothing.
+#[derive(Clone, Debug, Default)]
+pub struct Silent<T>(pub T);
+
+impl<T> PartialEq for Silent<T> {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl<T> Eq for Silent<T> {}
+
+impl<T> Hash for Silent<T> {
+    fn hash<H: Hasher>(&self, _: &mut H) {}
+}
+
+impl<T> std::ops::Deref for Silent<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T> std::ops::DerefMut for Silent<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.0
+    }
+}

@@ -98,7 +98,7 @@ fn small(c: &mut Criterion) {
     let both = small_messages(24, 40);
     encode_frames(c, "24B_front_40B_data_x64", &both);
     decode_frames(c, "24B_front_40B_data_x64", &both);
-    let acks = vec![Frame::Ack(Ack::default()); BATCH];
+    let acks = vec![Frame::Ack(Box::default()); BATCH];
     encode_frames(c, "empty_ack_x64", &acks);
     decode_frames(c, "empty_ack_x64", &acks);
 }

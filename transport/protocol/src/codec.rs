@@ -23,7 +23,7 @@
 //! | 36 | 2 | version | version of the type that encoded the front |
 //! | 38 | 2 | compat | oldest version whose reader understands the front |
 //! | 40 | 4 | aux | Request: milliseconds left; Chunk: offset; Grant: slots |
-//! | 44 | 4 | header_crc | crc32c of bytes 0 to 43 |
+//! | 44 | 4 | header_crc | crc32c of the header with this field as 0 |
 //!
 //! A field without a meaning in a kind is sent as 0 and not looked at. Byte 0 and bytes 16 to 23
 //! of the first frame stay where they are in every version to come, and are looked at before the

@@ -54,7 +54,7 @@ pub enum Frame<P> {
     /// A piece of the pulled data.
     Chunk(Chunk<P>),
     /// What was received, and the window.
-    Ack(Ack),
+    Ack(Box<Ack>),
     /// Link slots given back.
     Grant(Grant),
     /// A sign of life.

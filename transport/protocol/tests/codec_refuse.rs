@@ -132,7 +132,7 @@ fn samples() -> Vec<Frame<Parcel>> {
             lane: LANE,
             seq: Seq(4),
         }),
-        Frame::Ack(ack),
+        Frame::Ack(Box::new(ack)),
         Frame::Grant(Grant { slots: 12 }),
         Frame::Heartbeat(Heartbeat { ask: true }),
         Frame::Admitted,
@@ -449,7 +449,7 @@ fn an_ack_with_longer_lane_states_is_understood() {
         window_bytes: 3,
     });
     ack.lanes[7] = Some(LaneState::default());
-    let frame = Frame::Ack(ack);
+    let frame = Frame::Ack(Box::new(ack));
     let bytes = bytes_of(std::slice::from_ref(&frame));
     let mut longer = bytes[..HEADER_LEN + 2].to_vec();
     longer[HEADER_LEN + 1] = 32;

@@ -165,39 +165,70 @@ impl Decoder {
     /// Whatever is wrong with the bytes. The link is lost: every later call gives the same error.
     #[inline]
     pub fn decode(&mut self, input: &mut BytesMut) -> Result<Option<Frame<Parcel>>, CodecError> {
-        match self.step(input) {
-            Ok(frame) => Ok(frame),
-            Err(error) => {
-                self.state = State::Failed(error);
-                Err(error)
+        // The usual message is put together here, in its final place: a frame is large, and
+        // handing it from function to function would cost more than to read it.
+        let header = match self.whole(input) {
+            Ok(Some(header)) => header,
+            Ok(None) => return self.fill(input).map_err(|error| self.fail(error)),
+            Err(error) => return Err(self.fail(error)),
+        };
+        if header.kind != FrameKind::Message {
+            return read_frame(&header, input)
+                .map(Some)
+                .map_err(|error| self.fail(error));
+        }
+        match check_message(&header, input) {
+            Ok((lane, call)) => {
+                let payload = read_parcel(&header, input);
+                let seq = Seq(header.seq);
+                Ok(Some(Frame::Message(Message {
+                    lane,
+                    seq,
+                    call,
+                    payload,
+                })))
             }
+            Err(error) => Err(self.fail(error)),
         }
     }
 
+    /// Takes an error in: it is final.
+    #[cold]
+    fn fail(&mut self, error: CodecError) -> CodecError {
+        self.state = State::Failed(error);
+        error
+    }
+
+    /// The header of a frame whose whole body is at the front of `input`, or `None` if the state
+    /// says what is missing.
     #[inline]
-    fn step(&mut self, input: &mut BytesMut) -> Result<Option<Frame<Parcel>>, CodecError> {
-        if let State::Header = self.state {
-            let Some(header) = self.header(input)? else {
-                return Ok(None);
-            };
-            input.advance(HEADER_LEN);
-            self.state = State::Body(header);
-            if header.kind == FrameKind::Chunk {
-                self.state = State::Piece(self.assembler.begin(header)?);
+    fn whole(&mut self, input: &mut BytesMut) -> Result<Option<Header>, CodecError> {
+        let header = match self.state {
+            State::Header => {
+                let Some(header) = self.header(input)? else {
+                    return Ok(None);
+                };
+                input.advance(HEADER_LEN);
+                header
             }
+            State::Body(header) => header,
+            State::Direct(..) | State::Piece(_) | State::Failed(_) => return Ok(None),
+        };
+        if header.kind == FrameKind::Chunk {
+            self.state = State::Piece(self.assembler.begin(header)?);
+            return Ok(None);
         }
-        if let State::Body(header) = self.state {
-            let body_len = header.body_len();
-            if input.len() >= body_len {
-                self.state = State::Header;
-                return read_frame(&header, input).map(Some);
-            }
-            if body_len <= DIRECT_MIN {
-                return Ok(None);
-            }
-            self.state = State::Direct(header, BytesMut::with_capacity(body_len.min(GROW_MIN)));
+        let body_len = header.body_len();
+        if input.len() >= body_len {
+            self.state = State::Header;
+            return Ok(Some(header));
         }
-        self.fill(input)
+        self.state = if body_len <= DIRECT_MIN {
+            State::Body(header)
+        } else {
+            State::Direct(header, BytesMut::with_capacity(body_len.min(GROW_MIN)))
+        };
+        Ok(None)
     }
 
     /// Goes on with a long body.
@@ -281,46 +312,58 @@ impl Decoder {
 }
 
 /// Reads a frame whose whole body is at the front of `input`, and takes it away.
-#[inline]
 fn read_frame(header: &Header, input: &mut BytesMut) -> Result<Frame<Parcel>, CodecError> {
+    if matches!(header.kind, FrameKind::Message | FrameKind::Announce) {
+        let (lane, call) = check_message(header, input)?;
+        let message = Message {
+            lane,
+            seq: Seq(header.seq),
+            call,
+            payload: read_parcel(header, input),
+        };
+        return Ok(match header.kind {
+            FrameKind::Message => Frame::Message(message),
+            _ => Frame::Announce(message),
+        });
+    }
+    check_body(header, input)?;
     let body_len = header.body_len();
-    if crc32c::crc32c(&input[..body_len]) != header.body_crc {
-        return Err(CodecError::BodyChecksum { frame: header.kind });
-    }
-    match header.kind {
-        FrameKind::Message => read_message(header, input).map(Frame::Message),
-        FrameKind::Announce => read_message(header, input).map(Frame::Announce),
-        _ => {
-            let frame = read_record(header, &input[..body_len]);
-            input.advance(body_len);
-            frame
-        }
-    }
+    let frame = read_record(header, &input[..body_len]);
+    input.advance(body_len);
+    frame
 }
 
 #[inline]
-fn read_message(header: &Header, input: &mut BytesMut) -> Result<Message<Parcel>, CodecError> {
-    let eager = header.kind == FrameKind::Message;
-    if !eager && header.data_len == 0 {
+fn check_body(header: &Header, input: &[u8]) -> Result<(), CodecError> {
+    if crc32c::crc32c(&input[..header.body_len()]) != header.body_crc {
+        return Err(CodecError::BodyChecksum { frame: header.kind });
+    }
+    Ok(())
+}
+
+/// Judges a message whose whole body is at the front of `input`.
+#[inline]
+fn check_message(header: &Header, input: &[u8]) -> Result<(Lane, Call), CodecError> {
+    check_body(header, input)?;
+    if header.kind == FrameKind::Announce && header.data_len == 0 {
         return Err(header.bad("data_len"));
     }
-    let lane = header.lane()?;
-    let call = read_call(header)?;
+    Ok((header.lane()?, read_call(header)?))
+}
+
+/// Takes the bytes of a message.
+#[inline]
+fn read_parcel(header: &Header, input: &mut BytesMut) -> Parcel {
     let front = take(input, header.front_len as usize);
-    let data = take(input, if eager { header.data_len as usize } else { 0 });
-    Ok(Message {
-        lane,
-        seq: Seq(header.seq),
-        call,
-        payload: Parcel {
-            kind: header.message_type,
-            version: header.version,
-            compat: header.compat,
-            front,
-            data,
-            data_len: header.data_len,
-        },
-    })
+    let data = take(input, header.body_len() - header.front_len as usize);
+    Parcel {
+        kind: header.message_type,
+        version: header.version,
+        compat: header.compat,
+        front,
+        data,
+        data_len: header.data_len,
+    }
 }
 
 /// The first `len` bytes, as a slice of the same memory.
@@ -381,7 +424,7 @@ fn read_record(header: &Header, front: &[u8]) -> Result<Frame<Parcel>, CodecErro
             lane: header.lane()?,
             seq: Seq(header.seq),
         }),
-        FrameKind::Ack => Frame::Ack(read_ack(header, front)?),
+        FrameKind::Ack => Frame::Ack(Box::new(read_ack(header, front)?)),
         FrameKind::Grant => Frame::Grant(Grant { slots: header.aux }),
         FrameKind::Heartbeat => Frame::Heartbeat(Heartbeat {
             ask: header.flags & flag::ASK != 0,

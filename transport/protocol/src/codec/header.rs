@@ -7,8 +7,6 @@ use super::error::CodecError;
 
 /// Bytes of a header.
 pub const HEADER_LEN: usize = 48;
-/// Where the checksum of the header is, and the length that it covers.
-const CRC_AT: usize = 44;
 /// Opens a Hello or an Answer at byte 16 of its header.
 pub const MAGIC: [u8; 6] = *b"STELLA";
 /// The version of the wire format, right after [`MAGIC`].
@@ -16,6 +14,8 @@ pub const WIRE_VERSION: u16 = 1;
 
 /// Byte offset of the magic, which is the place of `seq` in the other kinds.
 const MAGIC_AT: usize = 16;
+/// Byte offset of the version.
+const VERSION_AT: usize = MAGIC_AT + MAGIC.len();
 
 /// Bits of the flags byte.
 pub(super) mod flag {
@@ -100,78 +100,84 @@ impl Header {
     }
 
     /// Its bytes, with their checksum.
+    ///
+    /// Put together as words: narrow stores right before the wide loads of the checksum would
+    /// stall it longer than it takes.
     #[inline]
     pub(super) fn to_bytes(self) -> [u8; HEADER_LEN] {
-        let mut bytes = [0; HEADER_LEN];
-        bytes[0] = self.kind as u8;
-        bytes[1] = self.flags;
-        bytes[2] = self.lane;
-        bytes[3] = self.code;
-        bytes[4..8].copy_from_slice(&self.front_len.to_le_bytes());
-        bytes[8..12].copy_from_slice(&self.data_len.to_le_bytes());
-        bytes[12..16].copy_from_slice(&self.body_crc.to_le_bytes());
-        bytes[16..24].copy_from_slice(&self.seq.to_le_bytes());
-        bytes[24..32].copy_from_slice(&self.id.to_le_bytes());
-        bytes[32..36].copy_from_slice(&self.message_type.to_le_bytes());
-        bytes[36..38].copy_from_slice(&self.version.to_le_bytes());
-        bytes[38..40].copy_from_slice(&self.compat.to_le_bytes());
-        bytes[40..44].copy_from_slice(&self.aux.to_le_bytes());
-        let crc = crc32c::crc32c(&bytes[..CRC_AT]);
-        bytes[44..48].copy_from_slice(&crc.to_le_bytes());
-        bytes
+        let mut words = [
+            u64::from(self.kind as u8)
+                | u64::from(self.flags) << 8
+                | u64::from(self.lane) << 16
+                | u64::from(self.code) << 24
+                | u64::from(self.front_len) << 32,
+            u64::from(self.data_len) | u64::from(self.body_crc) << 32,
+            self.seq,
+            self.id,
+            u64::from(self.message_type)
+                | u64::from(self.version) << 32
+                | u64::from(self.compat) << 48,
+            u64::from(self.aux),
+        ];
+        words[5] |= u64::from(crc32c::crc32c(&Aligned::new(&words).0)) << 32;
+        Aligned::new(&words).0
     }
 
     /// Reads a header and checks its checksum and its kind.
     #[inline]
     pub(super) fn from_bytes(bytes: &[u8; HEADER_LEN]) -> Result<Self, CodecError> {
-        if crc32c::crc32c(&bytes[..CRC_AT]) != u32_at(bytes, CRC_AT) {
+        let mut words = [0; HEADER_LEN / 8];
+        for (word, bytes) in words.iter_mut().zip(bytes.as_chunks().0) {
+            *word = u64::from_le_bytes(*bytes);
+        }
+        let crc = (words[5] >> 32) as u32;
+        words[5] &= u64::from(u32::MAX);
+        if crc32c::crc32c(&Aligned::new(&words).0) != crc {
             return Err(CodecError::HeaderChecksum);
         }
         let kind =
             FrameKind::from_wire(bytes[0]).ok_or(CodecError::UnknownKind { number: bytes[0] })?;
+        let [first, lengths, seq, id, types, last] = words;
         Ok(Self {
             kind,
-            flags: bytes[1],
-            lane: bytes[2],
-            code: bytes[3],
-            front_len: u32_at(bytes, 4),
-            data_len: u32_at(bytes, 8),
-            body_crc: u32_at(bytes, 12),
-            seq: u64_at(bytes, 16),
-            id: u64_at(bytes, 24),
-            message_type: u32_at(bytes, 32),
-            version: u16_at(bytes, 36),
-            compat: u16_at(bytes, 38),
-            aux: u32_at(bytes, 40),
+            flags: (first >> 8) as u8,
+            lane: (first >> 16) as u8,
+            code: (first >> 24) as u8,
+            front_len: (first >> 32) as u32,
+            data_len: lengths as u32,
+            body_crc: (lengths >> 32) as u32,
+            seq,
+            id,
+            message_type: types as u32,
+            version: (types >> 32) as u16,
+            compat: (types >> 48) as u16,
+            aux: last as u32,
         })
+    }
+}
+
+/// The bytes of a header where the checksum takes whole words.
+#[repr(align(8))]
+struct Aligned([u8; HEADER_LEN]);
+
+impl Aligned {
+    #[inline]
+    fn new(words: &[u64; HEADER_LEN / 8]) -> Self {
+        let mut bytes = [0; HEADER_LEN];
+        for (bytes, word) in bytes.as_chunks_mut().0.iter_mut().zip(words) {
+            *bytes = word.to_le_bytes();
+        }
+        Self(bytes)
     }
 }
 
 /// Judges the frozen part of a first frame, which no checksum of a stranger covers.
 pub(super) fn check_greeting(bytes: &[u8; HEADER_LEN]) -> Result<(), CodecError> {
-    if bytes[MAGIC_AT..MAGIC_AT + MAGIC.len()] != MAGIC {
+    if bytes[MAGIC_AT..VERSION_AT] != MAGIC {
         return Err(CodecError::NotStellate);
     }
-    match u16_at(bytes, MAGIC_AT + MAGIC.len()) {
+    match u16::from_le_bytes([bytes[VERSION_AT], bytes[VERSION_AT + 1]]) {
         WIRE_VERSION => Ok(()),
         theirs => Err(CodecError::Version { theirs }),
     }
-}
-
-fn array_at<const N: usize>(bytes: &[u8; HEADER_LEN], at: usize) -> [u8; N] {
-    let mut array = [0; N];
-    array.copy_from_slice(&bytes[at..at + N]);
-    array
-}
-
-fn u16_at(bytes: &[u8; HEADER_LEN], at: usize) -> u16 {
-    u16::from_le_bytes(array_at(bytes, at))
-}
-
-fn u32_at(bytes: &[u8; HEADER_LEN], at: usize) -> u32 {
-    u32::from_le_bytes(array_at(bytes, at))
-}
-
-fn u64_at(bytes: &[u8; HEADER_LEN], at: usize) -> u64 {
-    u64::from_le_bytes(array_at(bytes, at))
 }

@@ -140,7 +140,7 @@ impl<P: Payload> Session<P> {
                 ack.lanes[lane.index()] = Some(self.recv[lane.index()].tell());
             }
         }
-        self.spend(Frame::Ack(ack))
+        self.spend(Frame::Ack(Box::new(ack)))
     }
 
     fn take_of(&mut self, now: Time, class: Class) -> Option<Frame<P>> {

@@ -233,7 +233,7 @@ pub fn frames() -> impl Strategy<Value = Frame<Parcel>> {
         6 => messages().prop_map(Frame::Message),
         2 => announces().prop_map(Frame::Announce),
         1 => (lanes(), seqs()).prop_map(|(lane, seq)| Frame::Pull(Pull { lane, seq })),
-        2 => acks.prop_map(|lanes| Frame::Ack(Ack { lanes })),
+        2 => acks.prop_map(|lanes| Frame::Ack(Box::new(Ack { lanes }))),
         1 => any::<u32>().prop_map(|slots| Frame::Grant(Grant { slots })),
         1 => any::<bool>().prop_map(|ask| Frame::Heartbeat(Heartbeat { ask })),
         1 => Just(Frame::Admitted),
@@ -336,6 +336,7 @@ pub fn chunks(lane: Lane, seq: Seq, data: &Bytes, piece: usize) -> Vec<Frame<Par
 
 /// Puts the checksum of a header right again after a test changed it.
 pub fn reseal(frame: &mut [u8]) {
-    let crc = crc32c::crc32c(&frame[..HEADER_LEN - 4]);
+    frame[HEADER_LEN - 4..HEADER_LEN].fill(0);
+    let crc = crc32c::crc32c(&frame[..HEADER_LEN]);
     frame[HEADER_LEN - 4..HEADER_LEN].copy_from_slice(&crc.to_le_bytes());
 }

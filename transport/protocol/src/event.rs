@@ -46,6 +46,8 @@ pub enum Input<P> {
     },
     /// A handed-out message is done: its window is free.
     Done(Done),
+    /// Several of one lane are done, summed up.
+    Settled(Settled),
     /// The dial asked for by [`Output::Dial`] has a link.
     Dialled {
         /// The link.
@@ -143,6 +145,19 @@ pub struct Done {
     pub pulled: bool,
 }
 
+/// Messages of one lane that are done, summed up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Settled {
+    /// The lane.
+    pub lane: Lane,
+    /// How many.
+    pub messages: u64,
+    /// Sum of their [`window_cost`](crate::limits::window_cost).
+    pub cost: u64,
+    /// Sum of the data bytes of those that were pulled.
+    pub pulled: u64,
+}
+
 /// What the session needs to know of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct LinkFacts {
@@ -191,6 +206,15 @@ pub enum Output<P> {
     },
     /// This link is the session's now; frames for it come from `poll_frame`.
     Adopt(LinkId),
+    /// A pull for this data follows on the session's link: prepare its final buffer.
+    Expect {
+        /// The lane of the announcement.
+        lane: Lane,
+        /// Its place there.
+        seq: Seq,
+        /// Bytes of data.
+        data_len: u32,
+    },
     /// Close that link.
     CloseLink {
         /// The link.

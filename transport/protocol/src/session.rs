@@ -277,6 +277,7 @@ impl<P: Payload> Session<P> {
             Input::Submit(submit) => return self.on_submit(now, submit),
             Input::Frame { link, frame } => self.on_frame(now, link, frame),
             Input::Done(done) => self.on_done(now, done),
+            Input::Settled(settled) => self.on_settled(now, settled),
             Input::Opened { lane, total } => self.opened[lane.index()] = total,
             Input::Reply {
                 class,

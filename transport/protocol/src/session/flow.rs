@@ -8,12 +8,13 @@ use super::{Admission, Due, LaneFault, Phase, Session};
 use crate::class::{Class, Lane};
 use crate::error::Blame;
 use crate::event::Delivery;
-use crate::event::{Ask, CallResult, Done, EndCause, Event, Output, Submit};
+use crate::event::{Ask, CallResult, Done, EndCause, Event, Output, Settled, Submit};
 use crate::frame::{
     Ack, Call, Chunk, Frame, Heartbeat, LaneState, Message, Outcome, Payload, Pull,
     UndeliverableReason,
 };
 use crate::id::{LinkId, RequestId, Seq, Time};
+use crate::limits::window_cost;
 
 impl<P: Payload> Session<P> {
     pub(super) fn on_submit(&mut self, now: Time, submit: Submit<P>) -> Result<(), Illegal> {
@@ -125,13 +126,39 @@ impl<P: Payload> Session<P> {
     }
 
     pub(super) fn on_done(&mut self, now: Time, done: Done) {
-        let lane = &mut self.recv[done.lane.index()];
-        lane.done(done.front_len, done.data_len, done.pulled);
-        let urgent = lane.is_urgent();
-        if done.pulled {
-            self.pull_more(done.lane);
+        let Done {
+            lane,
+            front_len,
+            data_len,
+            pulled,
+        } = done;
+        let pulled = if pulled { u64::from(data_len) } else { 0 };
+        let cost = window_cost(front_len, data_len);
+        self.on_settled(
+            now,
+            Settled {
+                lane,
+                messages: 1,
+                cost,
+                pulled,
+            },
+        );
+    }
+
+    pub(super) fn on_settled(&mut self, now: Time, settled: Settled) {
+        let Settled {
+            lane,
+            messages,
+            cost,
+            pulled,
+        } = settled;
+        let recv = &mut self.recv[lane.index()];
+        recv.done(messages, cost, pulled);
+        let urgent = recv.is_urgent();
+        if pulled > 0 {
+            self.pull_more(lane);
         }
-        self.owe_ack(now, done.lane, urgent);
+        self.owe_ack(now, lane, urgent);
     }
 
     pub(super) fn on_frame(&mut self, now: Time, link: LinkId, frame: Frame<P>) {
@@ -314,7 +341,12 @@ impl<P: Payload> Session<P> {
         if self.phase != Phase::Up {
             return;
         }
-        while let Some((seq, _)) = self.recv[lane.index()].next_pull() {
+        while let Some((seq, data_len)) = self.recv[lane.index()].next_pull() {
+            self.emit(Output::Expect {
+                lane,
+                seq,
+                data_len,
+            });
             self.pulls.push_back(Pull { lane, seq });
         }
     }

@@ -252,17 +252,15 @@ impl<P: Payload> RecvLane<P> {
         self.handed += 1;
     }
 
-    /// A message is done: its window and its pulled bytes are free again.
-    pub(crate) fn done(&mut self, front_len: u32, data_len: u32, pulled: bool) {
+    /// So many messages are done: their window and their pulled bytes are free again.
+    pub(crate) fn done(&mut self, messages: u64, cost: u64, pulled: u64) {
+        self.done += messages;
         debug_assert!(
-            self.done < self.received.0,
+            self.done <= self.received.0,
             "S7: done once per received message"
         );
-        self.done += 1;
-        self.done_cost += window_cost(front_len, data_len);
-        if pulled {
-            self.pulled = self.pulled.saturating_sub(u64::from(data_len));
-        }
+        self.done_cost += cost;
+        self.pulled = self.pulled.saturating_sub(pulled);
     }
 
     /// The link is gone: what is incomplete will be replayed.

@@ -397,7 +397,7 @@ fn v4_handles_and_waits_are_send() {
     fn is_send<T: Send>(_: &T) {}
     let tree = Tree::new(Supervisor::default());
     is_send(&tree);
-    is_send(&tree.wait_for(&"osd".to_owned(), is_started));
+    is_send(&tree.wait_for("osd", is_started));
     is_send(&tree.shutdown());
 }
 

@@ -311,11 +311,9 @@ impl<P: Payload> Session<P> {
         if !message.lane.is_replies() {
             return self.emit(Output::Deliver(Delivery { message, pulled }));
         }
-        lane.done(
-            message.payload.front_len(),
-            message.payload.data_len(),
-            pulled,
-        );
+        let (front_len, data_len) = (message.payload.front_len(), message.payload.data_len());
+        let pulled_bytes = if pulled { u64::from(data_len) } else { 0 };
+        lane.done(1, window_cost(front_len, data_len), pulled_bytes);
         self.opened[message.lane.index()] += 1;
         if pulled {
             self.pull_more(message.lane);

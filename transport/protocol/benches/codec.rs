@@ -7,7 +7,7 @@ use std::io::IoSlice;
 use bytes::{BufMut, Bytes, BytesMut};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use stellate_protocol::codec::{Decoder, First, Outbound, WireLimits, encode};
-use stellate_protocol::frame::{Ack, Call, Chunk, Message};
+use stellate_protocol::frame::{Call, Chunk, Message};
 use stellate_protocol::{Class, Frame, Lane, Parcel, Seq};
 
 const BATCH: usize = 64;

@@ -13,6 +13,7 @@
 //! | --- | --- | --- |
 //! | `tcp` | [`Tcp`] | production |
 //! | `local` | [`Local`] | a messenger that connects to its own name |
+//! | `sim` | [`SimNet`](sim::SimNet) | clusters in virtual time, with the profile of any fabric |
 //!
 //! [`Faults`](faults::Faults) wraps any of them and breaks what a test names.
 #![forbid(unsafe_code)]
@@ -24,6 +25,7 @@ pub mod faults;
 pub mod limits;
 pub mod link;
 pub mod local;
+pub mod sim;
 pub mod tcp;
 mod tokens;
 mod wire;
@@ -36,5 +38,6 @@ pub use link::{
     BYTES_PER_POLL, Batch, CloseHow, Done, FRAMES_PER_POLL, Full, Link, LinkClosed, Listener,
     Parked, Token, Transport,
 };
-pub use local::Local;
+pub use local::{Local, LocalOptions};
+pub use sim::SimNet;
 pub use tcp::{Tcp, TcpOptions};

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use stellate_protocol::{Frame, Seq};
 use stellate_transport::limits::CloseNotice;
 use stellate_transport::local::{Local, LocalOptions};
+use stellate_transport::sim::{Profile, SimNet};
 use stellate_transport::{CloseHow, LinkFault, Tcp, Token, Transport};
 use support::{Pair, Rig, announce, chunks, close_both, lane, message, pattern, pull, seqs};
 
@@ -242,6 +243,17 @@ fn one(transport: impl Transport + 'static, at: &str) -> Rig {
         dials: transport.clone(),
         listens: transport,
         at: at.parse().expect("an address"),
+        net: None,
+    }
+}
+
+fn sim(profile: Profile) -> Rig {
+    let net = SimNet::with_profile(7, profile);
+    Rig {
+        dials: Arc::new(net.transport("a")),
+        listens: Arc::new(net.transport("b")),
+        at: "sim://b".parse().expect("an address"),
+        net: Some(net),
     }
 }
 
@@ -273,7 +285,14 @@ macro_rules! contract {
     (@tests $paused:expr, $make:expr; $($test:ident)*) => { $(
         #[test]
         fn $test() {
-            run($paused, || async { super::$test($make).await });
+            run($paused, || async {
+                let rig = $make;
+                let net = rig.net.clone();
+                super::$test(rig).await;
+                if let Some(net) = net {
+                    assert_eq!(net.violations(), [], "F6");
+                }
+            });
         }
     )* };
 }
@@ -283,4 +302,11 @@ contract! {
     tcp_v6: false, one(Tcp::new(), "tcp://[::1]:0");
     local_by_value: true, local(false);
     local_by_codec: true, local(true);
+    sim_stream: true, sim(Profile::STREAM);
+    sim_rsockets: true, sim(Profile::RSOCKETS);
+    sim_verbs: true, sim(Profile::VERBS);
+    sim_iwarp: true, sim(Profile::IWARP);
+    sim_psm: true, sim(Profile::PSM);
+    sim_ugni: true, sim(Profile::UGNI);
+    sim_portals4: true, sim(Profile::PORTALS4);
 }

@@ -7,7 +7,8 @@ use std::task::Waker;
 use bytes::Bytes;
 use stellate_protocol::{Frame, Parcel};
 
-/// What goes through a pipe.
+/// What goes through a pipe. Frames stay unboxed: a box would be an allocation per frame.
+#[allow(clippy::large_enum_variant)]
 pub(super) enum Item {
     /// A frame by value.
     Frame(Frame<Parcel>),

@@ -15,7 +15,7 @@ use stellate_protocol::{
     Attempt, Class, EntityName, Frame, FrameKind, Identity, Instance, Lane, Parcel, Seq, SessionId,
 };
 use stellate_transport::{
-    Address, Batch, CloseHow, Full, Link, LinkFault, Listener, Token, Transport,
+    Address, Batch, CloseHow, Full, Link, LinkFault, Listener, SimNet, Token, Transport,
 };
 
 /// What a contract test runs on.
@@ -23,6 +23,12 @@ pub(crate) struct Rig {
     pub(crate) dials: Arc<dyn Transport>,
     pub(crate) listens: Arc<dyn Transport>,
     pub(crate) at: Address,
+    pub(crate) net: Option<SimNet>,
+}
+
+/// Greetings and farewells have receives of their own.
+fn takes_slot(frame: &Frame<Parcel>) -> bool {
+    !matches!(frame, Frame::Hello(_) | Frame::Answer(_) | Frame::Close(_))
 }
 
 /// Both ends of a link that is up, after the hello.
@@ -97,10 +103,13 @@ impl End {
     }
 
     pub(crate) fn submit(&mut self, frame: Frame<Parcel>) -> Result<Token, Full> {
+        let spends = takes_slot(&frame);
         let token = self.link().submit(frame)?;
         self.submitted += 1;
         assert_eq!(token, Token(self.submitted), "tokens are consecutive");
-        if let Some(credit) = &mut self.credit {
+        if let Some(credit) = &mut self.credit
+            && spends
+        {
             *credit -= 1;
         }
         Ok(token)
@@ -149,7 +158,7 @@ impl End {
     }
 
     fn receive(&mut self, frame: Frame<Parcel>) {
-        if self.ring.is_some() {
+        if self.ring.is_some() && takes_slot(&frame) {
             self.owed += 1;
         }
         match frame {

@@ -1,0 +1,425 @@
+//! One end of a simulated link: runs the codec, and moves frames between it and the network.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use stellate_protocol::codec::{
+    CodecError, Decoder, First, HEADER_LEN, Outbound, WireLimits, encode,
+};
+use stellate_protocol::{Frame, FrameKind, Lane, Parcel, Seq};
+use tokio::time::{Duration, Sleep};
+
+use super::flow::Item;
+use super::net::{Event, Net, Shared};
+use crate::address::Address;
+use crate::fault::LinkFault;
+use crate::limits::{Boundary, FirstSpeaker, LinkLimits, Readiness};
+use crate::link::{
+    BYTES_PER_POLL, Batch, CloseHow, FRAMES_PER_POLL, Full, Link, LinkClosed, Parked, Token,
+};
+use crate::tokens::Tokens;
+
+/// A submitted frame.
+struct Pending {
+    bytes: Bytes,
+    kind: FrameKind,
+    slots: u32,
+}
+
+pub(super) struct SimLink {
+    shared: Arc<Shared>,
+    link: u64,
+    end: usize,
+    peer: Address,
+    limits: LinkLimits,
+    decoder: Decoder,
+    input: BytesMut,
+    pending: VecDeque<Pending>,
+    queued: usize,
+    tokens: Tokens,
+    starved: bool,
+    draining: bool,
+    ended: Option<LinkFault>,
+    reported: bool,
+    /// Of a fabric that wakes nobody: when to look again.
+    look_again: Option<Pin<Box<Sleep>>>,
+}
+
+impl SimLink {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        link: u64,
+        end: usize,
+        peer: Address,
+        wire: WireLimits,
+        first: First,
+    ) -> Self {
+        let net = shared.lock();
+        let profile = net
+            .wires
+            .get(&link)
+            .map_or(net.profile, |wire| wire.profile);
+        drop(net);
+        Self {
+            shared,
+            link,
+            end,
+            peer,
+            limits: profile.limits,
+            decoder: Decoder::new(wire, first),
+            input: BytesMut::new(),
+            pending: VecDeque::new(),
+            queued: 0,
+            tokens: Tokens::default(),
+            starved: false,
+            draining: false,
+            ended: None,
+            reported: false,
+            look_again: None,
+        }
+    }
+
+    fn pack(&mut self, frame: &Frame<Parcel>) -> Result<(), LinkFault> {
+        let mut bytes = Outbound::new();
+        encode(frame, &mut bytes).map_err(LinkFault::Malformed)?;
+        let kind = frame.kind();
+        let body = (bytes.len() - HEADER_LEN) as u32;
+        let in_slot = matches!(
+            kind,
+            FrameKind::Message | FrameKind::Announce | FrameKind::Chunk
+        );
+        if in_slot && self.limits.boundary == Boundary::Message && body > self.limits.slot_bytes {
+            return Err(LinkFault::OverSlot {
+                len: body,
+                slot: self.limits.slot_bytes,
+            });
+        }
+        self.queued += bytes.len();
+        let slots = match frame {
+            Frame::Grant(grant) => grant.slots,
+            _ => 0,
+        };
+        let bytes = bytes.copy_to_bytes(bytes.len());
+        self.pending.push_back(Pending { bytes, kind, slots });
+        Ok(())
+    }
+
+    /// Hands submitted frames to the network, as far as the window goes.
+    fn flush(&mut self, net: &mut Net, out: &mut Batch) -> Result<(), LinkFault> {
+        let now = net.now();
+        let mut moved = 0;
+        while let Some(wire) = net.wires.get_mut(&self.link)
+            && wire.flows[self.end].has_window()
+            && let Some(Pending { bytes, kind, slots }) = self.pending.pop_front()
+        {
+            let dialler_first = self.limits.first_speaker == FirstSpeaker::Dialer;
+            if dialler_first && self.end == 1 && !wire.ends[1].heard {
+                net.violation(self.link, self.end, LinkFault::SpokeFirst);
+                net.kill(self.link, LinkFault::Reset);
+                return Err(LinkFault::SpokeFirst);
+            }
+            self.queued -= bytes.len();
+            let crc = crc(&bytes);
+            let flow = &mut wire.flows[self.end];
+            flow.manifest.push_back((kind, crc));
+            flow.accept(Item::Bytes {
+                bytes,
+                kind,
+                ends: true,
+            });
+            if slots > 0 && !wire.flows[1 - self.end].repost(slots, &self.limits) {
+                net.violation(self.link, self.end, LinkFault::Overposted);
+                return Err(LinkFault::Overposted);
+            }
+            if slots > 0 {
+                let (link, end) = (self.link, 1 - self.end);
+                net.at(now + 1, Event::Arrive { link, end });
+            }
+            moved += 1;
+        }
+        if moved > 0 {
+            net.pump(self.link, self.end, now);
+        }
+        self.tokens.sent(moved, out);
+        if self.starved && self.queued <= self.limits.send_bytes / 2 {
+            self.starved = false;
+            out.room = true;
+        }
+        Ok(())
+    }
+
+    /// Takes what arrived out of the inbox; whether there may be more at once.
+    fn fill(&mut self, net: &mut Net, out: &mut Batch) -> Result<bool, LinkFault> {
+        let now = net.now();
+        let Some(wire) = net.wires.get(&self.link) else {
+            return Err(LinkFault::Reset);
+        };
+        if wire.ends[self.end].gone {
+            // The node crashed under it.
+            return Err(LinkFault::Reset);
+        }
+        let node = wire.nodes[self.end].clone();
+        let slow = net.node(&node).slow;
+        let (mut frames, mut bytes) = (0, 0);
+        while frames < FRAMES_PER_POLL && bytes < BYTES_PER_POLL {
+            match self.take(net, now, slow) {
+                None => return Ok(false),
+                Some(Item::End(LinkFault::ClosedByPeer)) => {
+                    let between = self.decoder.is_between_frames() && self.input.is_empty();
+                    return Err(if between {
+                        LinkFault::ClosedByPeer
+                    } else {
+                        LinkFault::Truncated
+                    });
+                }
+                Some(Item::End(fault)) => return Err(fault),
+                Some(Item::Bytes { bytes: piece, .. }) => {
+                    bytes += piece.len();
+                    frames += self.decode(net, now, piece, out)?;
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// The next item, within what a slow reader may take in this tick.
+    fn take(&self, net: &mut Net, now: u64, slow: Option<u32>) -> Option<Item> {
+        let flow = &mut net.wires.get_mut(&self.link)?.flows[1 - self.end];
+        if let Some(per_tick) = slow {
+            if flow.read_at != now {
+                (flow.read_at, flow.read_bytes) = (now, 0);
+            }
+            if flow.read_bytes >= u64::from(per_tick) && !flow.inbox.is_empty() {
+                let (link, end) = (self.link, self.end);
+                net.at(now + 1, Event::Wake { link, end });
+                return None;
+            }
+        }
+        let full = !flow.has_window();
+        let item = flow.inbox.pop_front()?;
+        flow.bytes -= item.len();
+        flow.read_bytes += item.len() as u64;
+        if full && flow.has_window() {
+            net.wake(self.link, 1 - self.end);
+        }
+        Some(item)
+    }
+
+    fn decode(
+        &mut self,
+        net: &mut Net,
+        now: u64,
+        mut piece: Bytes,
+        out: &mut Batch,
+    ) -> Result<usize, LinkFault> {
+        let mut frames = 0;
+        while !piece.is_empty() {
+            // As a stream transport does: a long body goes straight into its final buffer.
+            match self.decoder.direct() {
+                Some(mut body) => {
+                    let n = body.remaining_mut().min(piece.len());
+                    body.put_slice(&piece.split_to(n));
+                }
+                None => self.input.extend_from_slice(&std::mem::take(&mut piece)),
+            }
+            while let Some(frame) = self
+                .decoder
+                .decode(&mut self.input)
+                .map_err(LinkFault::Malformed)?
+            {
+                frames += 1;
+                self.record(net, now);
+                out.frames.push(frame);
+            }
+        }
+        Ok(frames)
+    }
+
+    /// One frame more has arrived: appends it to the trace (D1).
+    fn record(&self, net: &mut Net, now: u64) {
+        let Some(wire) = net.wires.get_mut(&self.link) else {
+            return;
+        };
+        wire.ends[self.end].heard = true;
+        let manifest = &mut wire.flows[1 - self.end].manifest;
+        if let Some((kind, crc)) = manifest.pop_front() {
+            let words = [
+                now,
+                self.link,
+                1 - self.end as u64,
+                kind as u64,
+                u64::from(crc),
+            ];
+            net.trace.add(&words);
+        }
+    }
+
+    /// One step; whether there is more to do at once.
+    fn step(&mut self, net: &mut Net, out: &mut Batch) -> Result<bool, LinkFault> {
+        if let Some(cause) = self.ended.take() {
+            return Err(cause);
+        }
+        self.flush(net, out)?;
+        let again = self.fill(net, out)?;
+        let drained = net
+            .wires
+            .get(&self.link)
+            .is_none_or(|wire| wire.flows[self.end].queue.is_empty());
+        if self.draining && self.pending.is_empty() && drained {
+            net.leave(self.link, self.end, true);
+            return Err(LinkFault::ClosedHere);
+        }
+        Ok(again)
+    }
+
+    fn end(&mut self, net: &mut Net, cause: LinkFault, out: &mut Batch) {
+        net.trace.add(&[net.now(), self.link, self.end as u64, 12]);
+        net.leave(self.link, self.end, false);
+        self.tokens.fail_open(out);
+        self.pending.clear();
+        self.queued = 0;
+        self.decoder.forget_all();
+        self.input = BytesMut::new();
+        self.look_again = None;
+        self.reported = true;
+        out.closed = Some(LinkClosed { cause });
+    }
+
+    fn sleep(&mut self, net: &mut Net, cx: &mut Context<'_>) {
+        if self.limits.readiness == Readiness::Wakes {
+            if let Some(wire) = net.wires.get_mut(&self.link) {
+                wire.ends[self.end].waker = Some(cx.waker().clone());
+            }
+            return;
+        }
+        let tick = Duration::from_millis(1);
+        loop {
+            let sleep = self
+                .look_again
+                .get_or_insert_with(|| Box::pin(tokio::time::sleep(tick)));
+            if sleep.as_mut().poll(cx).is_pending() {
+                return;
+            }
+            self.look_again = None;
+        }
+    }
+}
+
+/// What the trace remembers of a frame: both its checksums cover all its bytes.
+fn crc(bytes: &Bytes) -> u32 {
+    let field = |at: usize| {
+        let bytes = bytes
+            .get(at..at + 4)
+            .and_then(|bytes| bytes.try_into().ok());
+        bytes.map_or(0, u32::from_le_bytes)
+    };
+    field(12).rotate_left(1) ^ field(44)
+}
+
+impl Link for SimLink {
+    fn limits(&self) -> &LinkLimits {
+        &self.limits
+    }
+
+    fn peer(&self) -> Address {
+        self.peer.clone()
+    }
+
+    fn submit(&mut self, frame: Frame<Parcel>) -> Result<Token, Full> {
+        let closed = self.reported || self.draining || self.ended.is_some();
+        if closed || self.room() == 0 {
+            self.starved |= !closed;
+            return Err(Full::new(frame, closed));
+        }
+        if let Err(fault) = self.pack(&frame) {
+            if !matches!(fault, LinkFault::Malformed(_)) {
+                let (link, end) = (self.link, self.end);
+                self.shared.lock().violation(link, end, fault.clone());
+            }
+            self.ended = Some(fault);
+        }
+        self.starved |= self.room() == 0;
+        Ok(self.tokens.issue())
+    }
+
+    fn expect(&mut self, lane: Lane, seq: Seq, data_len: u32) {
+        match self.decoder.expect(lane, seq, data_len) {
+            Ok(()) | Err(CodecError::AlreadyExpected { .. }) => {}
+            Err(error) => self.ended = Some(LinkFault::Malformed(error)),
+        }
+    }
+
+    fn room(&self) -> usize {
+        if self.reported || self.draining || self.ended.is_some() {
+            return 0;
+        }
+        self.limits.send_bytes.saturating_sub(self.queued)
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>, out: &mut Batch) -> Poll<()> {
+        if self.reported {
+            return Poll::Pending;
+        }
+        let before = (out.frames.len(), out.done, out.room);
+        let shared = self.shared.clone();
+        let again = shared.change(|net| {
+            let again = match self.step(net, out) {
+                Ok(again) => again,
+                Err(cause) => {
+                    self.end(net, cause, out);
+                    return true;
+                }
+            };
+            self.sleep(net, cx);
+            again
+        });
+        if again || before != (out.frames.len(), out.done, out.room) {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    }
+
+    fn close(&mut self, how: CloseHow) {
+        if self.reported {
+            return;
+        }
+        match how {
+            CloseHow::Drain => self.draining = true,
+            CloseHow::Abort => {
+                self.draining = false;
+                self.ended = Some(LinkFault::ClosedHere);
+            }
+        }
+    }
+
+    fn detach(mut self: Box<Self>) -> Result<Box<dyn Parked>, LinkFault> {
+        if self.reported {
+            return Err(LinkFault::ClosedHere);
+        }
+        self.look_again = None;
+        Ok(Box::new(SimParked(self)))
+    }
+}
+
+impl Drop for SimLink {
+    fn drop(&mut self) {
+        if !self.reported {
+            self.shared
+                .change(|net| net.leave(self.link, self.end, false));
+        }
+    }
+}
+
+/// A simulated link belongs to no reactor.
+struct SimParked(Box<SimLink>);
+
+impl Parked for SimParked {
+    fn attach(self: Box<Self>) -> Result<Box<dyn Link>, LinkFault> {
+        Ok(self.0)
+    }
+}

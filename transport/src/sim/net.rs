@@ -1,0 +1,655 @@
+//! The state of the network and the agenda of what happens when.
+//!
+//! ```text
+//!   agenda: (tick, drawn, number) ─► Pump      what bandwidth lets go leaves
+//!                                    Arrive    what is due lands, or waits for a receive
+//!                                    GiveUp    an end that got nothing through dies
+//!                                    Wake      a slow reader may read again
+//!                                    Dial, Answer
+//! ```
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+
+use tokio::time::{Duration, Instant};
+
+use super::Quality;
+use super::flow::{Item, Landed};
+use super::profile::Profile;
+use super::rng::Rng;
+use super::trace::Trace;
+use super::wire::{Violation, Wire};
+use crate::error::DialError;
+use crate::fault::LinkFault;
+use crate::limits::{Boundary, CloseNotice, Underflow};
+
+/// Violations that are kept.
+const VIOLATIONS_MAX: usize = 100;
+/// Most pieces that a frame on a stream is cut into.
+const PIECES_MAX: usize = 4;
+/// Chance of each cut, in millionths.
+const PIECE_CHANCE: u32 = 400_000;
+
+/// The network, shared by its handles.
+pub(super) struct Shared {
+    net: Mutex<Net>,
+}
+
+impl Shared {
+    pub(super) fn new(seed: u64, profile: Profile) -> Self {
+        Self {
+            net: Mutex::new(Net::new(seed, profile)),
+        }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Net> {
+        self.net.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the network and wakes whom it concerns, outside of the lock.
+    pub(super) fn change<T>(&self, with: impl FnOnce(&mut Net) -> T) -> T {
+        let mut net = self.lock();
+        let result = with(&mut net);
+        let wakes = net.take_wakes();
+        drop(net);
+        wakes.into_iter().for_each(Waker::wake);
+        result
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // The driver sees that nobody is left, and ends.
+        let net = self.net.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Some(waker) = net.driver.take() {
+            waker.wake();
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Event {
+    Pump {
+        link: u64,
+        end: usize,
+    },
+    Arrive {
+        link: u64,
+        end: usize,
+    },
+    GiveUp {
+        link: u64,
+        end: usize,
+    },
+    Wake {
+        link: u64,
+        end: usize,
+    },
+    Dial {
+        dial: u64,
+    },
+    Answer {
+        dial: u64,
+        outcome: Result<u64, DialError>,
+    },
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Path {
+    pub(super) quality: Option<Quality>,
+    blocked: bool,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Node {
+    pub(super) refuses: bool,
+    pub(super) swallows: bool,
+    pub(super) slow: Option<u32>,
+    /// How often it crashed: handles of an earlier life are dead.
+    pub(super) life: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Backlog {
+    pub(super) node: Arc<str>,
+    pub(super) profile: Profile,
+    pub(super) links: VecDeque<u64>,
+    pub(super) waker: Option<Waker>,
+    pub(super) serial: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Dial {
+    pub(super) from: Arc<str>,
+    pub(super) node: Arc<str>,
+    pub(super) to: Arc<str>,
+    pub(super) since: u64,
+    pub(super) outcome: Option<Result<u64, DialError>>,
+    pub(super) waker: Option<Waker>,
+}
+
+pub(super) struct Net {
+    pub(super) profile: Profile,
+    pub(super) quality: Quality,
+    pub(super) wires: BTreeMap<u64, Wire>,
+    pub(super) listeners: BTreeMap<Arc<str>, Backlog>,
+    pub(super) dials: BTreeMap<u64, Dial>,
+    pub(super) violations: Vec<Violation>,
+    pub(super) trace: Trace,
+    pub(super) driver: Option<Waker>,
+    pub(super) driven: bool,
+    rng: Rng,
+    paths: BTreeMap<(Arc<str>, Arc<str>), Path>,
+    nodes: BTreeMap<Arc<str>, Node>,
+    agenda: BTreeMap<(u64, u64, u64), Event>,
+    wakes: Vec<Waker>,
+    origin: Option<Instant>,
+    serial: u64,
+    /// The tick that the driver sleeps until.
+    armed: Option<u64>,
+}
+
+impl Net {
+    fn new(seed: u64, profile: Profile) -> Self {
+        Self {
+            profile,
+            quality: Quality::default(),
+            wires: BTreeMap::new(),
+            listeners: BTreeMap::new(),
+            dials: BTreeMap::new(),
+            violations: Vec::new(),
+            trace: Trace::new(),
+            driver: None,
+            driven: false,
+            rng: Rng::new(seed),
+            paths: BTreeMap::new(),
+            nodes: BTreeMap::new(),
+            agenda: BTreeMap::new(),
+            wakes: Vec::new(),
+            origin: None,
+            serial: 0,
+            armed: None,
+        }
+    }
+
+    /// Starts the clock, if it does not run yet.
+    pub(super) fn start(&mut self) {
+        self.origin.get_or_insert_with(Instant::now);
+    }
+
+    /// Ticks since the start.
+    pub(super) fn now(&self) -> u64 {
+        let elapsed = self.origin.map(|origin| origin.elapsed());
+        elapsed.map_or(0, |elapsed| elapsed.as_millis() as u64)
+    }
+
+    pub(super) fn instant(&self, tick: u64) -> Option<Instant> {
+        Some(self.origin? + Duration::from_millis(tick))
+    }
+
+    pub(super) fn serial(&mut self) -> u64 {
+        self.serial += 1;
+        self.serial
+    }
+
+    pub(super) fn path(&mut self, from: &str, to: &str) -> &mut Path {
+        self.paths.entry((from.into(), to.into())).or_default()
+    }
+
+    pub(super) fn node(&mut self, node: &str) -> &mut Node {
+        self.nodes.entry(node.into()).or_default()
+    }
+
+    pub(super) fn is_blocked(&self, from: &Arc<str>, to: &Arc<str>) -> bool {
+        let path = self.paths.get(&(from.clone(), to.clone()));
+        path.is_some_and(|path| path.blocked)
+    }
+
+    pub(super) fn quality_of(&self, from: &Arc<str>, to: &Arc<str>) -> Quality {
+        let path = self.paths.get(&(from.clone(), to.clone()));
+        path.and_then(|path| path.quality).unwrap_or(self.quality)
+    }
+
+    /// A time for something to travel.
+    pub(super) fn travel(&mut self, quality: Quality) -> u64 {
+        let jitter = self.rng.below(u64::from(quality.jitter) + 1);
+        u64::from(quality.latency.max(1)) + jitter
+    }
+
+    pub(super) fn at(&mut self, tick: u64, event: Event) {
+        let drawn = self.rng.next();
+        let serial = self.serial();
+        self.agenda.insert((tick, drawn, serial), event);
+        if self.armed.is_none_or(|armed| tick < armed)
+            && let Some(driver) = self.driver.take()
+        {
+            self.wakes.push(driver);
+        }
+    }
+
+    /// Runs what is due and says when the next is.
+    pub(super) fn run_due(&mut self) -> Option<u64> {
+        let now = self.now();
+        loop {
+            let Some(entry) = self.agenda.first_entry() else {
+                self.armed = None;
+                return None;
+            };
+            let tick = entry.key().0;
+            if tick > now {
+                self.armed = Some(tick);
+                return Some(tick);
+            }
+            let event = entry.remove();
+            self.run(event, now);
+        }
+    }
+
+    fn run(&mut self, event: Event, now: u64) {
+        match event {
+            Event::Pump { link, end } => self.pump(link, end, now),
+            Event::Arrive { link, end } => self.arrive(link, end, now),
+            Event::GiveUp { link, end } => self.give_up(link, end),
+            Event::Wake { link, end } => self.wake(link, end),
+            Event::Dial { dial } => self.dial(dial, now),
+            Event::Answer { dial, outcome } => self.answer_dial(dial, outcome, now),
+        }
+    }
+
+    pub(super) fn take_wakes(&mut self) -> Vec<Waker> {
+        std::mem::take(&mut self.wakes)
+    }
+
+    pub(super) fn wake_later(&mut self, waker: Option<Waker>) {
+        self.wakes.extend(waker);
+    }
+
+    pub(super) fn wake(&mut self, link: u64, end: usize) {
+        if let Some(wire) = self.wires.get_mut(&link) {
+            let waker = wire.ends[end].waker.take();
+            self.wakes.extend(waker);
+        }
+    }
+
+    pub(super) fn violation(&mut self, link: u64, end: usize, fault: LinkFault) {
+        if self.violations.len() < VIOLATIONS_MAX
+            && let Some(wire) = self.wires.get(&link)
+        {
+            self.violations.push(Violation {
+                tick: self.now(),
+                link,
+                node: wire.nodes[end].to_string(),
+                fault,
+            });
+        }
+    }
+
+    /// Sends off what may leave in direction `end` of a link.
+    pub(super) fn pump(&mut self, link: u64, end: usize, now: u64) {
+        let Some(wire) = self.wires.get(&link) else {
+            return;
+        };
+        let (from, to) = (wire.nodes[end].clone(), wire.nodes[1 - end].clone());
+        let stream = wire.profile.limits.boundary == Boundary::Stream;
+        let quality = self.quality_of(&from, &to);
+        if wire.dead || self.is_blocked(&from, &to) {
+            self.start_giving_up(link, end, now);
+            return;
+        }
+        if wire.flows[end].stalled_until > now {
+            return;
+        }
+        loop {
+            let Some(wire) = self.wires.get_mut(&link) else {
+                return;
+            };
+            let flow = &mut wire.flows[end];
+            let Some(item) = flow.depart(now, quality.bandwidth) else {
+                if !flow.queue.is_empty() {
+                    self.at(now + 1, Event::Pump { link, end });
+                }
+                return;
+            };
+            for piece in self.pieces(item, stream) {
+                let arrival = now + self.travel(quality);
+                if let Some(wire) = self.wires.get_mut(&link) {
+                    let flow = &mut wire.flows[end];
+                    flow.fly(arrival, piece);
+                    let arrival = flow.last_arrival;
+                    self.at(arrival, Event::Arrive { link, end });
+                }
+            }
+        }
+    }
+
+    /// Cuts the bytes of a stream at arbitrary places.
+    fn pieces(&mut self, item: Item, stream: bool) -> Vec<Item> {
+        let mut pieces = Vec::with_capacity(1);
+        let mut rest = item;
+        while stream && pieces.len() < PIECES_MAX {
+            let Item::Bytes { bytes, kind, .. } = &mut rest else {
+                break;
+            };
+            if bytes.len() < 2 || !self.rng.chance(PIECE_CHANCE) {
+                break;
+            }
+            let at = 1 + self.rng.below(bytes.len() as u64 - 1) as usize;
+            pieces.push(Item::Bytes {
+                bytes: bytes.split_to(at),
+                kind: *kind,
+                ends: false,
+            });
+        }
+        pieces.push(rest);
+        pieces
+    }
+
+    fn arrive(&mut self, link: u64, end: usize, now: u64) {
+        let Some(wire) = self.wires.get(&link) else {
+            return;
+        };
+        let (from, to) = (wire.nodes[end].clone(), wire.nodes[1 - end].clone());
+        let limits = wire.profile.limits;
+        if wire.dead || wire.flows[end].stalled_until > now {
+            return;
+        }
+        if self.is_blocked(&from, &to) {
+            self.start_giving_up(link, end, now);
+            return;
+        }
+        let cut_chance = self.quality_of(&from, &to).cut_chance;
+        let mut landed = false;
+        loop {
+            let Some(wire) = self.wires.get_mut(&link) else {
+                return;
+            };
+            match wire.flows[end].land(now, &limits) {
+                None | Some(Landed::Blocked) => break,
+                Some(Landed::Yes) => {
+                    landed = true;
+                    if self.rng.chance(cut_chance) {
+                        self.cut(link);
+                        break;
+                    }
+                }
+                Some(Landed::ThenCut) => {
+                    self.cut(link);
+                    landed = true;
+                    break;
+                }
+                Some(Landed::NoReceive) => {
+                    self.no_receive(link, end, now, limits.underflow);
+                    break;
+                }
+                Some(Landed::Fatal) => {
+                    self.violation(link, end, LinkFault::Underflow);
+                    self.kill(link, LinkFault::Underflow);
+                    break;
+                }
+            }
+        }
+        if landed {
+            self.wake(link, 1 - end);
+        }
+    }
+
+    /// The receiver is not ready: the sender's hardware tries again for a while.
+    fn no_receive(&mut self, link: u64, end: usize, now: u64, underflow: Underflow) {
+        let Underflow::Retries(patience) = underflow else {
+            return;
+        };
+        let Some(wire) = self.wires.get_mut(&link) else {
+            return;
+        };
+        let since = match wire.flows[end].starving_since {
+            Some(since) => since,
+            None => {
+                wire.flows[end].starving_since = Some(now);
+                self.violation(link, end, LinkFault::Underflow);
+                now
+            }
+        };
+        if now - since >= patience.as_millis() as u64 {
+            self.kill(link, LinkFault::Underflow);
+        } else {
+            self.at(now + 1, Event::Arrive { link, end });
+        }
+    }
+
+    /// Both ends die of the same fault.
+    pub(super) fn kill(&mut self, link: u64, fault: LinkFault) {
+        if let Some(wire) = self.wires.get_mut(&link) {
+            wire.dead = true;
+            for flow in &mut wire.flows {
+                flow.lose();
+                flow.inbox.push_back(Item::End(fault.clone()));
+            }
+        }
+        self.wake(link, 0);
+        self.wake(link, 1);
+    }
+
+    /// The way is gone. Who learns of it is the profile's affair.
+    pub(super) fn cut(&mut self, link: u64) {
+        let now = self.now();
+        let Some(wire) = self.wires.get_mut(&link) else {
+            return;
+        };
+        if wire.dead {
+            return;
+        }
+        self.trace.add(&[now, link, 10]);
+        if wire.profile.limits.close_notice == CloseNotice::Always {
+            self.kill(link, LinkFault::Reset);
+            return;
+        }
+        wire.dead = true;
+        for end in 0..2 {
+            let busy = self.wires.get_mut(&link).is_some_and(|wire| {
+                let flow = &mut wire.flows[end];
+                let busy = !flow.queue.is_empty() || !flow.flight.is_empty();
+                flow.lose();
+                busy
+            });
+            if busy {
+                self.start_giving_up(link, end, now);
+            }
+        }
+    }
+
+    pub(super) fn cut_where(&mut self, which: impl Fn(&Wire) -> bool) -> usize {
+        let links: Vec<u64> = self
+            .wires
+            .iter()
+            .filter(|(_, wire)| !wire.dead && which(wire))
+            .map(|(link, _)| *link)
+            .collect();
+        links.iter().for_each(|link| self.cut(*link));
+        links.len()
+    }
+
+    /// An end that cannot get something through dies after a while, on fabrics that notice.
+    fn start_giving_up(&mut self, link: u64, end: usize, now: u64) {
+        let Some(wire) = self.wires.get_mut(&link) else {
+            return;
+        };
+        if wire.dead {
+            wire.flows[end].lose();
+        }
+        let Some(patience) = wire.profile.gives_up else {
+            return;
+        };
+        if !wire.ends[end].giving_up {
+            wire.ends[end].giving_up = true;
+            let tick = now + patience.as_millis() as u64;
+            self.at(tick, Event::GiveUp { link, end });
+        }
+    }
+
+    fn give_up(&mut self, link: u64, end: usize) {
+        let Some(wire) = self.wires.get(&link) else {
+            return;
+        };
+        let (from, to) = (wire.nodes[end].clone(), wire.nodes[1 - end].clone());
+        let blocked = self.is_blocked(&from, &to);
+        let Some(wire) = self.wires.get_mut(&link) else {
+            return;
+        };
+        wire.ends[end].giving_up = false;
+        if !wire.dead && !blocked {
+            return;
+        }
+        wire.dead = true;
+        wire.flows[end].lose();
+        wire.flows[1 - end].lose();
+        let last = Item::End(LinkFault::TimedOut);
+        wire.flows[1 - end].inbox.push_back(last);
+        self.wake(link, end);
+    }
+
+    /// An end says that it leaves, in order after all it sent, or at once.
+    pub(super) fn leave(&mut self, link: u64, end: usize, orderly: bool) {
+        let now = self.now();
+        let Some(wire) = self.wires.get_mut(&link) else {
+            return;
+        };
+        if !wire.ends[end].gone {
+            wire.ends[end].gone = true;
+            let notice = wire.profile.limits.close_notice;
+            let out = &mut wire.flows[end];
+            let last = if orderly {
+                LinkFault::ClosedByPeer
+            } else {
+                out.unsend();
+                LinkFault::Reset
+            };
+            if notice != CloseNotice::Never && !wire.dead {
+                out.accept(Item::End(last));
+            }
+            let inward = &mut wire.flows[1 - end];
+            inward.unread = true;
+            inward.bytes -= inward.inbox.iter().map(Item::len).sum::<usize>();
+            inward.inbox.clear();
+        }
+        if wire.ends.iter().all(|end| end.gone) {
+            self.wires.remove(&link);
+            return;
+        }
+        self.pump(link, end, now);
+        self.at(now + 1, Event::Arrive { link, end: 1 - end });
+        self.wake(link, 1 - end);
+    }
+
+    pub(super) fn set_blocked(&mut self, from: &str, to: &str, blocked: bool) {
+        self.start();
+        self.path(from, to).blocked = blocked;
+        if !blocked {
+            let tick = self.now() + 1;
+            self.touch_flows(tick, |sender, receiver| (sender, receiver) == (from, to));
+        }
+    }
+
+    pub(super) fn stall(&mut self, from: &str, to: &str, ticks: u64) {
+        self.start();
+        let until = self.now() + ticks;
+        for wire in self.wires.values_mut() {
+            for end in 0..2 {
+                if (&*wire.nodes[end], &*wire.nodes[1 - end]) == (from, to) {
+                    wire.flows[end].stalled_until = until;
+                }
+            }
+        }
+        self.touch_flows(until, |sender, receiver| (sender, receiver) == (from, to));
+    }
+
+    /// Looks at all directions between such nodes again, at `tick`.
+    fn touch_flows(&mut self, tick: u64, which: impl Fn(&str, &str) -> bool) {
+        let mut touched = Vec::new();
+        for (link, wire) in &self.wires {
+            for end in 0..2 {
+                if which(&wire.nodes[end], &wire.nodes[1 - end]) {
+                    touched.push((*link, end));
+                }
+            }
+        }
+        for (link, end) in touched {
+            self.at(tick, Event::Arrive { link, end });
+            self.at(tick, Event::Pump { link, end });
+        }
+    }
+
+    pub(super) fn set_slow(&mut self, node: &str, bytes_per_tick: Option<u32>) {
+        self.start();
+        self.node(node).slow = bytes_per_tick;
+        let tick = self.now() + 1;
+        let mut ends = Vec::new();
+        for (link, wire) in &self.wires {
+            ends.extend(
+                (0..2)
+                    .filter(|end| &*wire.nodes[*end] == node)
+                    .map(|end| (*link, end)),
+            );
+        }
+        for (link, end) in ends {
+            self.at(tick, Event::Wake { link, end });
+        }
+    }
+
+    pub(super) fn heal_all(&mut self) {
+        self.start();
+        self.paths
+            .values_mut()
+            .for_each(|path| path.blocked = false);
+        let slow: Vec<Arc<str>> = self.nodes.keys().cloned().collect();
+        for node in slow {
+            let healed = self.node(&node);
+            (healed.refuses, healed.swallows) = (false, false);
+            self.set_slow(&node, None);
+        }
+        for wire in self.wires.values_mut() {
+            wire.flows
+                .iter_mut()
+                .for_each(|flow| flow.stalled_until = 0);
+        }
+        let tick = self.now() + 1;
+        self.touch_flows(tick, |_, _| true);
+    }
+
+    pub(super) fn crash(&mut self, node: &str) {
+        self.start();
+        self.node(node).life += 1;
+        let mut gone = Vec::new();
+        self.listeners.retain(|_, backlog| {
+            let stays = &*backlog.node != node;
+            if !stays {
+                gone.extend(backlog.waker.take());
+            }
+            stays
+        });
+        self.wakes.append(&mut gone);
+        self.dials.retain(|_, dial| &*dial.from != node);
+        let ends: Vec<(u64, usize)> = self
+            .wires
+            .iter()
+            .filter(|(_, wire)| wire.touches(node))
+            .flat_map(|(link, wire)| {
+                let of_node = |end: &usize| &*wire.nodes[*end] == node;
+                let ends: Vec<usize> = (0..2).filter(of_node).collect();
+                ends.into_iter().map(|end| (*link, end))
+            })
+            .collect();
+        for (link, end) in ends {
+            // A kernel that lives on says so for a stream; queue pairs go without a word.
+            self.wake(link, end);
+            let told = self
+                .wires
+                .get(&link)
+                .map(|wire| wire.profile.limits.close_notice);
+            if told != Some(CloseNotice::Always) {
+                self.cut(link);
+            }
+            self.leave(link, end, false);
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! A simulated link: two directions, two ends.
+
+use std::sync::Arc;
+use std::task::Waker;
+
+use super::flow::Flow;
+use super::profile::Profile;
+use crate::fault::LinkFault;
+
+/// A link as a test sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkInfo {
+    /// Names it in the network's methods.
+    pub id: u64,
+    /// The node that dialled.
+    pub dialler: String,
+    /// The node that accepted.
+    pub acceptor: String,
+    /// Frames that arrived from the dialler and from the acceptor.
+    pub frames: [u64; 2],
+    /// Bytes that arrived from the dialler and from the acceptor.
+    pub bytes: [u64; 2],
+}
+
+/// A law of the fabric that a user of a link broke.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// When.
+    pub tick: u64,
+    /// On which link.
+    pub link: u64,
+    /// The node that broke it.
+    pub node: String,
+    /// Which: underflow, overposting, speaking first, an over-long frame.
+    pub fault: LinkFault,
+}
+
+/// One end.
+#[derive(Debug, Default)]
+pub(super) struct WireEnd {
+    pub(super) waker: Option<Waker>,
+    /// The link object is dropped or has reported its end.
+    pub(super) gone: bool,
+    /// Has received something.
+    pub(super) heard: bool,
+    /// An event that ends it for want of answers is on the agenda.
+    pub(super) giving_up: bool,
+}
+
+/// A link. Direction `e` goes from end `e`; the dialler is end 0.
+#[derive(Debug)]
+pub(super) struct Wire {
+    pub(super) nodes: [Arc<str>; 2],
+    pub(super) profile: Profile,
+    pub(super) flows: [Flow; 2],
+    pub(super) ends: [WireEnd; 2],
+    /// Cut, and nothing gets through any more.
+    pub(super) dead: bool,
+}
+
+impl Wire {
+    pub(super) fn new(dialler: Arc<str>, acceptor: Arc<str>, profile: Profile) -> Self {
+        Self {
+            nodes: [dialler, acceptor],
+            profile,
+            flows: [Flow::new(&profile.limits), Flow::new(&profile.limits)],
+            ends: Default::default(),
+            dead: false,
+        }
+    }
+
+    pub(super) fn is_between(&self, a: &str, b: &str) -> bool {
+        let [dialler, acceptor] = &self.nodes;
+        (&**dialler, &**acceptor) == (a, b) || (&**dialler, &**acceptor) == (b, a)
+    }
+
+    pub(super) fn touches(&self, node: &str) -> bool {
+        self.nodes.iter().any(|name| &**name == node)
+    }
+
+    pub(super) fn info(&self, id: u64) -> LinkInfo {
+        let [there, back] = &self.flows;
+        LinkInfo {
+            id,
+            dialler: self.nodes[0].to_string(),
+            acceptor: self.nodes[1].to_string(),
+            frames: [there.frames_arrived, back.frames_arrived],
+            bytes: [there.bytes_arrived, back.bytes_arrived],
+        }
+    }
+}

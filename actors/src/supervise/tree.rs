@@ -123,7 +123,8 @@ impl Tree {
     ///
     /// # Panics
     ///
-    /// With [`Placement::Here`] outside of a `LocalSet` or actix system, as every local spawn.
+    /// With [`Placement::Here`] outside of a `LocalSet` or actix system, as every local spawn. A panic of
+    /// `make` itself is the caller's here; on another arbiter it ends the child as `Lost`.
     pub fn spawn_at<A: Actor<Context = Context<A>>>(
         &self,
         placement: &Placement,

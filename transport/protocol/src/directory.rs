@@ -14,7 +14,7 @@
 use std::collections::BTreeMap;
 
 use crate::event::Notice;
-use crate::frame::{Hello, RefuseReason};
+use crate::frame::{Hello, RefuseReason, Stance};
 use crate::id::{Attempt, EntityName, Identity, Incarnation, Instance, Role, SessionId};
 use crate::policy::Policy;
 
@@ -32,6 +32,8 @@ struct Entry {
     /// The id that we dialled with; differs from `id` if the peer's stood.
     own_id: SessionId,
     by_name: bool,
+    /// We dialled it.
+    dialled: bool,
     /// The dialling half of a session with ourselves: never found by a hello.
     loops: bool,
 }
@@ -104,6 +106,7 @@ impl Directory {
             id,
             own_id: id,
             by_name: true,
+            dialled: true,
             loops: to_self,
         };
         self.insert(key, entry);
@@ -117,6 +120,7 @@ impl Directory {
             id: hello.session,
             own_id: hello.session,
             by_name: policy.looks_up_names(),
+            dialled: false,
             loops: false,
         };
         self.insert(key, entry);
@@ -198,15 +202,23 @@ impl Directory {
                 },
             };
         }
-        self.route_by_name(hello)
+        self.route_by_name(hello, policy)
     }
 
-    fn route_by_name(&self, hello: &Hello) -> Route {
+    fn route_by_name(&self, hello: &Hello, policy: &Policy) -> Route {
+        // Only peers race. Where we are a server to them, what we dial is another matter.
+        let races = policy.stance() == Stance::Peer;
         let mut dialling = None;
         let mut notices = Vec::new();
         for (key, entry) in self.namesake_entries(hello) {
+            if entry.dialled && !races {
+                continue;
+            }
             let Some(known) = entry.peer else {
-                if entry.id == hello.session || !hello.established {
+                if entry.id == hello.session {
+                    return Route::Existing { key, notices };
+                }
+                if !hello.established && !hello.from.name.is_anonymous() {
                     dialling = Some(key);
                 }
                 continue;
@@ -222,10 +234,12 @@ impl Directory {
                     return Route::Stale;
                 }
                 notices.push((key, Notice::Forgotten));
+            } else if hello.from.name.is_anonymous() {
+                // Many may use it: an instance says nothing about another.
             } else if known.is_newer_than(&hello.from) {
                 let text = format!("a newer {} is known", hello.from.name);
                 return Route::Refuse(RefuseReason::Superseded, text);
-            } else if !hello.from.name.is_anonymous() {
+            } else {
                 let incarnation = hello.from.incarnation;
                 notices.push((key, Notice::NewInstance { incarnation }));
             }

@@ -125,6 +125,16 @@ impl FrameKind {
 }
 
 impl<P> Frame<P> {
+    /// The lane it belongs to, if to one.
+    pub fn lane(&self) -> Option<Lane> {
+        match self {
+            Self::Message(message) | Self::Announce(message) => Some(message.lane),
+            Self::Pull(pull) => Some(pull.lane),
+            Self::Chunk(chunk) => Some(chunk.lane),
+            _ => None,
+        }
+    }
+
     /// Its kind.
     pub fn kind(&self) -> FrameKind {
         match self {

@@ -312,7 +312,7 @@ impl<P: Payload> Session<P> {
             Input::Fire(timer) => self.fire(now, timer, None, 0),
             Input::Admission(decision) => self.on_admission(decision),
             Input::Notice(notice) => self.on_notice(now, notice),
-            Input::Readdress => self.on_readdress()?,
+            Input::Readdress => self.on_readdress(now)?,
             Input::Close => self.on_close(now),
             Input::Abort => self.on_abort(),
             Input::Fault => self.on_fault(),
@@ -329,6 +329,11 @@ impl<P: Payload> Session<P> {
     /// When [`Input::Timer`] is due.
     pub fn poll_timeout(&self) -> Option<Time> {
         self.timers.next()
+    }
+
+    /// What the next hello or answer offers for the peer's admission.
+    pub fn set_metadata(&mut self, metadata: Bytes) {
+        self.config.metadata = metadata;
     }
 
     /// Its id, which may change until it is confirmed (S5).
@@ -512,8 +517,10 @@ impl<P: Payload> Session<P> {
         }
     }
 
-    fn on_readdress(&mut self) -> Result<(), Illegal> {
-        if !self.config.policy.dials() || self.closing_or_over() {
+    fn on_readdress(&mut self, now: Time) -> Result<(), Illegal> {
+        // A lossy session ends with its link, so it cannot be moved to another.
+        let bound = self.lossy && self.told;
+        if !self.config.policy.dials() || self.closing_or_over() || bound {
             return Err(Illegal {
                 phase: self.phase,
                 input: "Readdress",
@@ -535,6 +542,8 @@ impl<P: Payload> Session<P> {
         }
         if self.phase == Phase::Up {
             self.rewind();
+            self.timers
+                .arm_once(Timer::Standby, now.after(self.config.limits.standby_max));
         }
         self.close_link(true);
         self.timers.disarm(Timer::Backoff);

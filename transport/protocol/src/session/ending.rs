@@ -5,8 +5,8 @@ use super::timers::Timer;
 use super::{Admission, Phase, Session};
 use crate::class::{Class, Lane};
 use crate::event::{ClassCounts, Decision, End, EndCause, Event, Output, Unacked};
-use crate::frame::{Close, CloseReason, Payload, TEXT_MAX};
-use crate::id::Time;
+use crate::frame::{Close, CloseReason, LaneState, Payload, TEXT_MAX};
+use crate::id::{Seq, Time};
 
 impl<P: Payload> Session<P> {
     pub(super) fn on_admission(&mut self, decision: Decision) {
@@ -98,9 +98,6 @@ impl<P: Payload> Session<P> {
         } else {
             EndCause::Unreachable
         };
-        if self.phase == Phase::Dialing {
-            self.emit(Output::CancelDial);
-        }
         self.end(Row::StandbyOver, cause);
     }
 
@@ -108,6 +105,7 @@ impl<P: Payload> Session<P> {
     pub(super) fn on_close_frame(&mut self, now: Time, close: Close) {
         self.close_link(false);
         self.peer_delivered = Some(close.delivered);
+        self.trust_delivered(&close);
         let cause = match close.reason {
             CloseReason::Closed if !self.all_opened() => {
                 self.rewind();
@@ -123,6 +121,21 @@ impl<P: Payload> Session<P> {
             CloseReason::InternalFault => EndCause::InternalFault,
         };
         self.end(Row::PeerClosed, cause);
+    }
+
+    /// What was handed to handlers there was received there: its ack may be lost with the link.
+    fn trust_delivered(&mut self, close: &Close) {
+        for lane in Lane::all() {
+            let sent = self.send[lane.index()].ever_sent();
+            let received = Seq(close.delivered[lane.index()]).min(sent);
+            self.acknowledge(
+                lane,
+                LaneState {
+                    received,
+                    ..LaneState::default()
+                },
+            );
+        }
     }
 
     /// Whether nothing stands in the way of an orderly end: all sent is acked, all received done.
@@ -147,7 +160,10 @@ impl<P: Payload> Session<P> {
     pub(super) fn settle(&mut self) {
         if self.phase == Phase::Finishing && self.all_opened() {
             self.end(Row::Finished, EndCause::ClosedByPeer);
-        } else if self.closing && self.phase != Phase::Ended && self.owes_nothing() {
+        } else if self.closing
+            && !matches!(self.phase, Phase::Finishing | Phase::Ended)
+            && self.owes_nothing()
+        {
             self.farewell(CloseReason::Closed, "");
             self.end(Row::Drained, EndCause::ClosedHere);
         }

@@ -41,12 +41,8 @@ impl<P: Payload> Session<P> {
                 messages: held.messages,
                 bytes: held.bytes,
             });
-            let reason = UndeliverableReason::TooLarge;
-            self.event(Event::Undeliverable {
-                class,
-                reason,
-                payload: Some(payload),
-            });
+            self.send[lane.index()].skip();
+            self.submitted_too_large(class, ask, payload);
             return Ok(());
         }
         let call = match ask {
@@ -56,6 +52,7 @@ impl<P: Payload> Session<P> {
         };
         let position = self.send[lane.index()].next_position();
         if !self.book(now, ask, lane, position) {
+            self.send[lane.index()].skip();
             self.emit(Output::Room {
                 messages: held.messages,
                 bytes: held.bytes,
@@ -71,6 +68,22 @@ impl<P: Payload> Session<P> {
         self.send[lane.index()].push(payload, call);
         self.wake_standby();
         Ok(())
+    }
+
+    /// Over the peer's limit: back to the user, in the way that it waits for.
+    fn submitted_too_large(&mut self, class: Class, ask: Ask, payload: P) {
+        let reason = UndeliverableReason::TooLarge;
+        match ask {
+            Ask::Nothing => self.event(Event::Undeliverable {
+                class,
+                reason,
+                payload: Some(payload),
+            }),
+            Ask::Notify(id) | Ask::Request(id, _) => self.emit(Output::Outcome {
+                id,
+                result: CallResult::Answered(Outcome::Undeliverable(reason), payload),
+            }),
+        }
     }
 
     /// Something to say: a peer in standby dials.
@@ -118,7 +131,8 @@ impl<P: Payload> Session<P> {
             return;
         }
         let lane = &mut self.send[Lane::replies(class).index()];
-        if lane.len() >= self.config.limits.replies_max() {
+        // Without a link the peer cannot ask for more: what is in hand is bounded by its window.
+        if self.phase == Phase::Up && lane.len() >= self.config.limits.replies_max() {
             return self.violated(None);
         }
         lane.push(payload, call);
@@ -173,6 +187,7 @@ impl<P: Payload> Session<P> {
             };
         }
         self.heard(now);
+        let lane = frame.lane();
         let taken = match frame {
             Frame::Message(message) => self.on_message(now, message),
             Frame::Announce(message) => self.on_announce(now, message),
@@ -208,7 +223,7 @@ impl<P: Payload> Session<P> {
             Frame::Hello(_) | Frame::Answer(_) => Err(LaneFault::Gap),
         };
         if taken.is_err() && self.phase == Phase::Up {
-            self.frame_fault(now);
+            self.frame_fault(now, lane);
         }
     }
 
@@ -227,6 +242,11 @@ impl<P: Payload> Session<P> {
                 link.owed += 1;
             }
         }
+        self.alive_after_all();
+    }
+
+    /// The old instance answers while a new one uses its name: there are two.
+    pub(super) fn alive_after_all(&mut self) {
         if self.probing {
             self.probing = false;
             self.timers.disarm(Timer::Probe);
@@ -382,6 +402,16 @@ impl<P: Payload> Session<P> {
         }
     }
 
+    /// What changed while there was no link to tell it on.
+    pub(super) fn owe_changed(&mut self) {
+        for lane in Lane::all() {
+            if self.recv[lane.index()].is_untold() {
+                self.due.acks |= 1 << lane.index();
+                self.due.urgent = true;
+            }
+        }
+    }
+
     fn owe_ack(&mut self, now: Time, lane: Lane, urgent: bool) {
         if self.phase != Phase::Up {
             return;
@@ -396,10 +426,17 @@ impl<P: Payload> Session<P> {
     }
 
     /// The peer broke a rule: the link is done for, and a third time at one place the session.
-    fn frame_fault(&mut self, now: Time) {
+    fn frame_fault(&mut self, now: Time, lane: Option<Lane>) {
         self.step(Row::FrameFault);
+        let healthy = self.rewind();
         self.close_link(false);
-        self.link_lost(now, Blame::PeerMisbehaved, 0);
+        let lost = Lost {
+            blame: Blame::PeerMisbehaved,
+            lane,
+            healthy,
+            silent: false,
+        };
+        self.up_without_link(now, &lost, 0);
     }
 
     /// No new link would help.
@@ -417,22 +454,35 @@ impl<P: Payload> Session<P> {
         if self.link() != Some(link) {
             return;
         }
-        self.link = None;
         match self.phase {
-            Phase::Greeting => self.back_off(now, Row::GreetingLost, jitter),
-            Phase::Up => self.link_lost_with(now, blame, jitter, false),
+            Phase::Greeting => {
+                self.link = None;
+                self.back_off(now, Row::GreetingLost, jitter);
+            }
+            Phase::Up => {
+                let healthy = self.rewind();
+                self.link = None;
+                let lost = Lost {
+                    blame,
+                    lane: None,
+                    healthy,
+                    silent: false,
+                };
+                self.up_without_link(now, &lost, jitter);
+            }
             _ => {}
         }
     }
 
-    fn link_lost(&mut self, now: Time, blame: Blame, jitter: u16) {
-        self.link_lost_with(now, blame, jitter, false);
-    }
-
-    /// The session is up and has no link any more.
-    fn link_lost_with(&mut self, now: Time, blame: Blame, jitter: u16, silent: bool) {
+    /// The session is up, rewound, and has no link any more.
+    fn up_without_link(&mut self, now: Time, lost: &Lost, jitter: u16) {
+        let &Lost {
+            blame,
+            lane,
+            healthy,
+            silent,
+        } = lost;
         self.counters.links_lost += 1;
-        let healthy = self.rewind();
         let limits = self.config.limits;
         if self.lossy {
             let row = if silent {
@@ -446,8 +496,7 @@ impl<P: Payload> Session<P> {
             return self.end(Row::PeerReplaced, EndCause::PeerRestarted);
         }
         if self.is_poisoned(blame) {
-            let lane = Lane::messages(Class::Normal);
-            let at = Some((lane.class(), self.recv[lane.index()].received().next()));
+            let at = lane.map(|lane| (lane.class(), self.recv[lane.index()].received().next()));
             return self.end(Row::LinkLostPoison, EndCause::ProtocolViolation { at });
         }
         self.timers
@@ -492,7 +541,7 @@ impl<P: Payload> Session<P> {
         for timer in [Timer::Heartbeat, Timer::Deadline, Timer::Probe, Timer::Ack] {
             self.timers.disarm(timer);
         }
-        self.link.is_none_or(|link| link.healthy)
+        self.link.is_some_and(|link| link.healthy)
     }
 
     /// Nothing was heard for a deadline. A late timer is our own fault first (S9).
@@ -506,14 +555,32 @@ impl<P: Payload> Session<P> {
             self.due.heartbeat = true;
             return self.event(Event::LocalStall { late });
         }
+        let healthy = self.rewind();
         self.close_link(false);
-        self.link_lost_with(now, Blame::Transport, jitter, true);
+        let lost = Lost {
+            blame: Blame::Transport,
+            lane: None,
+            healthy,
+            silent: true,
+        };
+        self.up_without_link(now, &lost, jitter);
     }
 
     /// Open requests and notifies.
     pub fn open_requests(&self) -> usize {
         Requests::len(&self.requests)
     }
+}
+
+/// How the link of a session that was up went.
+struct Lost {
+    blame: Blame,
+    /// The lane of the frame that broke a rule, if one did.
+    lane: Option<Lane>,
+    /// Whether anything arrived on the link since the handshake.
+    healthy: bool,
+    /// Nothing was heard for a deadline.
+    silent: bool,
 }
 
 /// Replies travel in reply lanes, everything else in message lanes.

@@ -14,7 +14,7 @@ use super::{Admission, Due, Link, Phase, Session};
 use crate::class::{Class, Lane};
 use crate::event::{EndCause, Event, LinkFacts, Output};
 use crate::frame::{
-    Answer, Frame, Hello, Opening, Payload, RefuseReason, Stance, TEXT_MAX, Terms,
+    Answer, Call, Frame, Hello, Opening, Outcome, Payload, RefuseReason, Stance, TEXT_MAX, Terms,
     UndeliverableReason, Verdict,
 };
 use crate::id::{Attempt, Incarnation, LinkId, Time};
@@ -37,7 +37,7 @@ impl<P: Payload> Session<P> {
         self.link = Some(self.fresh_link(link, facts));
         self.timers
             .arm(Timer::Hello, now.after(self.config.limits.hello_timeout));
-        if self.confirmed {
+        if self.told {
             self.counters.resumes_sent += 1;
         } else {
             self.counters.hellos_sent += 1;
@@ -47,7 +47,7 @@ impl<P: Payload> Session<P> {
             target: self.config.target,
             session: self.id,
             attempt,
-            established: self.confirmed,
+            established: self.told,
             insist: self.insist,
             policy: self.config.policy.offer(),
             opening: self.opening(facts),
@@ -85,13 +85,13 @@ impl<P: Payload> Session<P> {
             .peer
             .is_some_and(|peer| peer.instance != answer.from.instance);
         match answer.verdict {
-            Verdict::Accepted { lossy, opening } if !restarted || !self.confirmed => {
+            Verdict::Accepted { lossy, opening } if !restarted => {
                 self.timers.disarm(Timer::Hello);
                 self.step(Row::AnswerAccepted);
                 self.peer = Some(answer.from);
                 self.peer_attempt = answer.latest;
                 self.lossy |= lossy;
-                let resumed = self.confirmed;
+                let resumed = self.told;
                 self.confirmed = true;
                 self.come_up(now, opening, resumed);
             }
@@ -119,7 +119,7 @@ impl<P: Payload> Session<P> {
         let cause = match reason {
             RefuseReason::Busy | RefuseReason::ShuttingDown => None,
             // An address that belongs to somebody else now: the peer may still come back or call.
-            RefuseReason::WrongEntity if self.confirmed => None,
+            RefuseReason::WrongEntity if self.told => None,
             RefuseReason::PolicyMismatch => Some(EndCause::PolicyMismatch),
             RefuseReason::Superseded => Some(EndCause::Superseded),
             RefuseReason::WrongEntity | RefuseReason::Feature => Some(EndCause::Refused(reason)),
@@ -154,14 +154,19 @@ impl<P: Payload> Session<P> {
         latest: Attempt,
         facts: LinkFacts,
     ) {
-        if matches!(self.phase, Phase::Finishing | Phase::Ended) {
+        if self.is_not_for_us(&hello) {
             self.step(Row::HelloBounced);
             return self.emit(Output::Bounce { link, hello });
         }
-        if self.peer.is_some() && hello.attempt <= self.peer_attempt {
+        let renamed = self.confirmed && hello.session != self.id;
+        if renamed || (self.peer.is_some() && hello.attempt <= self.peer_attempt) {
             self.step(Row::HelloStale);
             self.counters.stale_hellos += 1;
             return self.emit(Output::CloseLink { link, drain: false });
+        }
+        if self.phase == Phase::Finishing {
+            self.step(Row::HelloOver);
+            return self.answer(link, &hello, latest, Verdict::NoSession, true);
         }
         if hello.established {
             self.counters.resumes_received += 1;
@@ -185,6 +190,15 @@ impl<P: Payload> Session<P> {
         self.accept_hello(now, link, &hello, latest, facts);
     }
 
+    /// Whether the hello was routed here by what the directory knew before, and now is not.
+    fn is_not_for_us(&self, hello: &Hello) -> bool {
+        let ours = hello.session == self.id || hello.session == self.own_id;
+        let stranger = self
+            .peer
+            .is_some_and(|peer| peer.instance != hello.from.instance);
+        self.phase == Phase::Ended || stranger || (self.told && !ours)
+    }
+
     /// Whether our own dial is out and outranks theirs.
     fn our_dial_stands(&self, hello: &Hello) -> bool {
         let out = matches!(self.phase, Phase::Dialing | Phase::Greeting);
@@ -205,6 +219,7 @@ impl<P: Payload> Session<P> {
         match self.phase {
             Phase::Up => {
                 self.counters.links_replaced += 1;
+                self.alive_after_all();
                 self.rewind();
                 self.close_link(false);
                 self.step(Row::HelloReplaces);
@@ -288,6 +303,7 @@ impl<P: Payload> Session<P> {
             (false, None) => {}
         }
         self.told = true;
+        self.owe_changed();
         self.ask_admission(now, opening, resumed);
     }
 
@@ -319,6 +335,14 @@ impl<P: Payload> Session<P> {
             payload.front_len() > terms.front_max || payload.data_len() > terms.data_max
         };
         for lane in Lane::all() {
+            if lane.is_replies() {
+                self.send[lane.index()].replace_unsent(too_large, |call| {
+                    if let Call::Reply { outcome, .. } = call {
+                        *outcome = Outcome::Undeliverable(UndeliverableReason::TooLarge);
+                    }
+                });
+                continue;
+            }
             for entry in self.send[lane.index()].remove_unsent(too_large) {
                 let (messages, bytes) = (1, entry.bytes());
                 self.emit(Output::Room { messages, bytes });
@@ -437,7 +461,6 @@ impl<P: Payload> Session<P> {
 
     fn return_too_large(&mut self, lane: Lane, entry: super::send_lane::Entry<P>) {
         use crate::event::CallResult;
-        use crate::frame::{Call, Outcome};
         let reason = UndeliverableReason::TooLarge;
         if let Call::Request { id, .. } | Call::Notify { id } = entry.call
             && self.requests.resolve(id)

@@ -123,6 +123,11 @@ impl<P: Payload> RecvLane<P> {
         self.told
     }
 
+    /// Whether the peer knows less than there is.
+    pub(crate) fn is_untold(&self) -> bool {
+        self.state() != self.told
+    }
+
     /// Whether the peer should hear at once: a quarter of the window, counted either way.
     pub(crate) fn is_urgent(&self) -> bool {
         let messages = u64::from(self.window_messages / 4).max(1);

@@ -60,6 +60,14 @@ impl Scheduler {
     }
 }
 
+impl super::Link {
+    /// Whether half of the slots wait to be granted again.
+    fn owes_slots(&self) -> bool {
+        let posted = self.facts.slots.unwrap_or(u32::MAX);
+        self.owed > 0 && self.owed >= posted / 2
+    }
+}
+
 impl<P: Payload> Session<P> {
     /// The next frame for the session's link. Call while the link has room.
     pub fn poll_frame(&mut self, now: Time) -> Option<Frame<P>> {
@@ -71,12 +79,12 @@ impl<P: Payload> Session<P> {
         if credit == 0 {
             return None;
         }
-        let posted = link.facts.slots.unwrap_or(u32::MAX);
-        if link.owed > 0 && link.owed >= posted / 2 {
+        if link.owes_slots() {
             let slots = std::mem::take(&mut link.owed);
             return self.spend(Frame::Grant(Grant { slots }));
         }
-        if self.due.heartbeat {
+        // The last slot is for a grant: two heartbeats that cross could leave neither side one.
+        if self.due.heartbeat && credit > 1 {
             self.due.heartbeat = false;
             let ask = std::mem::take(&mut self.due.ask);
             return self.spend(Frame::Heartbeat(Heartbeat { ask }));
@@ -105,11 +113,16 @@ impl<P: Payload> Session<P> {
     /// Whether [`poll_frame`](Self::poll_frame) may have a frame without a new input.
     pub fn has_frames(&self) -> bool {
         self.phase == Phase::Up
-            && (self.due.heartbeat
+            && (self.owes_slots()
+                || self.due.heartbeat
                 || self.due.admitted
                 || self.due.urgent
                 || !self.pulls.is_empty()
                 || Class::ALL.into_iter().any(|class| self.has_work(class)))
+    }
+
+    fn owes_slots(&self) -> bool {
+        self.link.is_some_and(|link| link.owes_slots())
     }
 
     fn has_work(&self, class: Class) -> bool {
@@ -175,6 +188,11 @@ impl<P: Payload> Session<P> {
             entry.payload.clone()
         };
         let call = match entry.call {
+            // The requester gave up meanwhile: it keeps its place, but nobody should handle it.
+            Call::Request { id, .. } if !self.requests.is_open(id) => {
+                let ttl_ms = Some(0);
+                Call::Request { id, ttl_ms }
+            }
             Call::Request { id, .. } => {
                 let left = self.requests.due(id).map(|due| due.since(now).as_millis());
                 let ttl_ms = left.map(|left| u32::try_from(left).unwrap_or(u32::MAX));

@@ -107,6 +107,17 @@ impl<P: Payload> SendLane<P> {
         self.submitted
     }
 
+    /// A submitted message that was given back at once still takes its position, so that the
+    /// user may count positions by itself.
+    pub(crate) fn skip(&mut self) {
+        self.submitted += 1;
+    }
+
+    /// Highest number ever sent.
+    pub(crate) fn ever_sent(&self) -> Seq {
+        self.ever_sent
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.entries.len()
     }
@@ -267,6 +278,18 @@ impl<P: Payload> SendLane<P> {
             }
         }
         removed
+    }
+
+    /// Replaces waiting entries of a reply lane that the peer would not take.
+    pub(crate) fn replace_unsent(&mut self, refuse: impl Fn(&P) -> bool, with: impl Fn(&mut Call)) {
+        let first = (self.ever_sent.0 - self.acked.0) as usize;
+        for entry in self.entries.iter_mut().skip(first) {
+            if refuse(&entry.payload) {
+                self.bytes -= entry.bytes();
+                entry.payload = P::empty();
+                with(&mut entry.call);
+            }
+        }
     }
 
     /// Everything that is left, oldest first, and whether it was ever sent.

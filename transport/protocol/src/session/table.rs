@@ -55,7 +55,8 @@ rules! {
     AnswerEnds: [Greeting] "Answer" "refused, or no such session" => Some(Ended), "close the link; Ended";
     RaceOver: [Yielding] "Timer(RaceWait)" "" => Some(Dialing), "Dial and insist";
     HelloStale: [Backoff Dialing Greeting Yielding Up Standby Finishing] "Hello" "old attempt" => None, "close that link";
-    HelloBounced: [Finishing Ended] "Hello" "" => None, "give it back to the directory";
+    HelloBounced: [Backoff Dialing Greeting Yielding Up Standby Finishing Ended] "Hello" "over, or of another instance or session" => None, "give it back to the directory";
+    HelloOver: [Finishing] "Hello" "of this session" => None, "answer NoSession";
     HelloMismatch: [Backoff Dialing Greeting Yielding Up Standby] "Hello" "policies make no promise" => None, "answer Refused";
     HelloWonByUs: [Dialing Greeting] "Hello" "our dial is out and outranks theirs" => None, "answer Lost";
     HelloAccepted: [Backoff Dialing Greeting Yielding Standby] "Hello" "" => Some(Up), "cancel our dial; answer Accepted; Connected or Resumed; ask admission";

@@ -203,32 +203,44 @@ impl Decoder {
     /// says what is missing.
     #[inline]
     fn whole(&mut self, input: &mut BytesMut) -> Result<Option<Header>, CodecError> {
-        let header = match self.state {
-            State::Header => {
-                let Some(header) = self.header(input)? else {
-                    return Ok(None);
-                };
-                input.advance(HEADER_LEN);
-                header
-            }
-            State::Body(header) => header,
-            State::Direct(..) | State::Piece(_) | State::Failed(_) => return Ok(None),
-        };
-        if header.kind == FrameKind::Chunk {
-            self.state = State::Piece(self.assembler.begin(header)?);
-            return Ok(None);
+        if !matches!(self.state, State::Header) {
+            return Ok(self.resume(input));
         }
-        let body_len = header.body_len();
-        if input.len() >= body_len {
-            self.state = State::Header;
+        let Some(header) = self.header(input)? else {
+            return Ok(None);
+        };
+        input.advance(HEADER_LEN);
+        if header.kind != FrameKind::Chunk && input.len() >= header.body_len() {
             return Ok(Some(header));
         }
-        self.state = if body_len <= DIRECT_MIN {
+        self.wait(header)?;
+        Ok(None)
+    }
+
+    /// Decides where the body of a header is to be gathered.
+    #[inline(never)]
+    fn wait(&mut self, header: Header) -> Result<(), CodecError> {
+        let body_len = header.body_len();
+        self.state = if header.kind == FrameKind::Chunk {
+            State::Piece(self.assembler.begin(header)?)
+        } else if body_len <= DIRECT_MIN {
             State::Body(header)
         } else {
             State::Direct(header, BytesMut::with_capacity(body_len.min(GROW_MIN)))
         };
-        Ok(None)
+        Ok(())
+    }
+
+    /// The header that waits for its body, if that is there now.
+    #[inline(never)]
+    fn resume(&mut self, input: &BytesMut) -> Option<Header> {
+        match self.state {
+            State::Body(header) if input.len() >= header.body_len() => {
+                self.state = State::Header;
+                Some(header)
+            }
+            _ => None,
+        }
     }
 
     /// Goes on with a long body.

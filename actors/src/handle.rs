@@ -1,0 +1,154 @@
+//! The untyped handle of a session: what the facade's `Connection` is made of.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures::channel::oneshot;
+use futures::future::poll_fn;
+use stellate_protocol::event::{Ask, CallResult, EndCause};
+use stellate_protocol::{Class, Parcel, RequestId};
+use stellate_transport::Address;
+
+use crate::shared::{Refusal, Room, SessionShared, Staged, lock};
+
+/// One session for ever (S6): cheap to clone, usable from any thread.
+#[derive(Clone, Debug)]
+pub struct SessionHandle {
+    shared: Arc<SessionShared>,
+}
+
+impl SessionHandle {
+    /// A handle to that session.
+    pub fn new(shared: Arc<SessionShared>) -> Self {
+        Self { shared }
+    }
+
+    /// What it shares with its actor.
+    pub fn shared(&self) -> &Arc<SessionShared> {
+        &self.shared
+    }
+
+    /// Sends now or gives the message back. Returns its position in its class.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub fn try_send(&self, class: Class, parcel: Parcel) -> Result<u64, Refusal> {
+        self.shared.submit(class, parcel, Ask::Nothing)
+    }
+
+    /// As [`try_send`](Self::try_send), and the peer says when the message was handled.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub fn try_notify(&self, class: Class, parcel: Parcel) -> Result<(u64, Reply), Refusal> {
+        let (id, receiver) = self.shared.open_call();
+        match self.shared.submit(class, parcel, Ask::Notify(id)) {
+            Ok(position) => Ok((position, Reply::new(&self.shared, id, receiver))),
+            Err(refusal) => {
+                self.shared.cancel_call(id);
+                Err(refusal)
+            }
+        }
+    }
+
+    /// Waits for room, in order of arrival. Dropping the future gives the room back; it sends
+    /// nothing. `call` reserves the room of a request as well.
+    ///
+    /// # Errors
+    /// The cause, if the session has ended; `None` if it is closing.
+    pub async fn reserve(&self, bytes: u64, call: bool) -> Result<Room, Option<EndCause>> {
+        self.shared.room(bytes, call).await
+    }
+
+    /// Sends a request in reserved room (taken with `call`).
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub fn request(
+        &self,
+        room: Room,
+        class: Class,
+        parcel: Parcel,
+        timeout_nanos: Option<u64>,
+    ) -> Result<Reply, Refusal> {
+        let (id, receiver) = self.shared.open_call();
+        match room.submit(class, parcel, Ask::Request(id, timeout_nanos)) {
+            Ok(_) => Ok(Reply::new(&self.shared, id, receiver)),
+            Err(refusal) => {
+                self.shared.cancel_call(id);
+                Err(refusal)
+            }
+        }
+    }
+
+    /// Goes on over other addresses, the first first. Nothing is lost.
+    pub fn readdress(&self, addresses: Vec<Address>) {
+        *lock(&self.shared.addresses) = addresses;
+        self.shared.stage(Staged::Readdress);
+    }
+
+    /// Stops intake and drains. [`ended`](Self::ended) tells when it is over.
+    pub fn close(&self) {
+        self.shared.stage(Staged::Close);
+    }
+
+    /// Ends now.
+    pub fn abort(&self) {
+        self.shared.stage(Staged::Abort);
+    }
+
+    /// Resolves when the session has ended.
+    pub async fn ended(&self) {
+        poll_fn(|cx| self.shared.poll_ended(cx)).await;
+    }
+
+    /// Resolves when the peer owns the message at `position` of `class` (S3).
+    ///
+    /// # Errors
+    /// The cause, if the session ended before that was known.
+    pub async fn received(&self, class: Class, position: u64) -> Result<(), Option<EndCause>> {
+        poll_fn(|cx| self.shared.poll_received(cx, class, position)).await
+    }
+}
+
+/// The outcome of a request or notify, some day. Dropping it forgets the call: a late answer is
+/// counted and dropped.
+#[derive(Debug)]
+pub struct Reply {
+    shared: Arc<SessionShared>,
+    id: RequestId,
+    receiver: Option<oneshot::Receiver<CallResult<Parcel>>>,
+}
+
+impl Reply {
+    fn new(
+        shared: &Arc<SessionShared>,
+        id: RequestId,
+        receiver: oneshot::Receiver<CallResult<Parcel>>,
+    ) -> Self {
+        Self { shared: shared.clone(), id, receiver: Some(receiver) }
+    }
+}
+
+impl Future for Reply {
+    type Output = CallResult<Parcel>;
+
+    fn poll(mut self: std::pin::Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        use stellate_protocol::event::Fate;
+        let gone = CallResult::SessionEnded(Fate::MaybeHandled);
+        let Some(receiver) = &mut self.receiver else { return Poll::Ready(gone) };
+        let Poll::Ready(result) = std::pin::Pin::new(receiver).poll(cx) else {
+            return Poll::Pending;
+        };
+        self.receiver = None;
+        Poll::Ready(result.unwrap_or(gone))
+    }
+}
+
+impl Drop for Reply {
+    fn drop(&mut self) {
+        if self.receiver.take().is_some() {
+            self.shared.forget_call(self.id);
+        }
+    }
+}

@@ -1,0 +1,411 @@
+//! Inboxes: what waits in front of a user's actor.
+//!
+//! ```text
+//!   SessionActor ─► DispatchQueue ─► Inbox (bounded, by class) ─► pump in the actor's context
+//!                        ▲                │                            │ Handler<Incoming<M>>
+//!                        └──── room ──────┘          Arrived dropped: done, window free
+//! ```
+//!
+//! An inbox belongs to the messenger, not to the actor: it outlives the actor value and is attached
+//! again on restart, so that what was not opened is delivered to the successor (S2). Events come
+//! before messages, then classes by weight; within a class the order is that of arrival (S1).
+//! Nothing in it is unbounded: messages by `inbox_messages` and the windows behind it, events by
+//! being merged per session (S7).
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use futures::task::AtomicWaker;
+use stellate_protocol::event::{Decision, Delivery, EndCause, Event};
+use stellate_protocol::frame::{Call, Message, Outcome, UndeliverableReason};
+use stellate_protocol::{Class, Identity, Lane, Parcel, Payload, RequestId, Seq};
+
+use crate::shared::{SessionShared, Staged, lock};
+
+/// A message in front of a handler. Dropping it is being done with it: its window is free, and a
+/// request or notify that has no answer yet gets one.
+#[derive(Debug)]
+pub struct Arrived {
+    session: Arc<SessionShared>,
+    lane: Lane,
+    seq: Seq,
+    call: Call,
+    pulled: bool,
+    front_len: u32,
+    data_len: u32,
+    /// When a request's time is over, by the messenger's clock.
+    expires: Option<u64>,
+    parcel: Option<Parcel>,
+    opened: bool,
+    answered: bool,
+}
+
+impl Arrived {
+    /// `now` in nanoseconds of the messenger's clock, for the time that a request has left.
+    pub(crate) fn new(session: Arc<SessionShared>, delivery: Delivery<Parcel>, now: u64) -> Self {
+        let Delivery { message, pulled } = delivery;
+        let Message { lane, seq, call, payload } = message;
+        let expires = match call {
+            Call::Request { ttl_ms: Some(left), .. } => Some(now + u64::from(left) * 1_000_000),
+            _ => None,
+        };
+        Self {
+            session,
+            lane,
+            seq,
+            call,
+            pulled,
+            front_len: payload.front_len(),
+            data_len: payload.data_len(),
+            expires,
+            parcel: Some(payload),
+            opened: false,
+            answered: false,
+        }
+    }
+
+    /// The session it came on.
+    pub fn session(&self) -> &Arc<SessionShared> {
+        &self.session
+    }
+
+    /// Its class.
+    pub fn class(&self) -> Class {
+        self.lane.class()
+    }
+
+    /// Its place in its class.
+    pub fn seq(&self) -> Seq {
+        self.seq
+    }
+
+    /// Number of its type.
+    pub fn kind(&self) -> u32 {
+        self.parcel.as_ref().map_or(0, |parcel| parcel.kind)
+    }
+
+    /// Whether its sender waits for a reply.
+    pub fn is_request(&self) -> bool {
+        matches!(self.call, Call::Request { .. })
+    }
+
+    /// When its sender stops waiting, in nanoseconds of the messenger's clock.
+    pub fn expires(&self) -> Option<u64> {
+        self.expires
+    }
+
+    /// Takes the bytes out, once, right before the handler is called; from here on it counts as
+    /// delivered (S2). `None` if its session has ended: then discard it.
+    pub fn open(&mut self) -> Option<Parcel> {
+        if !self.opened {
+            if !self.session.open(self.lane) {
+                return None;
+            }
+            self.opened = true;
+        }
+        self.parcel.take()
+    }
+
+    /// Answers a request; for anything else, or a second time, it does nothing and returns false.
+    /// Never blocks: the requester has reserved the room.
+    pub fn reply(&mut self, payload: Parcel) -> bool {
+        match self.call {
+            Call::Request { id, .. } if !self.answered => {
+                self.answer(id, Outcome::Reply, payload);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// The message cannot be handed to a handler: its sender learns why.
+    pub fn reject(&mut self, reason: UndeliverableReason) {
+        match self.call {
+            Call::Request { id, .. } | Call::Notify { id } if !self.answered => {
+                self.answer(id, Outcome::Undeliverable(reason), Parcel::default());
+            }
+            Call::OneWay if !self.answered => {
+                self.answered = true;
+                self.session.stage(Staged::Reject { lane: self.lane, seq: self.seq, reason });
+            }
+            _ => {}
+        }
+    }
+
+    /// The requester's time is over: it is not handed out.
+    pub fn expire(&mut self) {
+        if let Call::Request { id, .. } = self.call
+            && !self.answered
+        {
+            self.answer(id, Outcome::Expired, Parcel::default());
+        }
+    }
+
+    fn answer(&mut self, id: RequestId, outcome: Outcome, payload: Parcel) {
+        self.answered = true;
+        let class = self.lane.class();
+        self.session.stage(Staged::Reply { class, id, outcome, payload });
+    }
+}
+
+impl Drop for Arrived {
+    fn drop(&mut self) {
+        if !self.answered && self.opened {
+            // Unwinding is not handled (S3).
+            let panicked = std::thread::panicking();
+            match self.call {
+                Call::Request { id, .. } => {
+                    let outcome = if panicked { Outcome::HandlerPanicked } else { Outcome::NoReply };
+                    self.answer(id, outcome, Parcel::default());
+                }
+                Call::Notify { id } => {
+                    let outcome = if panicked { Outcome::HandlerPanicked } else { Outcome::Handled };
+                    self.answer(id, outcome, Parcel::default());
+                }
+                _ => {}
+            }
+        }
+        self.session.done(self.lane, self.front_len, self.data_len, self.pulled);
+    }
+}
+
+/// A question to the user's admission.
+#[derive(Debug)]
+pub struct AdmissionAsk {
+    /// The session that is born or resumes.
+    pub session: Arc<SessionShared>,
+    /// The peer.
+    pub peer: Identity,
+    /// What it offers.
+    pub metadata: Bytes,
+    /// Whether the session was up before.
+    pub resumed: bool,
+}
+
+impl AdmissionAsk {
+    /// Answers. Later answers overrule `Hold` only.
+    pub fn answer(&self, decision: Decision) {
+        self.session.stage(Staged::Admission(decision));
+    }
+}
+
+/// Something for a user's actor that is not a message.
+#[derive(Debug)]
+pub enum Notice {
+    /// An event of a session.
+    Event(Arc<SessionShared>, Box<Event<Parcel>>),
+    /// The session goes on as another by itself, after this end.
+    Reset {
+        /// The session that ended.
+        old: Arc<SessionShared>,
+        /// The one after.
+        new: Arc<SessionShared>,
+        /// How the old one ended.
+        end: Box<stellate_protocol::event::End<Parcel>>,
+    },
+    /// A message that nobody here can handle; its sender is told when this is dropped.
+    Undeliverable(Box<Arrived>, UndeliverableReason, Option<Parcel>),
+    /// A question to the admission.
+    Admission(Box<AdmissionAsk>),
+}
+
+/// What an actor's pump takes out.
+#[derive(Debug)]
+pub enum Item {
+    /// Not a message.
+    Notice(Notice),
+    /// A message.
+    Message(Arrived),
+}
+
+/// The bounded queue in front of one actor. Shared; its actor may live on any thread.
+#[derive(Debug)]
+pub struct Inbox {
+    state: Mutex<InboxState>,
+    /// The pump of the actor.
+    waker: AtomicWaker,
+    messages_max: usize,
+}
+
+#[derive(Debug)]
+struct InboxState {
+    notices: VecDeque<Notice>,
+    queues: [VecDeque<Arrived>; Class::COUNT],
+    messages: usize,
+    /// Messages taken since the class after last had its turn.
+    turn: usize,
+    credit: u32,
+    closed: bool,
+    upstream: Vec<Waker>,
+}
+
+impl Inbox {
+    /// An inbox that takes `messages_max` messages.
+    pub fn new(messages_max: u32) -> Arc<Self> {
+        Arc::new(Self {
+            state: Mutex::new(InboxState {
+                notices: VecDeque::new(),
+                queues: Default::default(),
+                messages: 0,
+                turn: 0,
+                credit: 0,
+                closed: false,
+                upstream: Vec::new(),
+            }),
+            waker: AtomicWaker::new(),
+            messages_max: messages_max.max(1) as usize,
+        })
+    }
+
+    /// Takes messages off `from` while there is room; whether all went. If not, `waker` is woken
+    /// when there is room again.
+    pub(crate) fn push_all(&self, from: &mut VecDeque<Arrived>, waker: &Waker) -> bool {
+        let mut state = lock(&self.state);
+        let was_empty = state.is_empty();
+        while let Some(arrived) = from.pop_front() {
+            if state.closed {
+                drop(arrived);
+                continue;
+            }
+            if state.messages >= self.messages_max {
+                from.push_front(arrived);
+                break;
+            }
+            state.messages += 1;
+            state.queues[arrived.class().index()].push_back(arrived);
+        }
+        let wakes = was_empty && !state.is_empty();
+        if !from.is_empty() && !state.upstream.iter().any(|known| known.will_wake(waker)) {
+            state.upstream.push(waker.clone());
+        }
+        drop(state);
+        if wakes {
+            self.waker.wake();
+        }
+        from.is_empty()
+    }
+
+    /// Puts in what is not a message. A later `Resumed` of a session replaces an earlier one that
+    /// nobody saw yet, so a link that flaps does not grow the queue.
+    pub(crate) fn push_notice(&self, notice: Notice) {
+        let mut state = lock(&self.state);
+        if state.closed {
+            return;
+        }
+        if let Some(place) = state.notices.iter_mut().find(|queued| queued.is_replaced_by(&notice))
+        {
+            *place = notice;
+            return;
+        }
+        state.notices.push_back(notice);
+        drop(state);
+        self.waker.wake();
+    }
+
+    /// Takes at most `max` items for the actor, or registers its waker.
+    pub fn poll_take(
+        &self,
+        cx: &mut Context<'_>,
+        into: &mut VecDeque<Item>,
+        max: usize,
+    ) -> Poll<()> {
+        self.waker.register(cx.waker());
+        let mut state = lock(&self.state);
+        if state.is_empty() {
+            return Poll::Pending;
+        }
+        for _ in 0..max {
+            let Some(item) = state.take_next() else { break };
+            into.push_back(item);
+        }
+        let upstream = std::mem::take(&mut state.upstream);
+        drop(state);
+        upstream.into_iter().for_each(Waker::wake);
+        Poll::Ready(())
+    }
+
+    /// Messages waiting.
+    pub fn len(&self) -> usize {
+        lock(&self.state).messages
+    }
+
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        lock(&self.state).is_empty()
+    }
+
+    /// Its actor is gone for good: what waits is dropped, and so is what comes.
+    pub fn close(&self) {
+        let mut state = lock(&self.state);
+        state.closed = true;
+        state.messages = 0;
+        let queues = std::mem::take(&mut state.queues);
+        let notices = std::mem::take(&mut state.notices);
+        let upstream = std::mem::take(&mut state.upstream);
+        drop(state);
+        drop((queues, notices));
+        upstream.into_iter().for_each(Waker::wake);
+    }
+
+    /// Whether its actor is gone for good.
+    pub fn is_closed(&self) -> bool {
+        lock(&self.state).closed
+    }
+}
+
+impl InboxState {
+    fn is_empty(&self) -> bool {
+        self.messages == 0 && self.notices.is_empty()
+    }
+
+    /// Notices first, then classes by weight, not strictly: each with work gets its turn.
+    fn take_next(&mut self) -> Option<Item> {
+        if let Some(notice) = self.notices.pop_front() {
+            return Some(Item::Notice(notice));
+        }
+        if self.messages == 0 {
+            return None;
+        }
+        loop {
+            if self.credit > 0
+                && let Some(arrived) = self.queues[self.turn].pop_front()
+            {
+                self.credit -= 1;
+                self.messages -= 1;
+                return Some(Item::Message(arrived));
+            }
+            self.turn = (self.turn + 1) % Class::COUNT;
+            self.credit = Class::ALL[self.turn].weight();
+        }
+    }
+}
+
+impl Notice {
+    fn is_replaced_by(&self, later: &Self) -> bool {
+        match (self, later) {
+            (Self::Event(session, event), Self::Event(other, later)) => {
+                let both = |event: &Event<Parcel>| {
+                    matches!(event, Event::Resumed { .. } | Event::LocalStall { .. })
+                };
+                Arc::ptr_eq(session, other)
+                    && both(event)
+                    && std::mem::discriminant(&**event) == std::mem::discriminant(&**later)
+            }
+            _ => false,
+        }
+    }
+
+    /// The cause, if it is an end.
+    pub fn end_cause(&self) -> Option<EndCause> {
+        match self {
+            Self::Event(_, event) => match &**event {
+                Event::Ended(end) => Some(end.cause),
+                _ => None,
+            },
+            Self::Reset { end, .. } => Some(end.cause),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,563 @@
+//! A messenger without types: the root of the actors, and what they all refer to.
+//!
+//! ```text
+//!   tree: endpoint ─ listener-0 … ─ reconnect-0 … ─ dispatch-0 … ─ sessions/N ─ links/N
+//!                    (arbiter 0)    (one an arbiter)               (their session's arbiter)
+//! ```
+//!
+//! [`Node`] owns what must outlive any actor: the registry of sessions, the router, the queues of
+//! messages that were acknowledged. Actors hold it and can be rebuilt; it holds their addresses.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use actix::Addr;
+use bytes::Bytes;
+use futures::channel::oneshot;
+use stellate_protocol::directory::{Directory, SessionKey};
+use stellate_protocol::limits::Limits;
+use stellate_protocol::policy::Policy;
+use stellate_protocol::session::Config;
+use stellate_protocol::{
+    Attempt, EntityKind, EntityName, Identity, LinkId, Parcel, SessionId, Time,
+};
+use stellate_transport::{Address, ListenError, Local, Transport};
+
+use crate::dispatch::DispatchQueue;
+use crate::endpoint::EndpointActor;
+use crate::handle::SessionHandle;
+use crate::inbox::Notice;
+use crate::reactor::Reactor;
+use crate::reconnect::ReconnectSupervisor;
+use crate::router::Router;
+use crate::session::SessionActor;
+use crate::shared::{SessionShared, lock};
+use crate::supervise::{Placement, Recipe, Restart, Supervisor, Tree, TreeError};
+
+/// What a messenger is set up with.
+#[derive(Debug)]
+pub struct NodeConfig {
+    /// Who it is.
+    pub me: Identity,
+    /// Its limits.
+    pub limits: Limits,
+    /// Where it listens.
+    pub bind: Vec<Address>,
+    /// The transports it may use, one a scheme.
+    pub transports: Vec<Arc<dyn Transport>>,
+    /// How it behaves towards whom.
+    pub policies: Policies,
+    /// What it offers for admission.
+    pub metadata: Bytes,
+    /// Threads of its own for sessions; 0 runs everything where `start` is called.
+    pub arbiters: usize,
+    /// Seed for jitter and session ids. In production a random one.
+    pub seed: u64,
+}
+
+/// Policies by peer kind and by who dialled.
+#[derive(Clone, Debug, Default)]
+pub struct Policies {
+    dial: BTreeMap<EntityKind, Policy>,
+    accept: BTreeMap<EntityKind, Policy>,
+    default: Option<Policy>,
+}
+
+impl Policies {
+    /// For peers of this kind that we dial.
+    pub fn dial(&mut self, kind: EntityKind, policy: Policy) {
+        self.dial.insert(kind, policy);
+    }
+
+    /// For peers of this kind that dial us.
+    pub fn accept(&mut self, kind: EntityKind, policy: Policy) {
+        self.accept.insert(kind, policy);
+    }
+
+    /// For all others.
+    pub fn default(&mut self, policy: Policy) {
+        self.default = Some(policy);
+    }
+
+    /// The policy for a kind; lossless peer if nothing was said.
+    pub fn get(&self, kind: EntityKind, dialled: bool) -> Policy {
+        let table = if dialled { &self.dial } else { &self.accept };
+        table.get(&kind).copied().or(self.default).unwrap_or(Policy::lossless_peer())
+    }
+}
+
+/// Why a messenger could not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// No transport for the scheme of a bind address.
+    NoTransport(Address),
+    /// An address could not be bound.
+    Bind(Address, ListenError),
+    /// The supervision tree did not take a child, or an arbiter is gone.
+    Tree(TreeError),
+}
+
+impl std::fmt::Display for StartError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::NoTransport(address) => {
+                write!(f, "no transport is built in for {address}: see `stellate explain`")
+            }
+            Self::Bind(address, error) => write!(f, "cannot listen at {address}: {error}"),
+            Self::Tree(error) => write!(f, "cannot start an actor: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// Why a connection could not be made. Nothing that the network does is among it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ConnectError {
+    /// No address was given.
+    NoAddress,
+    /// No transport for the scheme.
+    NoTransport(Address),
+    /// The policy towards that kind never dials.
+    NeverDials(EntityKind),
+    /// `sessions_max` are there already.
+    TooManySessions(u32),
+    /// The messenger is shutting down.
+    ShuttingDown,
+    /// An anonymous peer cannot be dialled by name.
+    Anonymous,
+}
+
+impl std::fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::NoAddress => f.write_str("connect needs an address to dial"),
+            Self::NoTransport(address) => {
+                write!(f, "no transport is built in for {address}: see `stellate explain`")
+            }
+            Self::NeverDials(kind) => {
+                write!(f, "the policy towards {kind} is a server's, which never dials")
+            }
+            Self::TooManySessions(max) => write!(f, "the limit of {max} sessions is reached"),
+            Self::ShuttingDown => f.write_str("the messenger is shutting down"),
+            Self::Anonymous => f.write_str("an anonymous entity cannot be dialled"),
+        }
+    }
+}
+
+impl std::error::Error for ConnectError {}
+
+/// A session as the registry knows it.
+#[derive(Clone, Debug)]
+pub(crate) struct Registered {
+    pub(crate) shared: Arc<SessionShared>,
+    pub(crate) actor: Addr<SessionActor>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Registry {
+    pub(crate) directory: Directory,
+    pub(crate) sessions: BTreeMap<SessionKey, Registered>,
+    shutting_down: bool,
+}
+
+/// A running messenger. Cheap to clone.
+#[derive(Clone)]
+pub struct Node {
+    inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) me: Identity,
+    pub(crate) limits: Limits,
+    transports: Vec<Arc<dyn Transport>>,
+    policies: Policies,
+    metadata: Mutex<Bytes>,
+    pub(crate) reactor: Reactor,
+    pub(crate) tree: Tree,
+    pub(crate) router: Router,
+    pub(crate) registry: Mutex<Registry>,
+    pub(crate) endpoint: Mutex<Option<Addr<EndpointActor>>>,
+    pub(crate) reconnects: Mutex<Vec<Addr<ReconnectSupervisor>>>,
+    pub(crate) dispatches: Mutex<Vec<Addr<DispatchQueue>>>,
+    local_addresses: Mutex<Vec<Address>>,
+    attempts: AtomicU64,
+    links: AtomicU64,
+    sessions: AtomicU64,
+    pub(crate) handshakes: AtomicU32,
+    seed: AtomicU64,
+    pub(crate) ready: AtomicBool,
+}
+
+impl std::fmt::Debug for Node {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Node({})", self.inner.me.name)
+    }
+}
+
+impl Node {
+    /// Binds and starts the actors; accepts and delivers nothing before [`ready`](Self::ready).
+    ///
+    /// # Errors
+    /// [`StartError`]; what was started is stopped again.
+    pub async fn start(config: NodeConfig) -> Result<Self, StartError> {
+        let mut transports = config.transports;
+        transports.push(Arc::new(Local::new()));
+        let reactor = Reactor::new(config.arbiters);
+        let node = Self {
+            inner: Arc::new(Inner {
+                me: config.me,
+                limits: config.limits,
+                transports,
+                policies: config.policies,
+                metadata: Mutex::new(config.metadata),
+                reactor,
+                tree: Tree::new(Supervisor::default()),
+                router: Router::default(),
+                registry: Mutex::default(),
+                endpoint: Mutex::default(),
+                reconnects: Mutex::default(),
+                dispatches: Mutex::default(),
+                local_addresses: Mutex::default(),
+                attempts: AtomicU64::new(0),
+                links: AtomicU64::new(0),
+                sessions: AtomicU64::new(0),
+                handshakes: AtomicU32::new(0),
+                seed: AtomicU64::new(config.seed),
+                ready: AtomicBool::new(false),
+            }),
+        };
+        match node.start_actors(&config.bind).await {
+            Ok(()) => Ok(node),
+            Err(error) => {
+                node.inner.tree.shutdown().await;
+                node.inner.reactor.stop();
+                Err(error)
+            }
+        }
+    }
+
+    async fn start_actors(&self, bind: &[Address]) -> Result<(), StartError> {
+        for group in ["sessions", "links"] {
+            self.inner.tree.supervisor(group, Supervisor::default()).map_err(StartError::Tree)?;
+        }
+        for index in 0..self.inner.reactor.len() {
+            let (dispatch, reconnect) = self.start_services(index).map_err(StartError::Tree)?;
+            lock(&self.inner.dispatches).push(dispatch);
+            lock(&self.inner.reconnects).push(reconnect);
+        }
+        let node = self.clone();
+        let endpoint = self
+            .inner
+            .tree
+            .spawn_at(
+                &self.inner.reactor.placement(0),
+                "endpoint",
+                move || Recipe::new(move || EndpointActor::new(node.clone())),
+                Restart::default(),
+            )
+            .map_err(StartError::Tree)?;
+        *lock(&self.inner.endpoint) = Some(endpoint);
+        let local: Address = Local::address_of(self.inner.me.instance.0);
+        for address in bind.iter().chain([&local]) {
+            let bound = self.listen(address.clone()).await?;
+            if address != &local {
+                lock(&self.inner.local_addresses).push(bound);
+            }
+        }
+        Ok(())
+    }
+
+    fn start_services(
+        &self,
+        index: usize,
+    ) -> Result<(Addr<DispatchQueue>, Addr<ReconnectSupervisor>), TreeError> {
+        let inner = &self.inner;
+        let placement = inner.reactor.placement(index);
+        let node = self.clone();
+        let state = DispatchQueue::state();
+        let dispatch = inner.tree.spawn_at(
+            &placement,
+            &format!("dispatch-{index}"),
+            move || DispatchQueue::recipe(node, state),
+            Restart::default(),
+        )?;
+        let node = self.clone();
+        let seed = self.random();
+        let reconnect = inner.tree.spawn_at(
+            &placement,
+            &format!("reconnect-{index}"),
+            move || ReconnectSupervisor::recipe(node, seed),
+            Restart::default(),
+        )?;
+        Ok((dispatch, reconnect))
+    }
+
+    /// Binds one address on the listeners' arbiter and starts its actor.
+    async fn listen(&self, address: Address) -> Result<Address, StartError> {
+        let transport = self.transport(&address).cloned();
+        let Some(transport) = transport else { return Err(StartError::NoTransport(address)) };
+        let (sender, receiver) = oneshot::channel();
+        let node = self.clone();
+        let at = address.clone();
+        let placement = self.inner.reactor.placement(0);
+        let begin = move || {
+            let bound = transport.listen(&at).map_err(|error| StartError::Bind(at, error));
+            let started = bound.and_then(|listener| {
+                let local = listener.local();
+                crate::listener::start(&node, listener).map_err(StartError::Tree)?;
+                Ok(local)
+            });
+            // The receiver waits right below.
+            let _ = sender.send(started);
+        };
+        placement.run(begin).map_err(StartError::Tree)?;
+        receiver.await.unwrap_or(Err(StartError::Tree(TreeError::ArbiterGone)))
+    }
+
+    /// Begins to accept and to deliver. Later calls do nothing.
+    pub fn ready(&self) {
+        self.inner.ready.store(true, Ordering::Release);
+        crate::listener::wake_all(self);
+        for dispatch in lock(&self.inner.dispatches).iter() {
+            dispatch.do_send(crate::dispatch::Run);
+        }
+    }
+
+    /// Where it listens, with the ports that were chosen.
+    pub fn local_addresses(&self) -> Vec<Address> {
+        lock(&self.inner.local_addresses).clone()
+    }
+
+    /// Who it is.
+    pub fn me(&self) -> &Identity {
+        &self.inner.me
+    }
+
+    /// Its limits.
+    pub fn limits(&self) -> &Limits {
+        &self.inner.limits
+    }
+
+    /// Its supervision tree.
+    pub fn tree(&self) -> &Tree {
+        &self.inner.tree
+    }
+
+    /// Its registrations.
+    pub fn router(&self) -> &Router {
+        &self.inner.router
+    }
+
+    /// Where inline actors run.
+    pub fn inline_placement(&self) -> Placement {
+        self.inner.reactor.placement(0)
+    }
+
+    /// An arbiter of its own for a user's actor; stopped with the messenger. In a messenger
+    /// without arbiters, right here.
+    pub fn own_placement(&self) -> Placement {
+        self.inner.reactor.fresh()
+    }
+
+    /// Offers other metadata in later hellos and answers.
+    pub fn set_metadata(&self, metadata: Bytes) {
+        *lock(&self.inner.metadata) = metadata;
+    }
+
+    /// The live sessions.
+    pub fn sessions(&self) -> Vec<SessionHandle> {
+        let registry = lock(&self.inner.registry);
+        registry.sessions.values().map(|entry| SessionHandle::new(entry.shared.clone())).collect()
+    }
+
+    /// The live session to `name`, or a new one that dials `addresses` in turn. Returns at once.
+    ///
+    /// # Errors
+    /// [`ConnectError`]. Whether anybody is there is told by events.
+    pub fn connect(
+        &self,
+        name: EntityName,
+        addresses: Vec<Address>,
+    ) -> Result<SessionHandle, ConnectError> {
+        if name.is_anonymous() {
+            return Err(ConnectError::Anonymous);
+        }
+        if addresses.is_empty() {
+            return Err(ConnectError::NoAddress);
+        }
+        for address in &addresses {
+            if self.transport(address).is_none() {
+                return Err(ConnectError::NoTransport(address.clone()));
+            }
+        }
+        let to_self = name == self.inner.me.name;
+        let policy = self.policy_to(name, true);
+        if !policy.dials() {
+            return Err(ConnectError::NeverDials(name.kind()));
+        }
+        let mut registry = lock(&self.inner.registry);
+        if registry.shutting_down {
+            return Err(ConnectError::ShuttingDown);
+        }
+        if let Some(key) = registry.directory.lookup(name)
+            && let Some(entry) = registry.sessions.get(&key)
+            && entry.shared.intake().is_ok()
+        {
+            return Ok(SessionHandle::new(entry.shared.clone()));
+        }
+        self.check_sessions(&registry)?;
+        let key = self.next_key();
+        let id = SessionId(u128::from(self.random()) << 64 | u128::from(self.random()));
+        let shared = Arc::new(SessionShared::new(key, name, self.inner.limits));
+        let addresses = match to_self {
+            true => vec![Local::address_of(self.inner.me.instance.0)],
+            false => addresses,
+        };
+        *lock(&shared.addresses) = addresses;
+        let config = self.session_config(name, policy);
+        let begin = crate::session::Begin::Dial { config, id };
+        registry.directory.dialled(key, name, id, to_self);
+        let spawned = self.spawn_session(&mut registry, shared.clone(), begin);
+        if spawned.is_err() {
+            registry.directory.ended(key);
+            return Err(ConnectError::ShuttingDown);
+        }
+        Ok(SessionHandle::new(shared))
+    }
+
+    fn check_sessions(&self, registry: &Registry) -> Result<(), ConnectError> {
+        let max = self.inner.limits.sessions_max;
+        if registry.sessions.len() >= max as usize {
+            return Err(ConnectError::TooManySessions(max));
+        }
+        Ok(())
+    }
+
+    /// Starts the actor of a session and enters it.
+    pub(crate) fn spawn_session(
+        &self,
+        registry: &mut Registry,
+        shared: Arc<SessionShared>,
+        begin: crate::session::Begin,
+    ) -> Result<Addr<SessionActor>, TreeError> {
+        let key = shared.key;
+        let index = self.inner.reactor.spread(key.0);
+        let placement = self.inner.reactor.placement(index);
+        let node = self.clone();
+        let session = shared.clone();
+        let actor = self.inner.tree.spawn_at(
+            &placement,
+            &format!("sessions/{}", key.0),
+            move || SessionActor::recipe(node, session, index, begin),
+            Restart::never(),
+        )?;
+        registry.sessions.insert(key, Registered { shared, actor: actor.clone() });
+        Ok(actor)
+    }
+
+    /// Stops accepting, drains every session, stops the tree, resolves when all is gone.
+    pub async fn shutdown(&self) {
+        let sessions = {
+            let mut registry = lock(&self.inner.registry);
+            registry.shutting_down = true;
+            registry.directory.shut_down();
+            registry.sessions.values().map(|entry| entry.shared.clone()).collect::<Vec<_>>()
+        };
+        let handles: Vec<_> = sessions.into_iter().map(SessionHandle::new).collect();
+        for handle in &handles {
+            handle.close();
+        }
+        for handle in &handles {
+            handle.ended().await;
+        }
+        self.inner.tree.shutdown().await;
+        self.inner.reactor.stop();
+    }
+
+    // --- for the actors --------------------------------------------------------------------
+
+    pub(crate) fn inner(&self) -> &Inner {
+        &self.inner
+    }
+
+    pub(crate) fn now(&self) -> Time {
+        self.inner.reactor.now()
+    }
+
+    pub(crate) fn transport(&self, address: &Address) -> Option<&Arc<dyn Transport>> {
+        self.inner.transports.iter().find(|transport| transport.scheme() == address.scheme())
+    }
+
+    /// The transports that are built in.
+    pub fn transports(&self) -> &[Arc<dyn Transport>] {
+        &self.inner.transports
+    }
+
+    pub(crate) fn policy_to(&self, name: EntityName, dialled: bool) -> Policy {
+        self.inner.policies.get(name.kind(), dialled)
+    }
+
+    pub(crate) fn metadata(&self) -> Bytes {
+        lock(&self.inner.metadata).clone()
+    }
+
+    pub(crate) fn session_config(&self, target: EntityName, policy: Policy) -> Config {
+        Config {
+            limits: self.inner.limits,
+            me: self.inner.me,
+            target,
+            policy,
+            metadata: self.metadata(),
+            admission: self.inner.router.routes().admission().is_some(),
+        }
+    }
+
+    pub(crate) fn next_attempt(&self) -> Attempt {
+        Attempt(self.inner.attempts.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    pub(crate) fn latest_attempt(&self) -> Attempt {
+        Attempt(self.inner.attempts.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn next_link(&self) -> LinkId {
+        LinkId(self.inner.links.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    pub(crate) fn next_key(&self) -> SessionKey {
+        SessionKey(self.inner.sessions.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    /// The next number of the messenger's own generator (splitmix64).
+    pub(crate) fn random(&self) -> u64 {
+        const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
+        let mut z = self.inner.seed.fetch_add(GOLDEN, Ordering::Relaxed).wrapping_add(GOLDEN);
+        z = (z ^ z >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ z >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ z >> 31
+    }
+
+    /// Tells everyone who registered for events.
+    pub(crate) fn notify(&self, mut notice: impl FnMut() -> Notice) {
+        for inbox in self.inner.router.routes().events() {
+            inbox.push_notice(notice());
+        }
+    }
+
+    /// The session with that key, while it lives.
+    pub(crate) fn registered(&self, key: SessionKey) -> Option<Registered> {
+        lock(&self.inner.registry).sessions.get(&key).cloned()
+    }
+
+    /// The session is over: its name is free.
+    pub(crate) fn forget(&self, key: SessionKey) {
+        let mut registry = lock(&self.inner.registry);
+        registry.directory.ended(key);
+        registry.sessions.remove(&key);
+    }
+}
+
+/// A parcel in an event, for readers of this module.
+pub type UnackedParcel = stellate_protocol::event::Unacked<Parcel>;

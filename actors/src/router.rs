@@ -1,0 +1,104 @@
+//! Which actor gets what: message types, events and admission, by registration.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, RwLock, PoisonError};
+
+use crate::inbox::Inbox;
+
+/// The registrations of one messenger. Read on every batch, written at start.
+#[derive(Debug, Default)]
+pub struct Router {
+    table: RwLock<Arc<Routes>>,
+}
+
+/// One state of the registrations.
+#[derive(Clone, Debug, Default)]
+pub struct Routes {
+    types: BTreeMap<u32, Arc<Inbox>>,
+    events: Vec<Arc<Inbox>>,
+    admission: Option<Arc<Inbox>>,
+}
+
+/// The type, or the admission, has a handler already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RouteError {
+    /// That message type is handled by another actor.
+    TypeTaken(u32),
+    /// Another actor is the admission.
+    AdmissionTaken,
+}
+
+impl std::fmt::Display for RouteError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::TypeTaken(kind) => {
+                write!(f, "message type {kind:#06x} has a handler already: one actor a type")
+            }
+            Self::AdmissionTaken => f.write_str("another actor is the admission already"),
+        }
+    }
+}
+
+impl std::error::Error for RouteError {}
+
+impl Router {
+    /// The registrations now.
+    pub fn routes(&self) -> Arc<Routes> {
+        self.table.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Registers an inbox for message types, and for events and admission if asked; all or none.
+    ///
+    /// # Errors
+    /// [`RouteError`]; nothing has changed then.
+    pub fn register(
+        &self,
+        inbox: &Arc<Inbox>,
+        types: &[u32],
+        events: bool,
+        admission: bool,
+    ) -> Result<(), RouteError> {
+        let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
+        let mut routes = Routes::clone(&table);
+        for kind in types {
+            if routes.types.insert(*kind, inbox.clone()).is_some() {
+                return Err(RouteError::TypeTaken(*kind));
+            }
+        }
+        if admission && routes.admission.replace(inbox.clone()).is_some() {
+            return Err(RouteError::AdmissionTaken);
+        }
+        if events {
+            routes.events.push(inbox.clone());
+        }
+        *table = Arc::new(routes);
+        Ok(())
+    }
+
+    /// Takes an inbox out again: its types have no handler, a held peer no admission.
+    pub fn unregister(&self, inbox: &Arc<Inbox>) {
+        let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
+        let mut routes = Routes::clone(&table);
+        routes.types.retain(|_, other| !Arc::ptr_eq(other, inbox));
+        routes.events.retain(|other| !Arc::ptr_eq(other, inbox));
+        routes.admission = routes.admission.filter(|other| !Arc::ptr_eq(other, inbox));
+        *table = Arc::new(routes);
+    }
+}
+
+impl Routes {
+    /// Who handles that type.
+    pub fn of_type(&self, kind: u32) -> Option<&Arc<Inbox>> {
+        self.types.get(&kind)
+    }
+
+    /// Who wants events.
+    pub fn events(&self) -> &[Arc<Inbox>] {
+        &self.events
+    }
+
+    /// Who admits peers.
+    pub fn admission(&self) -> Option<&Arc<Inbox>> {
+        self.admission.as_ref()
+    }
+}

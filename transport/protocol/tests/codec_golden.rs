@@ -2,7 +2,7 @@
 //!
 //! `golden_frames/NAME.hex` holds a frame, 16 bytes a line. After a change of the wire version
 //! `STELLATE_BLESS=1 cargo test -p stellate-protocol --test codec_golden` writes them anew.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used)] // a test may panic
 
 mod codec_support;
 

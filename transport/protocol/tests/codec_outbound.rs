@@ -1,5 +1,5 @@
 //! What waits for the transport leaves in order, long pieces uncopied, memory used again.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used)] // a test may panic
 
 mod codec_support;
 

@@ -1,5 +1,5 @@
 //! What goes in at one end comes out at the other, however the bytes are cut.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used)] // a test may panic
 
 mod codec_support;
 

@@ -1,5 +1,6 @@
 //! Arbitrary frames, and the way of a transport through the codec, for the codec's tests.
 #![allow(dead_code, missing_docs, unreachable_pub)] // each test file uses its part
+#![allow(clippy::unwrap_used)] // a test may panic
 
 use bytes::{Buf, Bytes, BytesMut};
 use proptest::collection::vec;

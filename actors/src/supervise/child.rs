@@ -64,7 +64,7 @@ struct Running<A: Actor<Context = Context<A>>> {
     drain: Option<Pin<Box<Sleep>>>,
 }
 
-#[expect(
+#[allow(
     clippy::large_enum_variant,
     reason = "a child runs nearly always; a box would cost a jump"
 )]

@@ -5,6 +5,7 @@ mod support;
 use std::sync::Arc;
 
 use stellate_protocol::{Frame, Seq};
+use stellate_transport::faults::Faults;
 use stellate_transport::limits::CloseNotice;
 use stellate_transport::local::{Local, LocalOptions};
 use stellate_transport::sim::{Profile, SimNet};
@@ -83,7 +84,7 @@ async fn f1_a_drain_delivers_what_was_accepted(rig: Rig) {
             .expect("room");
     }
     pair.near.link().close(CloseHow::Drain);
-    let refused = pair.near.submit(message(99, b"late")).unwrap_err();
+    let refused = pair.near.submit(message(99, b"late")).expect_err("closing");
     assert!(refused.closed);
     pair.until(|pair| pair.far.frames.len() as u64 == count)
         .await;
@@ -228,7 +229,7 @@ async fn a_dial_that_nobody_answers_is_refused(rig: Rig) {
     let at = listener.local();
     assert!(rig.listens.listen(&at).is_err(), "the address is taken");
     drop(listener);
-    let refused = rig.dials.dial(&at).await.unwrap_err();
+    let refused = rig.dials.dial(&at).await.expect_err("nobody listens");
     assert_eq!(refused, stellate_transport::DialError::Refused);
     let other = "other://x".parse().expect("an address");
     assert!(matches!(
@@ -245,6 +246,14 @@ fn one(transport: impl Transport + 'static, at: &str) -> Rig {
         at: at.parse().expect("an address"),
         net: None,
     }
+}
+
+/// The same behind an empty plan of faults.
+fn wrapped(mut rig: Rig) -> Rig {
+    let faults = Faults::new();
+    rig.dials = faults.wrap(rig.dials);
+    rig.listens = faults.wrap(rig.listens);
+    rig
 }
 
 fn sim(profile: Profile) -> Rig {
@@ -302,6 +311,8 @@ contract! {
     tcp_v6: false, one(Tcp::new(), "tcp://[::1]:0");
     local_by_value: true, local(false);
     local_by_codec: true, local(true);
+    wrapped_tcp: false, wrapped(one(Tcp::new(), "tcp://127.0.0.1:0"));
+    wrapped_iwarp: true, wrapped(sim(Profile::IWARP));
     sim_stream: true, sim(Profile::STREAM);
     sim_rsockets: true, sim(Profile::RSOCKETS);
     sim_verbs: true, sim(Profile::VERBS);

@@ -50,6 +50,8 @@ pub(crate) struct End {
     pub(crate) rooms: u64,
     pub(crate) closed: Option<LinkFault>,
     pub(crate) credit: Option<u32>,
+    /// Whether it posts receives again.
+    pub(crate) grants: bool,
     owed: u32,
     ring: Option<u32>,
     batch: Batch,
@@ -68,6 +70,7 @@ impl End {
             rooms: 0,
             closed: None,
             credit: ring,
+            grants: true,
             owed: 0,
             ring,
             batch: Batch::default(),
@@ -85,6 +88,7 @@ impl End {
     /// Submits as an obedient session: within room and credit, two slots kept for grants.
     fn submit_waiting(&mut self) {
         if let Some(ring) = self.ring
+            && self.grants
             && self.owed * 2 >= ring.saturating_sub(2).max(1)
             && self.credit.is_none_or(|credit| credit > 0)
             && self.closed.is_none()

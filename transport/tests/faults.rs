@@ -1,0 +1,221 @@
+//! Faults at frame edges, on the simulated network and on TCP alike.
+
+mod support;
+
+use std::sync::Arc;
+
+use stellate_protocol::FrameKind;
+use stellate_transport::faults::{Direction, Edge, Fault, Faults, Gate};
+use stellate_transport::sim::SimNet;
+use stellate_transport::{DialError, LinkFault, Tcp, Transport};
+use support::{Pair, Rig, message, seqs};
+use tokio::time::{Duration, Instant, timeout};
+
+fn run<F: Future<Output = ()>>(paused: bool, test: impl FnOnce() -> F) {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .start_paused(paused)
+        .build()
+        .expect("a runtime")
+        .block_on(async {
+            timeout(Duration::from_secs(600), test())
+                .await
+                .expect("ends")
+        });
+}
+
+/// A rig whose dialling side follows the plan.
+fn sim(faults: &Faults) -> Rig {
+    let net = SimNet::new(1);
+    Rig {
+        dials: faults.wrap(Arc::new(net.transport("a"))),
+        listens: Arc::new(net.transport("b")),
+        at: "sim://b".parse().expect("an address"),
+        net: Some(net),
+    }
+}
+
+fn tcp(faults: &Faults) -> Rig {
+    let tcp: Arc<dyn Transport> = Arc::new(Tcp::new());
+    Rig {
+        dials: faults.wrap(tcp.clone()),
+        listens: tcp,
+        at: "tcp://127.0.0.1:0".parse().expect("an address"),
+        net: None,
+    }
+}
+
+/// Runs on both kinds of rig.
+fn on_both<F: Future<Output = ()>>(test: impl Fn(Rig, Faults) -> F) {
+    let faults = Faults::new();
+    run(true, || test(sim(&faults), faults.clone()));
+    let faults = Faults::new();
+    run(false, || test(tcp(&faults), faults.clone()));
+}
+
+#[test]
+fn fail_cuts_the_link_at_the_frame_and_both_ends_learn_it() {
+    on_both(|rig, faults| async move {
+        faults.on(FrameKind::Message, Direction::Sent, 3, Fault::Fail);
+        let mut pair = Pair::up(&rig).await;
+        for seq in 1..=5 {
+            pair.near.send(message(seq, b"x"));
+        }
+        pair.until_closed().await;
+        assert_eq!(pair.near.closed, Some(LinkFault::Injected));
+        assert!(pair.near.failed >= 3, "the third and those behind it");
+        assert!(seqs(&pair.far.frames).len() <= 2);
+        assert_eq!(faults.hits().len(), 1);
+        // It happens once: the next link is sound.
+        let mut pair = Pair::up(&rig2(rig, pair)).await;
+        pair.near.send(message(1, b"x"));
+        pair.until(|pair| pair.far.frames.len() == 1).await;
+    });
+}
+
+/// The rig again, once the listener of the pair is gone.
+fn rig2(rig: Rig, pair: Pair) -> Rig {
+    drop(pair);
+    rig
+}
+
+#[test]
+fn fail_on_receipt_loses_the_frame() {
+    on_both(|rig, faults| async move {
+        faults.on(FrameKind::Message, Direction::Received, 2, Fault::Fail);
+        let mut pair = Pair::up(&rig).await;
+        for seq in 1..=5 {
+            pair.far.send(message(seq, b"x"));
+        }
+        pair.until_closed().await;
+        assert_eq!(seqs(&pair.near.frames), [1]);
+        assert_eq!(pair.near.closed, Some(LinkFault::Injected));
+    });
+}
+
+#[test]
+fn a_gate_holds_a_frame_and_all_behind_it_until_it_opens() {
+    on_both(|rig, faults| async move {
+        for direction in [Direction::Sent, Direction::Received] {
+            let gate = Gate::new();
+            faults.on_next(FrameKind::Message, direction, 2, Fault::Block(gate.clone()));
+        }
+        let mut pair = Pair::up(&rig).await;
+        for seq in 1..=4 {
+            pair.near.send(message(seq, b"out"));
+            pair.far.send(message(seq, b"in"));
+        }
+        pair.until(|pair| pair.far.frames.len() == 1 && pair.near.frames.len() == 1)
+            .await;
+        pair.until(|_| faults.hits().len() == 2).await;
+        faults.clear();
+        assert_eq!((pair.far.frames.len(), pair.near.frames.len()), (1, 1));
+    });
+}
+
+#[test]
+fn an_opened_gate_lets_everything_through_in_order() {
+    on_both(|rig, faults| async move {
+        let gate = Gate::new();
+        let there = Fault::Block(gate.clone());
+        faults.on(FrameKind::Message, Direction::Sent, 2, there.clone());
+        faults.on(FrameKind::Message, Direction::Received, 2, there);
+        let mut pair = Pair::up(&rig).await;
+        for seq in 1..=50 {
+            pair.near.send(message(seq, b"out"));
+            pair.far.send(message(seq, b"in"));
+        }
+        pair.until(|_| gate.is_reached() && faults.hits().len() == 2)
+            .await;
+        gate.reached().await;
+        assert!(pair.far.frames.len() <= 1);
+        gate.open();
+        pair.until(|pair| pair.far.frames.len() == 50 && pair.near.frames.len() == 50)
+            .await;
+        let all: Vec<u64> = (1..=50).collect();
+        assert_eq!(seqs(&pair.far.frames), all);
+        assert_eq!(seqs(&pair.near.frames), all);
+    });
+}
+
+#[test]
+fn a_stalled_link_is_half_open() {
+    run(true, || async {
+        let faults = Faults::new();
+        faults.on(FrameKind::Message, Direction::Sent, 2, Fault::StallAfter);
+        let mut pair = Pair::up(&sim(&faults)).await;
+        for seq in 1..=4 {
+            pair.near.send(message(seq, b"out"));
+            pair.far.send(message(seq, b"in"));
+        }
+        let still = timeout(Duration::from_secs(60), pair.until(|_| false));
+        assert!(still.await.is_err());
+        assert_eq!(seqs(&pair.far.frames), [1, 2], "nothing after it");
+        assert_eq!(
+            seqs(&pair.near.frames),
+            [1, 2, 3, 4],
+            "the other way is free"
+        );
+        assert_eq!(
+            (pair.near.closed.clone(), pair.far.closed.clone()),
+            (None, None)
+        );
+        // A stalled link can still be given up (F1 is checked by the end).
+        pair.near.link().close(stellate_transport::CloseHow::Abort);
+        pair.until_closed().await;
+        assert_eq!(pair.near.failed, 2);
+    });
+}
+
+#[test]
+fn a_delay_takes_its_time() {
+    run(true, || async {
+        let faults = Faults::new();
+        let late = Duration::from_secs(7);
+        faults.on(FrameKind::Message, Direction::Sent, 1, Fault::Delay(late));
+        let mut pair = Pair::up(&sim(&faults)).await;
+        let start = Instant::now();
+        pair.near.send(message(1, b"x"));
+        pair.until(|pair| pair.far.frames.len() == 1).await;
+        assert!(start.elapsed() >= late);
+    });
+}
+
+#[test]
+fn dials_and_accepts_can_fail() {
+    on_both(|mut rig, faults| async move {
+        rig.listens = faults.wrap(rig.listens);
+        faults.on(Edge::Dial, Direction::Sent, 1, Fault::Fail);
+        faults.on(Edge::Accept, Direction::Received, 1, Fault::Fail);
+        let mut listener = rig.listens.listen(&rig.at).expect("listens");
+        let at = listener.local();
+        let failed = rig.dials.dial(&at).await.expect_err("the first");
+        assert_eq!(failed, DialError::Injected);
+        let cut = rig.dials.dial(&at);
+        let accept = std::future::poll_fn(|cx| listener.poll_accept(cx));
+        let second = async {
+            let cut = cut.await.expect("is dialled, then cut");
+            (cut, rig.dials.dial(&at).await.expect("the second"))
+        };
+        let ((_cut, _near), accepted) = futures::join!(second, accept);
+        accepted.expect("the second is accepted");
+        let edges: Vec<Edge> = faults.hits().iter().map(|hit| hit.edge).collect();
+        assert_eq!(edges, [Edge::Dial, Edge::Accept]);
+    });
+}
+
+#[test]
+fn any_counts_frames_of_every_kind_over_all_links() {
+    on_both(|rig, faults| async move {
+        // Hello and answer are frames too; the second link's hello is the third sent.
+        faults.on(Edge::Any, Direction::Sent, 3, Fault::Fail);
+        let mut pair = Pair::up(&rig).await;
+        pair.near.send(message(1, b"x"));
+        pair.until(|pair| pair.far.frames.len() == 1).await;
+        let rig = rig2(rig, pair);
+        let mut pair = Pair::connected(&rig).await;
+        pair.near.send(support::hello());
+        pair.until_closed().await;
+        assert_eq!(pair.near.closed, Some(LinkFault::Injected));
+    });
+}

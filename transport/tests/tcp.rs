@@ -1,0 +1,342 @@
+//! What only TCP has: strangers on the port, torn bytes, descriptors that run out.
+
+mod support;
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::Poll;
+
+use stellate_protocol::Blame;
+use stellate_protocol::codec::{CodecError, HEADER_LEN, Outbound, WireLimits, encode};
+use stellate_transport::tcp::ByteCut;
+use stellate_transport::{
+    Address, CloseHow, DialError, LinkFault, ListenError, Listener, Tcp, TcpOptions, Transport,
+};
+use support::{End, Pair, Rig, hello, message, pattern, seqs};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{Duration, timeout};
+
+fn run(test: impl Future<Output = ()>) {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime")
+        .block_on(async { timeout(Duration::from_secs(60), test).await.expect("ends") });
+}
+
+fn at(text: &str) -> Address {
+    text.parse().expect("an address")
+}
+
+fn listen(tcp: &Tcp) -> Box<dyn Listener> {
+    tcp.listen(&at("tcp://127.0.0.1:0")).expect("listens")
+}
+
+async fn stranger(listener: &mut dyn Listener) -> (TcpStream, End) {
+    let to = listener.local().socket().expect("a socket");
+    let accept = poll_fn(|cx| listener.poll_accept(cx));
+    let (stream, link) = futures::join!(TcpStream::connect(to), accept);
+    (stream.expect("dials"), End::new(link.expect("accepts")))
+}
+
+async fn closed(end: &mut End) -> LinkFault {
+    poll_fn(|cx| {
+        end.drive(cx);
+        match end.closed.clone() {
+            Some(cause) => Poll::Ready(cause),
+            None => Poll::Pending,
+        }
+    })
+    .await
+}
+
+fn hello_bytes() -> Vec<u8> {
+    let mut out = Outbound::new();
+    encode(&hello(), &mut out).expect("encodes");
+    let mut bytes = vec![0; out.len()];
+    bytes::Buf::copy_to_slice(&mut out, &mut bytes);
+    bytes
+}
+
+/// What the link says of those first bytes.
+async fn verdict(bytes: &[u8], hang_up: bool) -> LinkFault {
+    let mut listener = listen(&Tcp::new());
+    let (mut stream, mut far) = stranger(&mut *listener).await;
+    stream.write_all(bytes).await.expect("writes");
+    if hang_up {
+        stream.shutdown().await.expect("hangs up");
+    }
+    let cause = closed(&mut far).await;
+    assert_eq!(far.frames, [], "nothing of it got through");
+    // The stranger is told, too.
+    assert!(matches!(stream.read(&mut [0; 8]).await, Ok(0) | Err(_)));
+    cause
+}
+
+#[test]
+fn strangers_are_shown_out_with_the_reason() {
+    run(async {
+        let garbage = verdict(b"GET / HTTP/1.1\r\n\r\n", false).await;
+        assert_eq!(garbage, LinkFault::Malformed(CodecError::NotStellate));
+        assert_eq!(garbage.blame(), Blame::PeerIncompatible);
+
+        let mut magic = hello_bytes();
+        magic[16] ^= 1;
+        let wrong = verdict(&magic, false).await;
+        assert_eq!(wrong, LinkFault::Malformed(CodecError::NotStellate));
+
+        let mut newer = hello_bytes();
+        newer[22] = 9;
+        let newer = verdict(&newer, false).await;
+        assert_eq!(
+            newer,
+            LinkFault::Malformed(CodecError::Version { theirs: 9 })
+        );
+
+        let mut damaged = hello_bytes();
+        damaged[HEADER_LEN + 3] ^= 1;
+        let damaged = verdict(&damaged, false).await;
+        assert!(matches!(
+            damaged,
+            LinkFault::Malformed(CodecError::BodyChecksum { .. })
+        ));
+        assert_eq!(damaged.blame(), Blame::Transport);
+    });
+}
+
+#[test]
+fn a_length_over_the_limit_is_refused_before_its_bytes_come() {
+    run(async {
+        let tcp = Tcp::with(TcpOptions {
+            wire: WireLimits {
+                hello_max: 64,
+                ..WireLimits::default()
+            },
+            ..TcpOptions::default()
+        });
+        let mut listener = listen(&tcp);
+        let (mut stream, mut far) = stranger(&mut *listener).await;
+        // The header alone, and nothing of what it announces.
+        let header = &hello_bytes()[..HEADER_LEN];
+        stream.write_all(header).await.expect("writes");
+        let cause = closed(&mut far).await;
+        assert!(matches!(
+            cause,
+            LinkFault::Malformed(CodecError::TooLong { max: 64, .. })
+        ));
+        assert_eq!(cause.blame(), Blame::PeerMisbehaved);
+    });
+}
+
+#[test]
+fn half_a_hello_is_a_truncated_link_and_none_is_an_orderly_end() {
+    run(async {
+        let whole = hello_bytes();
+        for len in [1, HEADER_LEN - 1, HEADER_LEN, whole.len() - 1] {
+            assert_eq!(verdict(&whole[..len], true).await, LinkFault::Truncated);
+        }
+        assert_eq!(verdict(&[], true).await, LinkFault::ClosedByPeer);
+    });
+}
+
+#[test]
+fn bytes_one_at_a_time_make_the_same_frames() {
+    run(async {
+        let mut listener = listen(&Tcp::new());
+        let (mut stream, mut far) = stranger(&mut *listener).await;
+        stream.set_nodelay(true).expect("an option");
+        for byte in hello_bytes() {
+            stream.write_all(&[byte]).await.expect("writes");
+            poll_fn(|cx| {
+                far.drive(cx);
+                Poll::Ready(())
+            })
+            .await;
+        }
+        poll_fn(|cx| {
+            far.drive(cx);
+            if far.frames.is_empty() {
+                Poll::Pending
+            } else {
+                Poll::Ready(())
+            }
+        })
+        .await;
+        assert_eq!(far.frames, [hello()]);
+    });
+}
+
+#[test]
+fn a_cut_in_the_middle_of_bytes_delivers_whole_frames_only() {
+    run(async {
+        let cut = ByteCut::disarmed();
+        let cutting = Tcp::with(TcpOptions {
+            cut: Some(cut.clone()),
+            ..TcpOptions::default()
+        });
+        for bytes in [1, 40, 1053, 1054, 5000] {
+            let rig = Rig {
+                dials: Arc::new(cutting.clone()),
+                listens: Arc::new(Tcp::new()),
+                at: at("tcp://127.0.0.1:0"),
+                net: None,
+            };
+            let mut pair = Pair::up(&rig).await;
+            cut.arm(bytes);
+            for seq in 1..=9 {
+                pair.near.send(message(seq, &pattern(1000)));
+            }
+            pair.until_closed().await;
+            assert_eq!(pair.near.closed, Some(LinkFault::Injected));
+            assert!(!cut.is_armed());
+            let whole = bytes / 1053;
+            let got = seqs(&pair.far.frames);
+            assert!(got.len() as u64 <= whole, "{bytes} bytes: {got:?}");
+            assert!(pair.near.failed > 0);
+        }
+    });
+}
+
+#[test]
+fn bad_addresses_and_ports_in_use_are_named() {
+    run(async {
+        let tcp = Tcp::new();
+        let listener = listen(&tcp);
+        let taken = tcp.listen(&listener.local()).expect_err("taken");
+        assert_eq!(taken, ListenError::PortInUse);
+        let named = tcp.listen(&at("tcp://localhost:1")).expect_err("a name");
+        assert!(matches!(named, ListenError::Address(_)));
+        assert!(
+            tcp.listen(&at("tcp://192.0.2.1:0")).is_err(),
+            "not of this machine"
+        );
+        let dial = tcp
+            .dial(&at("tcp://localhost:1"))
+            .await
+            .expect_err("a name");
+        assert!(matches!(dial, DialError::Address(_)));
+        assert_eq!(dial.blame(), Blame::Local);
+        assert!(!dial.is_retryable());
+        let closed = listener.local();
+        drop(listener);
+        let refused = tcp.dial(&closed).await.expect_err("nobody");
+        assert_eq!(refused, DialError::Refused);
+        assert_eq!(refused.blame(), Blame::Transport);
+    });
+}
+
+#[test]
+fn listening_without_a_runtime_is_an_error_not_a_panic() {
+    let none = Tcp::new().listen(&at("tcp://127.0.0.1:0"));
+    assert_eq!(none.expect_err("no runtime"), ListenError::NoRuntime);
+}
+
+#[test]
+fn the_port_is_free_again_at_once_for_a_restarted_daemon() {
+    run(async {
+        let tcp = Tcp::new();
+        let mut listener = listen(&tcp);
+        let home = listener.local();
+        let (stream, far) = stranger(&mut *listener).await;
+        drop((far, listener));
+        let again = tcp.listen(&home).expect("while the old connection lingers");
+        assert_eq!(again.local(), home);
+        drop(stream);
+    });
+}
+
+#[test]
+fn a_drain_reaches_a_peer_that_still_talks() {
+    run(async {
+        let tcp: Arc<dyn Transport> = Arc::new(Tcp::new());
+        let rig = Rig {
+            dials: tcp.clone(),
+            listens: tcp,
+            at: at("tcp://[::1]:0"),
+            net: None,
+        };
+        let mut pair = Pair::up(&rig).await;
+        // Unread bytes at the closing end would turn its farewell into a reset.
+        for seq in 1..=20 {
+            pair.far.send(message(seq, &pattern(8000)));
+        }
+        poll_fn(|cx| {
+            pair.far.drive(cx);
+            Poll::Ready(())
+        })
+        .await;
+        pair.near.submit(message(1, b"farewell")).expect("room");
+        pair.near.link().close(CloseHow::Drain);
+        pair.until(|pair| pair.far.closed.is_some()).await;
+        assert_eq!(seqs(&pair.far.frames), [1]);
+        assert_eq!(pair.far.closed, Some(LinkFault::ClosedByPeer));
+        pair.until(|pair| pair.near.closed.is_some()).await;
+        assert_eq!(pair.near.closed, Some(LinkFault::ClosedHere));
+    });
+}
+
+#[test]
+fn a_link_moves_to_another_thread_with_the_bytes_it_read_ahead() {
+    run(async {
+        let tcp: Arc<dyn Transport> = Arc::new(Tcp::new());
+        let rig = Rig {
+            dials: tcp.clone(),
+            listens: tcp,
+            at: at("tcp://127.0.0.1:0"),
+            net: None,
+        };
+        let mut pair = Pair::up(&rig).await;
+        // 600 small frames: one poll reports 256 of them, the rest is read ahead.
+        for seq in 1..=600 {
+            pair.near.send(message(seq, b"x"));
+        }
+        let mut batch = stellate_transport::Batch::default();
+        poll_fn(|cx| {
+            pair.near.drive(cx);
+            let _ = pair.far.link().poll(cx, &mut batch);
+            if batch.frames.is_empty() {
+                Poll::Pending
+            } else {
+                Poll::Ready(())
+            }
+        })
+        .await;
+        let got = batch.frames.len();
+        assert!(got < 600, "the rest is still to come");
+        let parked = pair
+            .far
+            .link
+            .take()
+            .expect("attached")
+            .detach()
+            .expect("open");
+        let near = &mut pair.near;
+        let (done, wait) = tokio::sync::oneshot::channel();
+        #[allow(clippy::disallowed_methods)] // The point of the test is another reactor.
+        let thread = std::thread::spawn(move || {
+            run(async move {
+                let mut far = End::new(parked.attach().expect("a runtime"));
+                poll_fn(|cx| {
+                    far.drive(cx);
+                    if got + far.frames.len() == 600 {
+                        Poll::Ready(())
+                    } else {
+                        Poll::Pending
+                    }
+                })
+                .await;
+                done.send(seqs(&far.frames)).expect("awaited");
+            });
+        });
+        let drive = poll_fn(|cx| {
+            near.drive(cx);
+            Poll::<()>::Pending
+        });
+        let rest = tokio::select! { _ = drive => unreachable!(), rest = wait => rest };
+        thread.join().expect("ended well");
+        let mut all = seqs(&batch.frames);
+        all.extend(rest.expect("sent"));
+        assert_eq!(all, (1..=600).collect::<Vec<_>>());
+    });
+}

@@ -14,6 +14,7 @@
 //! * **F6** A frame that finds no posted receive does what the profile says, and a receive posted
 //!   beyond the ring ends the link; both are listed in [`SimNet::violations`].
 
+mod disturb;
 mod driver;
 mod flow;
 mod link;

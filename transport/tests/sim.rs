@@ -432,3 +432,79 @@ fn an_address_of_another_node_cannot_be_listened_at() {
         assert_ne!(any.expect("a port").local().rest(), "a:0");
     });
 }
+
+/// Two actors-like tasks on a `LocalSet`, as an actix system runs them.
+fn on_a_local_set(seed: u64) -> u64 {
+    run(async move {
+        let net = SimNet::new(seed);
+        let local = tokio::task::LocalSet::new();
+        let there = net.clone();
+        let (done, wait) = tokio::sync::oneshot::channel();
+        local.spawn_local(async move {
+            let mut pair = Pair::up(&rig(&there)).await;
+            let mut near = pair.near;
+            let echo = tokio::task::spawn_local(async move {
+                let mut seen = 0;
+                poll_fn(|cx| {
+                    pair.far.drive(cx);
+                    while seen < pair.far.frames.len() {
+                        pair.far.send(pair.far.frames[seen].clone());
+                        seen += 1;
+                        pair.far.drive(cx);
+                    }
+                    if seen == 50 {
+                        Poll::Ready(())
+                    } else {
+                        Poll::Pending
+                    }
+                })
+                .await;
+                pair.far
+            });
+            for seq in 1..=50 {
+                near.send(message(seq, b"ping"));
+            }
+            until_one(&mut near, |near| near.frames.len() == 50).await;
+            let _far = echo.await.expect("ended well");
+            done.send(()).expect("awaited");
+        });
+        local.run_until(wait).await.expect("sent");
+        net.trace_hash()
+    })
+}
+
+#[test]
+fn d1_holds_on_a_local_set_too() {
+    assert_eq!(on_a_local_set(1), on_a_local_set(1));
+    assert_ne!(on_a_local_set(1), on_a_local_set(2));
+}
+
+#[test]
+fn f1_a_void_takes_what_it_is_given_and_memory_stays_bounded() {
+    run(async {
+        let net = SimNet::with_profile(6, Profile::PSM);
+        let mut pair = Pair::up(&rig(&net)).await;
+        net.cut_all();
+        for seq in 1..=500 {
+            pair.near.send(message(seq, &pattern(8000)));
+        }
+        pair.until(|pair| pair.near.waiting.is_empty() && pair.near.done == pair.near.submitted)
+            .await;
+    });
+}
+
+#[test]
+fn frames_to_an_end_that_left_without_a_word_go_nowhere() {
+    run(async {
+        let net = SimNet::with_profile(6, Profile::UGNI);
+        let mut pair = Pair::up(&rig(&net)).await;
+        drop(pair.far.link.take());
+        let mut near = pair.near;
+        for seq in 1..=500 {
+            near.credit = Some(100);
+            near.send(message(seq, &pattern(8000)));
+            until_one(&mut near, |near| near.waiting.is_empty()).await;
+        }
+        assert_eq!(near.closed, None);
+    });
+}

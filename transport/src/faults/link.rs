@@ -241,9 +241,11 @@ impl FaultLink {
         }
         // One report of the inner link, then the caller's turn: its bound is ours (F7).
         let again = self.drive_inner(cx, out).is_ready();
+        let held = self.sending.frames.len();
         self.drive_sending(cx)?;
         self.drive_receiving(cx, out)?;
-        Ok(again)
+        // What went into room that has just come is moved by another poll of the inner link.
+        Ok(again || self.sending.frames.len() < held)
     }
 }
 

@@ -189,6 +189,9 @@ impl Flow {
     fn receive(&mut self, item: Item, limits: &LinkLimits) -> Landed {
         if self.unread {
             self.bytes -= item.len();
+            if matches!(item, Item::Bytes { ends: true, .. }) {
+                self.manifest.pop_front();
+            }
             return Landed::Yes;
         }
         let Item::Bytes { bytes, kind, ends } = item else {
@@ -257,6 +260,7 @@ impl Flow {
         self.bytes -= lost;
         self.queue.clear();
         self.flight.clear();
+        self.manifest.clear();
     }
 
     /// Loses what has not left yet.

@@ -98,7 +98,7 @@ pub(super) enum Event {
 #[derive(Debug, Default)]
 pub(super) struct Path {
     pub(super) quality: Option<Quality>,
-    blocked: bool,
+    pub(super) blocked: bool,
 }
 
 #[derive(Debug, Default)]
@@ -140,10 +140,10 @@ pub(super) struct Net {
     pub(super) driver: Option<Waker>,
     pub(super) driven: bool,
     rng: Rng,
-    paths: BTreeMap<(Arc<str>, Arc<str>), Path>,
-    nodes: BTreeMap<Arc<str>, Node>,
+    pub(super) paths: BTreeMap<(Arc<str>, Arc<str>), Path>,
+    pub(super) nodes: BTreeMap<Arc<str>, Node>,
     agenda: BTreeMap<(u64, u64, u64), Event>,
-    wakes: Vec<Waker>,
+    pub(super) wakes: Vec<Waker>,
     origin: Option<Instant>,
     serial: u64,
     /// The tick that the driver sleeps until.
@@ -391,6 +391,10 @@ impl Net {
         }
         if landed {
             self.wake(link, 1 - end);
+            // Where nobody reads, the window opens as things arrive.
+            if self.wires.get(&link).is_some_and(|wire| wire.flows[end].unread) {
+                self.wake(link, end);
+            }
         }
     }
 
@@ -415,97 +419,6 @@ impl Net {
         } else {
             self.at(now + 1, Event::Arrive { link, end });
         }
-    }
-
-    /// Both ends die of the same fault.
-    pub(super) fn kill(&mut self, link: u64, fault: LinkFault) {
-        if let Some(wire) = self.wires.get_mut(&link) {
-            wire.dead = true;
-            for flow in &mut wire.flows {
-                flow.lose();
-                flow.inbox.push_back(Item::End(fault.clone()));
-            }
-        }
-        self.wake(link, 0);
-        self.wake(link, 1);
-    }
-
-    /// The way is gone. Who learns of it is the profile's affair.
-    pub(super) fn cut(&mut self, link: u64) {
-        let now = self.now();
-        let Some(wire) = self.wires.get_mut(&link) else {
-            return;
-        };
-        if wire.dead {
-            return;
-        }
-        self.trace.add(&[now, link, 10]);
-        if wire.profile.limits.close_notice == CloseNotice::Always {
-            self.kill(link, LinkFault::Reset);
-            return;
-        }
-        wire.dead = true;
-        for end in 0..2 {
-            let busy = self.wires.get_mut(&link).is_some_and(|wire| {
-                let flow = &mut wire.flows[end];
-                let busy = !flow.queue.is_empty() || !flow.flight.is_empty();
-                flow.lose();
-                busy
-            });
-            if busy {
-                self.start_giving_up(link, end, now);
-            }
-        }
-    }
-
-    pub(super) fn cut_where(&mut self, which: impl Fn(&Wire) -> bool) -> usize {
-        let links: Vec<u64> = self
-            .wires
-            .iter()
-            .filter(|(_, wire)| !wire.dead && which(wire))
-            .map(|(link, _)| *link)
-            .collect();
-        links.iter().for_each(|link| self.cut(*link));
-        links.len()
-    }
-
-    /// An end that cannot get something through dies after a while, on fabrics that notice.
-    fn start_giving_up(&mut self, link: u64, end: usize, now: u64) {
-        let Some(wire) = self.wires.get_mut(&link) else {
-            return;
-        };
-        if wire.dead {
-            wire.flows[end].lose();
-        }
-        let Some(patience) = wire.profile.gives_up else {
-            return;
-        };
-        if !wire.ends[end].giving_up {
-            wire.ends[end].giving_up = true;
-            let tick = now + patience.as_millis() as u64;
-            self.at(tick, Event::GiveUp { link, end });
-        }
-    }
-
-    fn give_up(&mut self, link: u64, end: usize) {
-        let Some(wire) = self.wires.get(&link) else {
-            return;
-        };
-        let (from, to) = (wire.nodes[end].clone(), wire.nodes[1 - end].clone());
-        let blocked = self.is_blocked(&from, &to);
-        let Some(wire) = self.wires.get_mut(&link) else {
-            return;
-        };
-        wire.ends[end].giving_up = false;
-        if !wire.dead && !blocked {
-            return;
-        }
-        wire.dead = true;
-        wire.flows[end].lose();
-        wire.flows[1 - end].lose();
-        let last = Item::End(LinkFault::TimedOut);
-        wire.flows[1 - end].inbox.push_back(last);
-        self.wake(link, end);
     }
 
     /// An end says that it leaves, in order after all it sent, or at once.
@@ -539,117 +452,5 @@ impl Net {
         self.pump(link, end, now);
         self.at(now + 1, Event::Arrive { link, end: 1 - end });
         self.wake(link, 1 - end);
-    }
-
-    pub(super) fn set_blocked(&mut self, from: &str, to: &str, blocked: bool) {
-        self.start();
-        self.path(from, to).blocked = blocked;
-        if !blocked {
-            let tick = self.now() + 1;
-            self.touch_flows(tick, |sender, receiver| (sender, receiver) == (from, to));
-        }
-    }
-
-    pub(super) fn stall(&mut self, from: &str, to: &str, ticks: u64) {
-        self.start();
-        let until = self.now() + ticks;
-        for wire in self.wires.values_mut() {
-            for end in 0..2 {
-                if (&*wire.nodes[end], &*wire.nodes[1 - end]) == (from, to) {
-                    wire.flows[end].stalled_until = until;
-                }
-            }
-        }
-        self.touch_flows(until, |sender, receiver| (sender, receiver) == (from, to));
-    }
-
-    /// Looks at all directions between such nodes again, at `tick`.
-    fn touch_flows(&mut self, tick: u64, which: impl Fn(&str, &str) -> bool) {
-        let mut touched = Vec::new();
-        for (link, wire) in &self.wires {
-            for end in 0..2 {
-                if which(&wire.nodes[end], &wire.nodes[1 - end]) {
-                    touched.push((*link, end));
-                }
-            }
-        }
-        for (link, end) in touched {
-            self.at(tick, Event::Arrive { link, end });
-            self.at(tick, Event::Pump { link, end });
-        }
-    }
-
-    pub(super) fn set_slow(&mut self, node: &str, bytes_per_tick: Option<u32>) {
-        self.start();
-        self.node(node).slow = bytes_per_tick;
-        let tick = self.now() + 1;
-        let mut ends = Vec::new();
-        for (link, wire) in &self.wires {
-            ends.extend(
-                (0..2)
-                    .filter(|end| &*wire.nodes[*end] == node)
-                    .map(|end| (*link, end)),
-            );
-        }
-        for (link, end) in ends {
-            self.at(tick, Event::Wake { link, end });
-        }
-    }
-
-    pub(super) fn heal_all(&mut self) {
-        self.start();
-        self.paths
-            .values_mut()
-            .for_each(|path| path.blocked = false);
-        let slow: Vec<Arc<str>> = self.nodes.keys().cloned().collect();
-        for node in slow {
-            let healed = self.node(&node);
-            (healed.refuses, healed.swallows) = (false, false);
-            self.set_slow(&node, None);
-        }
-        for wire in self.wires.values_mut() {
-            wire.flows
-                .iter_mut()
-                .for_each(|flow| flow.stalled_until = 0);
-        }
-        let tick = self.now() + 1;
-        self.touch_flows(tick, |_, _| true);
-    }
-
-    pub(super) fn crash(&mut self, node: &str) {
-        self.start();
-        self.node(node).life += 1;
-        let mut gone = Vec::new();
-        self.listeners.retain(|_, backlog| {
-            let stays = &*backlog.node != node;
-            if !stays {
-                gone.extend(backlog.waker.take());
-            }
-            stays
-        });
-        self.wakes.append(&mut gone);
-        self.dials.retain(|_, dial| &*dial.from != node);
-        let ends: Vec<(u64, usize)> = self
-            .wires
-            .iter()
-            .filter(|(_, wire)| wire.touches(node))
-            .flat_map(|(link, wire)| {
-                let of_node = |end: &usize| &*wire.nodes[*end] == node;
-                let ends: Vec<usize> = (0..2).filter(of_node).collect();
-                ends.into_iter().map(|end| (*link, end))
-            })
-            .collect();
-        for (link, end) in ends {
-            // A kernel that lives on says so for a stream; queue pairs go without a word.
-            self.wake(link, end);
-            let told = self
-                .wires
-                .get(&link)
-                .map(|wire| wire.profile.limits.close_notice);
-            if told != Some(CloseNotice::Always) {
-                self.cut(link);
-            }
-            self.leave(link, end, false);
-        }
     }
 }

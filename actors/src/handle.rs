@@ -126,7 +126,11 @@ impl Reply {
         id: RequestId,
         receiver: oneshot::Receiver<CallResult<Parcel>>,
     ) -> Self {
-        Self { shared: shared.clone(), id, receiver: Some(receiver) }
+        Self {
+            shared: shared.clone(),
+            id,
+            receiver: Some(receiver),
+        }
     }
 }
 
@@ -136,7 +140,9 @@ impl Future for Reply {
     fn poll(mut self: std::pin::Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         use stellate_protocol::event::Fate;
         let gone = CallResult::SessionEnded(Fate::MaybeHandled);
-        let Some(receiver) = &mut self.receiver else { return Poll::Ready(gone) };
+        let Some(receiver) = &mut self.receiver else {
+            return Poll::Ready(gone);
+        };
         let Poll::Ready(result) = std::pin::Pin::new(receiver).poll(cx) else {
             return Poll::Pending;
         };

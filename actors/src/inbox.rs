@@ -46,9 +46,16 @@ impl Arrived {
     /// `now` in nanoseconds of the messenger's clock, for the time that a request has left.
     pub(crate) fn new(session: Arc<SessionShared>, delivery: Delivery<Parcel>, now: u64) -> Self {
         let Delivery { message, pulled } = delivery;
-        let Message { lane, seq, call, payload } = message;
+        let Message {
+            lane,
+            seq,
+            call,
+            payload,
+        } = message;
         let expires = match call {
-            Call::Request { ttl_ms: Some(left), .. } => Some(now + u64::from(left) * 1_000_000),
+            Call::Request {
+                ttl_ms: Some(left), ..
+            } => Some(now + u64::from(left) * 1_000_000),
             _ => None,
         };
         Self {
@@ -128,7 +135,11 @@ impl Arrived {
             }
             Call::OneWay if !self.answered => {
                 self.answered = true;
-                self.session.stage(Staged::Reject { lane: self.lane, seq: self.seq, reason });
+                self.session.stage(Staged::Reject {
+                    lane: self.lane,
+                    seq: self.seq,
+                    reason,
+                });
             }
             _ => {}
         }
@@ -146,7 +157,12 @@ impl Arrived {
     fn answer(&mut self, id: RequestId, outcome: Outcome, payload: Parcel) {
         self.answered = true;
         let class = self.lane.class();
-        self.session.stage(Staged::Reply { class, id, outcome, payload });
+        self.session.stage(Staged::Reply {
+            class,
+            id,
+            outcome,
+            payload,
+        });
     }
 }
 
@@ -157,17 +173,26 @@ impl Drop for Arrived {
             let panicked = std::thread::panicking();
             match self.call {
                 Call::Request { id, .. } => {
-                    let outcome = if panicked { Outcome::HandlerPanicked } else { Outcome::NoReply };
+                    let outcome = if panicked {
+                        Outcome::HandlerPanicked
+                    } else {
+                        Outcome::NoReply
+                    };
                     self.answer(id, outcome, Parcel::default());
                 }
                 Call::Notify { id } => {
-                    let outcome = if panicked { Outcome::HandlerPanicked } else { Outcome::Handled };
+                    let outcome = if panicked {
+                        Outcome::HandlerPanicked
+                    } else {
+                        Outcome::Handled
+                    };
                     self.answer(id, outcome, Parcel::default());
                 }
                 _ => {}
             }
         }
-        self.session.done(self.lane, self.front_len, self.data_len, self.pulled);
+        self.session
+            .done(self.lane, self.front_len, self.data_len, self.pulled);
     }
 }
 
@@ -234,7 +259,7 @@ struct InboxState {
     notices: VecDeque<Notice>,
     queues: [VecDeque<Arrived>; Class::COUNT],
     messages: usize,
-    /// Messages taken since the class after last had its turn.
+    /// Whose turn it is, and how many more it may take.
     turn: usize,
     credit: u32,
     closed: bool,
@@ -242,7 +267,7 @@ struct InboxState {
 }
 
 impl Inbox {
-    /// An inbox that takes `messages_max` messages.
+    /// An inbox that takes `messages_max` messages of each class.
     pub fn new(messages_max: u32) -> Arc<Self> {
         Arc::new(Self {
             state: Mutex::new(InboxState {
@@ -264,23 +289,25 @@ impl Inbox {
     pub(crate) fn push_all(&self, from: &mut VecDeque<Arrived>, waker: &Waker) -> bool {
         let mut state = lock(&self.state);
         let was_empty = state.is_empty();
+        let mut refused = Vec::new();
         while let Some(arrived) = from.pop_front() {
+            let class = arrived.class().index();
             if state.closed {
-                drop(arrived);
-                continue;
-            }
-            if state.messages >= self.messages_max {
+                refused.push(arrived);
+            } else if state.queues[class].len() >= self.messages_max {
                 from.push_front(arrived);
                 break;
+            } else {
+                state.messages += 1;
+                state.queues[class].push_back(arrived);
             }
-            state.messages += 1;
-            state.queues[arrived.class().index()].push_back(arrived);
         }
         let wakes = was_empty && !state.is_empty();
         if !from.is_empty() && !state.upstream.iter().any(|known| known.will_wake(waker)) {
             state.upstream.push(waker.clone());
         }
         drop(state);
+        refuse(refused);
         if wakes {
             self.waker.wake();
         }
@@ -294,7 +321,10 @@ impl Inbox {
         if state.closed {
             return;
         }
-        if let Some(place) = state.notices.iter_mut().find(|queued| queued.is_replaced_by(&notice))
+        if let Some(place) = state
+            .notices
+            .iter_mut()
+            .find(|queued| queued.is_replaced_by(&notice))
         {
             *place = notice;
             return;
@@ -345,13 +375,21 @@ impl Inbox {
         let notices = std::mem::take(&mut state.notices);
         let upstream = std::mem::take(&mut state.upstream);
         drop(state);
-        drop((queues, notices));
+        drop(notices);
+        refuse(queues.into_iter().flatten());
         upstream.into_iter().for_each(Waker::wake);
     }
 
     /// Whether its actor is gone for good.
     pub fn is_closed(&self) -> bool {
         lock(&self.state).closed
+    }
+}
+
+/// Their actor is gone for good: nobody handles their types.
+fn refuse(messages: impl IntoIterator<Item = Arrived>) {
+    for mut arrived in messages {
+        arrived.reject(UndeliverableReason::UnknownType);
     }
 }
 

@@ -19,15 +19,14 @@ use stellate_protocol::directory::{Directory, SessionKey};
 use stellate_protocol::limits::Limits;
 use stellate_protocol::policy::Policy;
 use stellate_protocol::session::Config;
-use stellate_protocol::{
-    Attempt, EntityKind, EntityName, Identity, LinkId, Parcel, SessionId, Time,
-};
+use stellate_protocol::{Attempt, EntityKind, EntityName, Identity, LinkId, SessionId, Time};
 use stellate_transport::{Address, ListenError, Local, Transport};
 
 use crate::dispatch::DispatchQueue;
 use crate::endpoint::EndpointActor;
 use crate::handle::SessionHandle;
 use crate::inbox::Notice;
+use crate::listener::ListenerActor;
 use crate::reactor::Reactor;
 use crate::reconnect::ReconnectSupervisor;
 use crate::router::Router;
@@ -76,14 +75,18 @@ impl Policies {
     }
 
     /// For all others.
-    pub fn default(&mut self, policy: Policy) {
+    pub fn others(&mut self, policy: Policy) {
         self.default = Some(policy);
     }
 
     /// The policy for a kind; lossless peer if nothing was said.
     pub fn get(&self, kind: EntityKind, dialled: bool) -> Policy {
         let table = if dialled { &self.dial } else { &self.accept };
-        table.get(&kind).copied().or(self.default).unwrap_or(Policy::lossless_peer())
+        table
+            .get(&kind)
+            .copied()
+            .or(self.default)
+            .unwrap_or(Policy::lossless_peer())
     }
 }
 
@@ -102,7 +105,10 @@ impl std::fmt::Display for StartError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::NoTransport(address) => {
-                write!(f, "no transport is built in for {address}: see `stellate explain`")
+                write!(
+                    f,
+                    "no transport is built in for {address}: see `stellate explain`"
+                )
             }
             Self::Bind(address, error) => write!(f, "cannot listen at {address}: {error}"),
             Self::Tree(error) => write!(f, "cannot start an actor: {error}"),
@@ -134,10 +140,16 @@ impl std::fmt::Display for ConnectError {
         match self {
             Self::NoAddress => f.write_str("connect needs an address to dial"),
             Self::NoTransport(address) => {
-                write!(f, "no transport is built in for {address}: see `stellate explain`")
+                write!(
+                    f,
+                    "no transport is built in for {address}: see `stellate explain`"
+                )
             }
             Self::NeverDials(kind) => {
-                write!(f, "the policy towards {kind} is a server's, which never dials")
+                write!(
+                    f,
+                    "the policy towards {kind} is a server's, which never dials"
+                )
             }
             Self::TooManySessions(max) => write!(f, "the limit of {max} sessions is reached"),
             Self::ShuttingDown => f.write_str("the messenger is shutting down"),
@@ -153,6 +165,8 @@ impl std::error::Error for ConnectError {}
 pub(crate) struct Registered {
     pub(crate) shared: Arc<SessionShared>,
     pub(crate) actor: Addr<SessionActor>,
+    /// Which arbiter it lives on.
+    pub(crate) index: usize,
 }
 
 #[derive(Debug, Default)]
@@ -181,6 +195,7 @@ pub(crate) struct Inner {
     pub(crate) endpoint: Mutex<Option<Addr<EndpointActor>>>,
     pub(crate) reconnects: Mutex<Vec<Addr<ReconnectSupervisor>>>,
     pub(crate) dispatches: Mutex<Vec<Addr<DispatchQueue>>>,
+    pub(crate) listeners: Mutex<Vec<Addr<ListenerActor>>>,
     local_addresses: Mutex<Vec<Address>>,
     attempts: AtomicU64,
     links: AtomicU64,
@@ -219,6 +234,7 @@ impl Node {
                 endpoint: Mutex::default(),
                 reconnects: Mutex::default(),
                 dispatches: Mutex::default(),
+                listeners: Mutex::default(),
                 local_addresses: Mutex::default(),
                 attempts: AtomicU64::new(0),
                 links: AtomicU64::new(0),
@@ -240,7 +256,11 @@ impl Node {
 
     async fn start_actors(&self, bind: &[Address]) -> Result<(), StartError> {
         for group in ["sessions", "links"] {
-            self.inner.tree.supervisor(group, Supervisor::default()).map_err(StartError::Tree)?;
+            let group_of_many = Supervisor::default().together();
+            self.inner
+                .tree
+                .supervisor(group, group_of_many)
+                .map_err(StartError::Tree)?;
         }
         for index in 0..self.inner.reactor.len() {
             let (dispatch, reconnect) = self.start_services(index).map_err(StartError::Tree)?;
@@ -259,7 +279,7 @@ impl Node {
             )
             .map_err(StartError::Tree)?;
         *lock(&self.inner.endpoint) = Some(endpoint);
-        let local: Address = Local::address_of(self.inner.me.instance.0);
+        let local = self.own_address();
         for address in bind.iter().chain([&local]) {
             let bound = self.listen(address.clone()).await?;
             if address != &local {
@@ -297,13 +317,17 @@ impl Node {
     /// Binds one address on the listeners' arbiter and starts its actor.
     async fn listen(&self, address: Address) -> Result<Address, StartError> {
         let transport = self.transport(&address).cloned();
-        let Some(transport) = transport else { return Err(StartError::NoTransport(address)) };
+        let Some(transport) = transport else {
+            return Err(StartError::NoTransport(address));
+        };
         let (sender, receiver) = oneshot::channel();
         let node = self.clone();
         let at = address.clone();
         let placement = self.inner.reactor.placement(0);
         let begin = move || {
-            let bound = transport.listen(&at).map_err(|error| StartError::Bind(at, error));
+            let bound = transport
+                .listen(&at)
+                .map_err(|error| StartError::Bind(at, error));
             let started = bound.and_then(|listener| {
                 let local = listener.local();
                 crate::listener::start(&node, listener).map_err(StartError::Tree)?;
@@ -313,7 +337,9 @@ impl Node {
             let _ = sender.send(started);
         };
         placement.run(begin).map_err(StartError::Tree)?;
-        receiver.await.unwrap_or(Err(StartError::Tree(TreeError::ArbiterGone)))
+        receiver
+            .await
+            .unwrap_or(Err(StartError::Tree(TreeError::ArbiterGone)))
     }
 
     /// Begins to accept and to deliver. Later calls do nothing.
@@ -369,7 +395,11 @@ impl Node {
     /// The live sessions.
     pub fn sessions(&self) -> Vec<SessionHandle> {
         let registry = lock(&self.inner.registry);
-        registry.sessions.values().map(|entry| SessionHandle::new(entry.shared.clone())).collect()
+        registry
+            .sessions
+            .values()
+            .map(|entry| SessionHandle::new(entry.shared.clone()))
+            .collect()
     }
 
     /// The live session to `name`, or a new one that dials `addresses` in turn. Returns at once.
@@ -393,7 +423,10 @@ impl Node {
             }
         }
         let to_self = name == self.inner.me.name;
-        let policy = self.policy_to(name, true);
+        let policy = match to_self {
+            true => Policy::lossless_peer(),
+            false => self.policy_to(name, true),
+        };
         if !policy.dials() {
             return Err(ConnectError::NeverDials(name.kind()));
         }
@@ -412,14 +445,15 @@ impl Node {
         let id = SessionId(u128::from(self.random()) << 64 | u128::from(self.random()));
         let shared = Arc::new(SessionShared::new(key, name, self.inner.limits));
         let addresses = match to_self {
-            true => vec![Local::address_of(self.inner.me.instance.0)],
+            true => vec![self.own_address()],
             false => addresses,
         };
         *lock(&shared.addresses) = addresses;
         let config = self.session_config(name, policy);
         let begin = crate::session::Begin::Dial { config, id };
         registry.directory.dialled(key, name, id, to_self);
-        let spawned = self.spawn_session(&mut registry, shared.clone(), begin);
+        let index = self.inner.reactor.spread(key.0);
+        let spawned = self.spawn_session(&mut registry, shared.clone(), index, begin);
         if spawned.is_err() {
             registry.directory.ended(key);
             return Err(ConnectError::ShuttingDown);
@@ -440,10 +474,10 @@ impl Node {
         &self,
         registry: &mut Registry,
         shared: Arc<SessionShared>,
+        index: usize,
         begin: crate::session::Begin,
     ) -> Result<Addr<SessionActor>, TreeError> {
         let key = shared.key;
-        let index = self.inner.reactor.spread(key.0);
         let placement = self.inner.reactor.placement(index);
         let node = self.clone();
         let session = shared.clone();
@@ -451,9 +485,16 @@ impl Node {
             &placement,
             &format!("sessions/{}", key.0),
             move || SessionActor::recipe(node, session, index, begin),
-            Restart::never(),
+            Restart::Never,
         )?;
-        registry.sessions.insert(key, Registered { shared, actor: actor.clone() });
+        registry.sessions.insert(
+            key,
+            Registered {
+                shared,
+                actor: actor.clone(),
+                index,
+            },
+        );
         Ok(actor)
     }
 
@@ -463,7 +504,11 @@ impl Node {
             let mut registry = lock(&self.inner.registry);
             registry.shutting_down = true;
             registry.directory.shut_down();
-            registry.sessions.values().map(|entry| entry.shared.clone()).collect::<Vec<_>>()
+            registry
+                .sessions
+                .values()
+                .map(|entry| entry.shared.clone())
+                .collect::<Vec<_>>()
         };
         let handles: Vec<_> = sessions.into_iter().map(SessionHandle::new).collect();
         for handle in &handles {
@@ -487,7 +532,10 @@ impl Node {
     }
 
     pub(crate) fn transport(&self, address: &Address) -> Option<&Arc<dyn Transport>> {
-        self.inner.transports.iter().find(|transport| transport.scheme() == address.scheme())
+        self.inner
+            .transports
+            .iter()
+            .find(|transport| transport.scheme() == address.scheme())
     }
 
     /// The transports that are built in.
@@ -497,6 +545,12 @@ impl Node {
 
     pub(crate) fn policy_to(&self, name: EntityName, dialled: bool) -> Policy {
         self.inner.policies.get(name.kind(), dialled)
+    }
+
+    /// Where this messenger is dialled by itself.
+    fn own_address(&self) -> Address {
+        Address::new("local", &format!("{:032x}", self.inner.me.instance.0))
+            .unwrap_or_else(|error| unreachable!("hexadecimal digits are an address: {error}"))
     }
 
     pub(crate) fn metadata(&self) -> Bytes {
@@ -533,7 +587,11 @@ impl Node {
     /// The next number of the messenger's own generator (splitmix64).
     pub(crate) fn random(&self) -> u64 {
         const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
-        let mut z = self.inner.seed.fetch_add(GOLDEN, Ordering::Relaxed).wrapping_add(GOLDEN);
+        let mut z = self
+            .inner
+            .seed
+            .fetch_add(GOLDEN, Ordering::Relaxed)
+            .wrapping_add(GOLDEN);
         z = (z ^ z >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         z = (z ^ z >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
         z ^ z >> 31
@@ -546,11 +604,6 @@ impl Node {
         }
     }
 
-    /// The session with that key, while it lives.
-    pub(crate) fn registered(&self, key: SessionKey) -> Option<Registered> {
-        lock(&self.inner.registry).sessions.get(&key).cloned()
-    }
-
     /// The session is over: its name is free.
     pub(crate) fn forget(&self, key: SessionKey) {
         let mut registry = lock(&self.inner.registry);
@@ -558,6 +611,3 @@ impl Node {
         registry.sessions.remove(&key);
     }
 }
-
-/// A parcel in an event, for readers of this module.
-pub type UnackedParcel = stellate_protocol::event::Unacked<Parcel>;

@@ -1,7 +1,7 @@
 //! Which actor gets what: message types, events and admission, by registration.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, RwLock, PoisonError};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::inbox::Inbox;
 
@@ -32,7 +32,10 @@ impl std::fmt::Display for RouteError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::TypeTaken(kind) => {
-                write!(f, "message type {kind:#06x} has a handler already: one actor a type")
+                write!(
+                    f,
+                    "message type {kind:#06x} has a handler already: one actor a type"
+                )
             }
             Self::AdmissionTaken => f.write_str("another actor is the admission already"),
         }
@@ -44,7 +47,10 @@ impl std::error::Error for RouteError {}
 impl Router {
     /// The registrations now.
     pub fn routes(&self) -> Arc<Routes> {
-        self.table.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.table
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Registers an inbox for message types, and for events and admission if asked; all or none.

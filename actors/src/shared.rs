@@ -19,7 +19,7 @@ use std::task::{Context, Poll, Waker};
 use futures::task::AtomicWaker;
 use stellate_protocol::directory::SessionKey;
 use stellate_protocol::event::{
-    Ask, CallResult, Counters, Decision, EndCause, Fate, Input, Submit,
+    Ask, CallResult, ClassCounts, Counters, Decision, EndCause, Fate, Input, Submit,
 };
 use stellate_protocol::frame::{Outcome, Terms, UndeliverableReason};
 use stellate_protocol::limits::{Limits, window_cost};
@@ -36,8 +36,17 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[derive(Debug)]
 pub(crate) enum Staged {
     Submit(Class, Parcel, Ask),
-    Reply { class: Class, id: RequestId, outcome: Outcome, payload: Parcel },
-    Reject { lane: Lane, seq: Seq, reason: UndeliverableReason },
+    Reply {
+        class: Class,
+        id: RequestId,
+        outcome: Outcome,
+        payload: Parcel,
+    },
+    Reject {
+        lane: Lane,
+        seq: Seq,
+        reason: UndeliverableReason,
+    },
     Forget(RequestId),
     Admission(Decision),
     Readdress,
@@ -48,10 +57,22 @@ pub(crate) enum Staged {
 impl Staged {
     pub(crate) fn into_input(self) -> Input<Parcel> {
         match self {
-            Self::Submit(class, payload, ask) => Input::Submit(Submit { class, payload, ask }),
-            Self::Reply { class, id, outcome, payload } => {
-                Input::Reply { class, id, outcome, payload }
-            }
+            Self::Submit(class, payload, ask) => Input::Submit(Submit {
+                class,
+                payload,
+                ask,
+            }),
+            Self::Reply {
+                class,
+                id,
+                outcome,
+                payload,
+            } => Input::Reply {
+                class,
+                id,
+                outcome,
+                payload,
+            },
             Self::Reject { lane, seq, reason } => Input::Reject { lane, seq, reason },
             Self::Forget(id) => Input::Forget(id),
             Self::Admission(decision) => Input::Admission(decision),
@@ -113,6 +134,8 @@ enum Intake {
 /// Counts that must be exact at the end (S4), one per lane.
 #[derive(Debug, Default)]
 pub(crate) struct LaneLedger {
+    /// Messages given to the dispatch queue.
+    handed: AtomicU64,
     /// Messages handed to handlers; the top bit seals it.
     opened: AtomicU64,
     done: AtomicU64,
@@ -153,8 +176,6 @@ pub struct SessionShared {
     snapshot: Mutex<Snapshot>,
     pub(crate) addresses: Mutex<Vec<stellate_transport::Address>>,
     ended: Mutex<EndWait>,
-    /// Deliveries and events given to the dispatch queue, for `why`.
-    pub(crate) handed: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -189,7 +210,6 @@ impl SessionShared {
             snapshot: Mutex::default(),
             addresses: Mutex::default(),
             ended: Mutex::default(),
-            handed: AtomicU64::new(0),
         }
     }
 
@@ -290,7 +310,12 @@ impl SessionShared {
             None => (self.limits.front_max, self.limits.data_max),
         };
         let over = parcel.front_len() > front_max || parcel.data_len() > data_max;
-        if over || bytes > self.limits.outbox_bytes.max(u64::from(front_max) + u64::from(data_max))
+        if over
+            || bytes
+                > self
+                    .limits
+                    .outbox_bytes
+                    .max(u64::from(front_max) + u64::from(data_max))
         {
             return Err(Box::new(Refusal::TooLarge));
         }
@@ -309,7 +334,12 @@ impl SessionShared {
 
     /// Waits for room, in order of arrival. Dropping the future gives it up.
     pub(crate) fn room(self: &Arc<Self>, bytes: u64, call: bool) -> RoomFuture {
-        RoomFuture { shared: self.clone(), bytes, call, waiter: None }
+        RoomFuture {
+            shared: self.clone(),
+            bytes,
+            call,
+            waiter: None,
+        }
     }
 
     /// Grants room to waiters while there is some, the first first.
@@ -319,7 +349,9 @@ impl SessionShared {
             if !self.has_room(outbox, waiter.bytes, waiter.call) {
                 break;
             }
-            let Some(waiter) = outbox.waiters.pop_front() else { break };
+            let Some(waiter) = outbox.waiters.pop_front() else {
+                break;
+            };
             outbox.take(waiter.bytes, waiter.call);
             let mut state = lock(&waiter.state);
             state.granted = true;
@@ -415,7 +447,9 @@ impl SessionShared {
         if let Intake::Ended(cause) = outbox.intake {
             return Poll::Ready(Err(Some(cause)));
         }
-        outbox.receipts.insert((class.index(), position), cx.waker().clone());
+        outbox
+            .receipts
+            .insert((class.index(), position), cx.waker().clone());
         Poll::Pending
     }
 
@@ -424,7 +458,10 @@ impl SessionShared {
     /// A fresh id and the place where its outcome arrives.
     pub(crate) fn open_call(
         &self,
-    ) -> (RequestId, futures::channel::oneshot::Receiver<CallResult<Parcel>>) {
+    ) -> (
+        RequestId,
+        futures::channel::oneshot::Receiver<CallResult<Parcel>>,
+    ) {
         let id = RequestId(self.next_call.fetch_add(1, Ordering::Relaxed));
         let (sender, receiver) = futures::channel::oneshot::channel();
         lock(&self.calls).insert(id, sender);
@@ -438,7 +475,9 @@ impl SessionShared {
 
     /// A call is over. True if somebody listened.
     pub(crate) fn resolve_call(&self, id: RequestId, result: CallResult<Parcel>) -> bool {
-        let Some(sender) = lock(&self.calls).remove(&id) else { return false };
+        let Some(sender) = lock(&self.calls).remove(&id) else {
+            return false;
+        };
         self.free(0, 0, 1);
         sender.send(result).is_ok()
     }
@@ -457,20 +496,21 @@ impl SessionShared {
     pub(crate) fn open(&self, lane: Lane) -> bool {
         let opened = &self.ledger[lane.index()].opened;
         let opening = |value: u64| (value & SEALED == 0).then_some(value + 1);
-        opened.fetch_update(Ordering::AcqRel, Ordering::Acquire, opening).is_ok()
-    }
-
-    /// Puts back what was opened and never reached its handler (S2).
-    pub(crate) fn unopen(&self, lane: Lane) {
-        self.ledger[lane.index()].opened.fetch_sub(1, Ordering::AcqRel);
+        opened
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, opening)
+            .is_ok()
     }
 
     /// A message is done: its window is free.
     pub(crate) fn done(&self, lane: Lane, front_len: u32, data_len: u32, pulled: bool) {
         let ledger = &self.ledger[lane.index()];
-        ledger.cost.fetch_add(window_cost(front_len, data_len), Ordering::Relaxed);
+        ledger
+            .cost
+            .fetch_add(window_cost(front_len, data_len), Ordering::Relaxed);
         if pulled {
-            ledger.pulled.fetch_add(u64::from(data_len), Ordering::Relaxed);
+            ledger
+                .pulled
+                .fetch_add(u64::from(data_len), Ordering::Relaxed);
         }
         ledger.done.fetch_add(1, Ordering::Release);
         self.wake();
@@ -485,25 +525,64 @@ impl SessionShared {
         })
     }
 
-    /// The session is over: later sends fail, waiters and calls learn of it, and what was staged
-    /// and never reached the session comes back.
-    pub(crate) fn end(&self, cause: EndCause) -> Vec<Staged> {
+    /// Takes nothing any more; waiters and receipts learn of it. What was staged and never reached
+    /// the session comes back.
+    pub(crate) fn shut(&self, cause: EndCause) -> Vec<Staged> {
         let mut outbox = lock(&self.outbox);
         outbox.intake = Intake::Ended(cause);
         let staged = std::mem::take(&mut outbox.staged);
         let mut wakers = outbox.dismiss();
         wakers.extend(std::mem::take(&mut outbox.receipts).into_values());
         drop(outbox);
-        for (_, sender) in std::mem::take(&mut *lock(&self.calls)) {
+        wake_all(wakers);
+        staged
+    }
+
+    /// Ends every call that has no outcome yet.
+    pub(crate) fn fail_calls(&self) {
+        let calls = std::mem::take(&mut *lock(&self.calls));
+        for (_, sender) in calls {
             // Nobody listening is fine: the call was forgotten.
             let _ = sender.send(CallResult::SessionEnded(Fate::MaybeHandled));
         }
+    }
+
+    /// The end was told to everybody.
+    pub(crate) fn note_ended(&self) {
         let mut ended = lock(&self.ended);
         ended.over = true;
-        wakers.append(&mut ended.wakers);
+        let wakers = std::mem::take(&mut ended.wakers);
         drop(ended);
         wake_all(wakers);
-        staged
+    }
+
+    /// Whether it has ended and everybody was told.
+    pub fn is_over(&self) -> bool {
+        lock(&self.ended).over
+    }
+
+    /// A message of that lane goes to the dispatch queue.
+    pub(crate) fn note_handed(&self, lane: Lane) {
+        self.ledger[lane.index()]
+            .handed
+            .fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What the ledger alone knows at the end: the session's actor is gone. Seals it.
+    pub(crate) fn ledger_counts(&self) -> [ClassCounts; Class::COUNT] {
+        let opened = self.seal();
+        let outbox = lock(&self.outbox);
+        Class::ALL.map(|class| {
+            let lane = Lane::messages(class).index();
+            let accepted = outbox.positions[class.index()] - outbox.staged_in(class);
+            let unacked = accepted - outbox.received[class.index()];
+            ClassCounts {
+                unacked,
+                unacked_sent: unacked,
+                undelivered: self.ledger[lane].handed.load(Ordering::Relaxed) - opened[lane],
+                peer_delivered: None,
+            }
+        })
     }
 
     /// Ready when the session has ended.
@@ -531,9 +610,18 @@ impl Outbox {
         *position
     }
 
+    /// Messages of the class that are staged.
+    fn staged_in(&self, class: Class) -> u64 {
+        let of_class = |staged: &&Staged| matches!(staged, Staged::Submit(of, ..) if *of == class);
+        self.staged.iter().filter(of_class).count() as u64
+    }
+
     /// Wakes all who wait for room: they find the intake shut.
     fn dismiss(&mut self) -> Vec<Waker> {
-        self.waiters.drain(..).filter_map(|waiter| lock(&waiter.state).waker.take()).collect()
+        self.waiters
+            .drain(..)
+            .filter_map(|waiter| lock(&waiter.state).waker.take())
+            .collect()
     }
 }
 
@@ -601,9 +689,15 @@ impl Future for RoomFuture {
             drop(outbox);
             return Poll::Ready(Ok(Room::new(&shared, self.bytes, self.call)));
         }
-        let state = WaiterState { granted: false, waker: Some(cx.waker().clone()) };
-        let waiter =
-            Arc::new(Waiter { bytes: self.bytes, call: self.call, state: Mutex::new(state) });
+        let state = WaiterState {
+            granted: false,
+            waker: Some(cx.waker().clone()),
+        };
+        let waiter = Arc::new(Waiter {
+            bytes: self.bytes,
+            call: self.call,
+            state: Mutex::new(state),
+        });
         outbox.waiters.push_back(waiter.clone());
         self.waiter = Some(waiter);
         Poll::Pending
@@ -612,7 +706,9 @@ impl Future for RoomFuture {
 
 impl Drop for RoomFuture {
     fn drop(&mut self) {
-        let Some(waiter) = self.waiter.take() else { return };
+        let Some(waiter) = self.waiter.take() else {
+            return;
+        };
         let mut outbox = lock(&self.shared.outbox);
         outbox.waiters.retain(|other| !Arc::ptr_eq(other, &waiter));
         let granted = lock(&waiter.state).granted;
@@ -634,7 +730,12 @@ pub struct Room {
 
 impl Room {
     fn new(shared: &Arc<SessionShared>, bytes: u64, call: bool) -> Self {
-        Self { shared: shared.clone(), bytes, call, used: false }
+        Self {
+            shared: shared.clone(),
+            bytes,
+            call,
+            used: false,
+        }
     }
 
     /// Bytes reserved.

@@ -62,6 +62,19 @@ impl Address {
         })
     }
 
+    /// This address with the host of `seen` in place of an unspecified one: somebody who listens
+    /// at `0.0.0.0:6800` is reached where it was seen, at port 6800. Others stay as they are.
+    #[must_use]
+    pub fn with_host_of(self, seen: &Self) -> Self {
+        match (self.socket(), seen.socket()) {
+            (Ok(mine), Ok(theirs)) if mine.ip().is_unspecified() => {
+                let socket = SocketAddr::new(theirs.ip(), mine.port());
+                Self::of_socket(self.scheme(), socket).unwrap_or(self)
+            }
+            _ => self,
+        }
+    }
+
     /// Checks that the scheme is the one given.
     ///
     /// # Errors

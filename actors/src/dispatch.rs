@@ -1,0 +1,161 @@
+//! Takes what sessions received to the inboxes of the actors that handle it.
+//!
+//! One queue serves one arbiter: what its sessions received in a turn goes to each inbox under one
+//! lock and with one wake-up, which is what a hop to another thread costs. The queues belong to
+//! the node: they hold acknowledged messages, and a restart of this actor loses none.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::pin::Pin;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::task::{Context as TaskContext, Poll, Waker};
+
+use actix::{Actor, ActorFuture, AsyncContext, Context, Handler, Message};
+use stellate_protocol::Class;
+use stellate_protocol::frame::UndeliverableReason;
+
+use crate::inbox::{Arrived, Inbox, Notice};
+use crate::node::Node;
+use crate::router::Routes;
+use crate::shared::lock;
+use crate::supervise::Recipe;
+
+/// Messages received by a session, in order.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Received(pub(crate) Vec<Arrived>);
+
+/// Look again whether something may be delivered.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Run;
+
+/// What waits, by the address of its inbox; bounded by the windows of the sessions.
+#[derive(Debug, Default)]
+pub(crate) struct Queues {
+    /// Arrived before the messenger was ready.
+    early: Vec<Arrived>,
+    by_inbox: BTreeMap<usize, Queue>,
+}
+
+#[derive(Debug)]
+struct Queue {
+    inbox: Arc<Inbox>,
+    classes: [VecDeque<Arrived>; Class::COUNT],
+}
+
+/// The actor that dispatches.
+pub(crate) struct DispatchQueue {
+    node: Node,
+    queues: Arc<Mutex<Queues>>,
+}
+
+impl DispatchQueue {
+    /// Empty queues, for [`recipe`](Self::recipe).
+    pub(crate) fn state() -> Arc<Mutex<Queues>> {
+        Arc::default()
+    }
+
+    pub(crate) fn recipe(node: Node, queues: Arc<Mutex<Queues>>) -> Recipe<Self> {
+        Recipe::new(move || Self {
+            node: node.clone(),
+            queues: queues.clone(),
+        })
+        .on_start(|_, ctx| {
+            ctx.spawn(DispatchPump);
+        })
+    }
+
+    fn flush(&mut self, waker: &Waker) {
+        if !self.node.inner().ready.load(Ordering::Acquire) {
+            return;
+        }
+        let mut queues = lock(&self.queues);
+        if !queues.early.is_empty() {
+            let early = std::mem::take(&mut queues.early);
+            let routes = self.node.router().routes();
+            early
+                .into_iter()
+                .for_each(|arrived| queues.sort(&routes, arrived));
+        }
+        queues.by_inbox.retain(|_, queue| !queue.flush(waker));
+    }
+}
+
+impl Queues {
+    /// Puts a message in front of its inbox, or tells both sides that nobody handles it.
+    fn sort(&mut self, routes: &Routes, mut arrived: Arrived) {
+        match routes.of_type(arrived.kind()) {
+            Some(inbox) => {
+                let key = Arc::as_ptr(inbox) as usize;
+                let queue = self.by_inbox.entry(key).or_insert_with(|| Queue {
+                    inbox: inbox.clone(),
+                    classes: Default::default(),
+                });
+                queue.classes[arrived.class().index()].push_back(arrived);
+            }
+            None => {
+                arrived.reject(UndeliverableReason::UnknownType);
+                if let Some(events) = routes.events().first() {
+                    let reason = UndeliverableReason::UnknownType;
+                    events.push_notice(Notice::Undeliverable(Box::new(arrived), reason, None));
+                }
+            }
+        }
+    }
+}
+
+impl Queue {
+    /// Whether all of it went.
+    fn flush(&mut self, waker: &Waker) -> bool {
+        let mut all = true;
+        for class in &mut self.classes {
+            all &= class.is_empty() || self.inbox.push_all(class, waker);
+        }
+        all
+    }
+}
+
+impl Actor for DispatchQueue {
+    type Context = Context<Self>;
+}
+
+impl Handler<Received> for DispatchQueue {
+    type Result = ();
+
+    fn handle(&mut self, received: Received, _: &mut Self::Context) {
+        let mut queues = lock(&self.queues);
+        if !self.node.inner().ready.load(Ordering::Acquire) {
+            queues.early.extend(received.0);
+            return;
+        }
+        let routes = self.node.router().routes();
+        received
+            .0
+            .into_iter()
+            .for_each(|arrived| queues.sort(&routes, arrived));
+    }
+}
+
+impl Handler<Run> for DispatchQueue {
+    type Result = ();
+
+    /// Being woken is all: the pump runs after it.
+    fn handle(&mut self, _: Run, _: &mut Self::Context) {}
+}
+
+struct DispatchPump;
+
+impl ActorFuture<DispatchQueue> for DispatchPump {
+    type Output = ();
+
+    fn poll(
+        self: Pin<&mut Self>,
+        actor: &mut DispatchQueue,
+        _: &mut Context<DispatchQueue>,
+        cx: &mut TaskContext<'_>,
+    ) -> Poll<()> {
+        actor.flush(cx.waker());
+        Poll::Pending
+    }
+}

@@ -219,3 +219,29 @@ fn any_counts_frames_of_every_kind_over_all_links() {
         assert_eq!(pair.near.closed, Some(LinkFault::Injected));
     });
 }
+
+#[test]
+fn f1_frames_that_the_inner_link_loses_are_reported_as_failed() {
+    run(true, || async {
+        let rig = sim(&Faults::new());
+        let net = rig.net.clone().expect("simulated");
+        let mut pair = Pair::up(&rig).await;
+        net.partition("a", "b");
+        while pair
+            .near
+            .submit(message(1, &support::pattern(8000)))
+            .is_ok()
+        {
+            std::future::poll_fn(|cx| {
+                pair.near.drive(cx);
+                std::task::Poll::Ready(())
+            })
+            .await;
+        }
+        let moved = pair.near.done;
+        net.cut_all();
+        pair.until_closed().await;
+        assert_eq!(pair.near.failed, pair.near.submitted - moved);
+        assert!(pair.near.failed > 0);
+    });
+}

@@ -479,6 +479,58 @@ fn d1_holds_on_a_local_set_too() {
     assert_ne!(on_a_local_set(1), on_a_local_set(2));
 }
 
+/// The order in which eight ends are served that all get a frame in the same tick.
+fn order_within_a_tick(seed: u64) -> Vec<usize> {
+    run(async move {
+        let net = SimNet::new(seed);
+        net.set_quality(Quality {
+            latency: 3,
+            jitter: 0,
+            bandwidth: None,
+            cut_chance: 0,
+        });
+        let served = std::rc::Rc::new(std::cell::RefCell::new(Vec::new()));
+        let local = tokio::task::LocalSet::new();
+        let mut tasks = Vec::new();
+        let mut nears = Vec::new();
+        for index in 0..8 {
+            let mut rig = rig(&net);
+            rig.at = format!("sim://b:{index}").parse().expect("an address");
+            let mut pair = Pair::up(&rig).await;
+            nears.push(pair.near);
+            let served = served.clone();
+            tasks.push(local.spawn_local(async move {
+                until_one(&mut pair.far, |far| !far.frames.is_empty()).await;
+                served.borrow_mut().push(index);
+                pair.far
+            }));
+        }
+        let all = async {
+            sleep(Duration::from_millis(100)).await;
+            poll_fn(|cx| {
+                for near in &mut nears {
+                    near.send(message(1, b"at once"));
+                    near.drive(cx);
+                }
+                Poll::Ready(())
+            })
+            .await;
+            futures::future::join_all(tasks).await
+        };
+        local.run_until(all).await;
+        served.take()
+    })
+}
+
+#[test]
+fn d1_what_happens_within_a_tick_is_ordered_by_the_seed() {
+    let mut orders: Vec<_> = (0..5).map(order_within_a_tick).collect();
+    assert_eq!(orders[0], order_within_a_tick(0));
+    orders.sort();
+    orders.dedup();
+    assert!(orders.len() >= 4, "{orders:?}");
+}
+
 #[test]
 fn f1_a_void_takes_what_it_is_given_and_memory_stays_bounded() {
     run(async {

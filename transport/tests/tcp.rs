@@ -257,7 +257,14 @@ fn a_drain_reaches_a_peer_that_still_talks() {
             net: None,
         };
         let mut pair = Pair::up(&rig).await;
-        // Unread bytes at the closing end would turn its farewell into a reset.
+        pair.near.submit(message(1, b"farewell")).expect("room");
+        pair.near.link().close(CloseHow::Drain);
+        poll_fn(|cx| {
+            pair.near.drive(cx);
+            Poll::Ready(())
+        })
+        .await;
+        // Had the socket gone by now, these bytes would be answered with a reset.
         for seq in 1..=20 {
             pair.far.send(message(seq, &pattern(8000)));
         }
@@ -266,8 +273,6 @@ fn a_drain_reaches_a_peer_that_still_talks() {
             Poll::Ready(())
         })
         .await;
-        pair.near.submit(message(1, b"farewell")).expect("room");
-        pair.near.link().close(CloseHow::Drain);
         pair.until(|pair| pair.far.closed.is_some()).await;
         assert_eq!(seqs(&pair.far.frames), [1]);
         assert_eq!(pair.far.closed, Some(LinkFault::ClosedByPeer));

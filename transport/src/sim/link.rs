@@ -113,7 +113,7 @@ impl SimLink {
         let now = net.now();
         let mut moved = 0;
         while let Some(wire) = net.wires.get_mut(&self.link)
-            && wire.flows[self.end].has_window()
+            && wire.takes(self.end)
             && let Some(Pending { bytes, kind, slots }) = self.pending.pop_front()
         {
             let dialler_first = self.limits.first_speaker == FirstSpeaker::Dialer;

@@ -392,7 +392,11 @@ impl Net {
         if landed {
             self.wake(link, 1 - end);
             // Where nobody reads, the window opens as things arrive.
-            if self.wires.get(&link).is_some_and(|wire| wire.flows[end].unread) {
+            if self
+                .wires
+                .get(&link)
+                .is_some_and(|wire| wire.flows[end].unread)
+            {
                 self.wake(link, end);
             }
         }

@@ -6,6 +6,7 @@ use std::task::Waker;
 use super::flow::Flow;
 use super::profile::Profile;
 use crate::fault::LinkFault;
+use crate::limits::CloseNotice;
 
 /// A link as a test sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,6 +68,13 @@ impl Wire {
             ends: Default::default(),
             dead: false,
         }
+    }
+
+    /// Whether end `end` may hand more over. A dead wire takes everything into the void, unless
+    /// its end has been told.
+    pub(super) fn takes(&self, end: usize) -> bool {
+        let told = self.dead && self.profile.limits.close_notice == CloseNotice::Always;
+        self.flows[end].has_window() && !told
     }
 
     pub(super) fn is_between(&self, a: &str, b: &str) -> bool {

@@ -39,6 +39,9 @@ const GATHER_MAX: usize = LinkLimits::STREAM.gather_max;
 /// A read buffer with less room than this gets room for a whole read.
 const SPARE_MIN: usize = 8 * 1024;
 
+/// Reads that fill less than a quarter of a large buffer before it is given back.
+const SMALL_READS_MAX: u8 = 64;
+
 /// What outlives a change of reactors.
 struct Core {
     peer: Address,
@@ -48,7 +51,9 @@ struct Core {
     decoder: Decoder,
     input: BytesMut,
     read_size: usize,
+    read_min: usize,
     read_max: usize,
+    small_reads: u8,
     linger: Duration,
     cut: Option<ByteCut>,
     /// Somebody was told that there is no room.
@@ -89,7 +94,9 @@ impl TcpLink {
             decoder: Decoder::new(options.wire, first),
             input: BytesMut::new(),
             read_size: options.read_min.max(SPARE_MIN),
+            read_min: options.read_min.max(SPARE_MIN),
             read_max: options.read_max.max(options.read_min),
+            small_reads: 0,
             linger: options.linger,
             cut: options.cut.clone(),
             starved: false,
@@ -285,10 +292,25 @@ impl Core {
         self.reserve();
         let spare = self.input.capacity() - self.input.len();
         let read = pin!(stream.read_buf(&mut self.input)).poll(cx);
-        if matches!(&read, Poll::Ready(Ok(n)) if *n == spare && spare >= self.read_size / 2) {
-            self.read_size = (self.read_size * 2).min(self.read_max);
+        if let Poll::Ready(Ok(n)) = read {
+            self.adapt(n, spare);
         }
         read
+    }
+
+    /// Large reads while there is much to read; a link that calms down gives the memory back.
+    fn adapt(&mut self, n: usize, spare: usize) {
+        if n == spare && spare >= self.read_size / 2 {
+            self.read_size = (self.read_size * 2).min(self.read_max);
+            self.small_reads = 0;
+        } else if self.read_size > self.read_min && n < self.read_size / 4 {
+            self.small_reads += 1;
+            if self.small_reads >= SMALL_READS_MAX {
+                self.small_reads = 0;
+                self.read_size = self.read_min;
+                self.input = BytesMut::from(&self.input[..]);
+            }
+        }
     }
 
     /// Takes back the buffer if nobody holds slices of it, else begins another.

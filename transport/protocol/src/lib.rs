@@ -1,6 +1,7 @@
 //! The rules of Stellate: frames, sessions, budgets, races and ends, as pure state machines.
 #![forbid(unsafe_code)]
 
+pub mod check;
 pub mod class;
 pub mod codec;
 pub mod directory;

@@ -40,7 +40,7 @@ pub use timers::{Silent, Timer, Timers};
 
 use crate::class::{Class, Lane};
 use crate::event::{Counters, Event, Input, LinkFacts, Notice, Output};
-use crate::frame::{Hello, Payload, Pull, Terms};
+use crate::frame::{Feature, Hello, Payload, Pull, Terms};
 use crate::id::{Attempt, EntityName, Identity, LinkId, SessionId, Time};
 use crate::limits::Limits;
 use crate::policy::Policy;
@@ -147,6 +147,14 @@ struct Poison {
 /// Faults at the same first missing message that end a session.
 pub const POISON_FAULTS: u8 = 3;
 
+/// What the next hello or answer offers beyond the terms.
+#[derive(Clone, Debug, Default)]
+struct Offers {
+    features: Vec<Feature>,
+    /// Nobody can dial us: then it is ours to dial after every loss.
+    unreachable: bool,
+}
+
 /// One side of one session.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Session<P: Payload> {
@@ -185,6 +193,7 @@ pub struct Session<P: Payload> {
     due: Due,
     scheduler: Scheduler,
     timers: Timers,
+    offers: Silent<Offers>,
     counters: Silent<Counters>,
     coverage: Silent<Coverage>,
     out: VecDeque<Output<P>>,
@@ -261,6 +270,7 @@ impl<P: Payload> Session<P> {
             due: Due::default(),
             scheduler: Scheduler::default(),
             timers: Timers::default(),
+            offers: Silent::default(),
             counters: Silent::default(),
             coverage: Silent::default(),
             out: VecDeque::new(),
@@ -334,6 +344,23 @@ impl<P: Payload> Session<P> {
     /// What the next hello or answer offers for the peer's admission.
     pub fn set_metadata(&mut self, metadata: Bytes) {
         self.config.metadata = metadata;
+    }
+
+    /// Numbered features that the next hello or answer names.
+    pub fn set_features(&mut self, features: Vec<Feature>) {
+        self.offers.features = features;
+    }
+
+    /// Says that the peer cannot dial us: then this side dials after every loss of a link, also
+    /// with nothing to say, or the peer's messages would wait for ever.
+    pub fn set_unreachable(&mut self) {
+        self.offers.unreachable = true;
+    }
+
+    /// Whether the silence deadline is due: read all that waits on the link before the timer is
+    /// handled (S9).
+    pub fn is_silent(&self, now: Time) -> bool {
+        self.timers.due(Timer::Deadline).is_some_and(|due| due <= now)
     }
 
     /// Its id, which may change until it is confirmed (S5).

@@ -502,7 +502,8 @@ impl<P: Payload> Session<P> {
         self.timers
             .arm_once(Timer::Standby, now.after(limits.standby_max));
         let client = self.config.policy.stance() == crate::frame::Stance::Client;
-        let dials = self.config.policy.dials() && (client || self.has_something_to_say());
+        let must = client || self.offers.unreachable;
+        let dials = self.config.policy.dials() && (must || self.has_something_to_say());
         match (dials, healthy) {
             _ if silent && dials => self.back_off(now, Row::SilentLossless, jitter),
             (true, true) => {

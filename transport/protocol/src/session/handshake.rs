@@ -368,7 +368,7 @@ impl<P: Payload> Session<P> {
             terms,
             lanes,
             held,
-            features: Vec::new(),
+            features: self.offers.features.clone(),
             metadata,
             auth: bytes::Bytes::new(),
         }

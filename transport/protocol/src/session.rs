@@ -360,7 +360,9 @@ impl<P: Payload> Session<P> {
     /// Whether the silence deadline is due: read all that waits on the link before the timer is
     /// handled (S9).
     pub fn is_silent(&self, now: Time) -> bool {
-        self.timers.due(Timer::Deadline).is_some_and(|due| due <= now)
+        self.timers
+            .due(Timer::Deadline)
+            .is_some_and(|due| due <= now)
     }
 
     /// Its id, which may change until it is confirmed (S5).

@@ -57,13 +57,8 @@ impl<P: Payload> Session<P> {
         }
         self.timers
             .arm(Timer::Drain, now.after(self.config.limits.drain_max));
-        let dials = self.config.policy.dials() && self.has_something_to_say();
-        if self.phase == Phase::Standby && dials {
-            self.step(Row::CloseDials);
-            self.start_dial();
-        } else {
-            self.step(Row::CloseDrains);
-        }
+        // In standby a side that may dial has nothing to send: it would be dialling.
+        self.step(Row::CloseDrains);
     }
 
     pub(super) fn on_abort(&mut self) {
@@ -140,11 +135,13 @@ impl<P: Payload> Session<P> {
 
     /// Whether nothing stands in the way of an orderly end: all sent is acked, all received done.
     fn owes_nothing(&self) -> bool {
-        self.send.iter().all(|lane| lane.is_empty())
-            && self
-                .recv
-                .iter()
-                .all(|lane| lane.is_settled() && lane.pending_len() == 0)
+        self.send.iter().all(|lane| lane.is_empty()) && self.all_settled()
+    }
+
+    /// Whether all that came was done with.
+    fn all_settled(&self) -> bool {
+        let mut lanes = self.recv.iter();
+        lanes.all(|lane| lane.is_settled() && lane.pending_len() == 0)
     }
 
     fn all_opened(&self) -> bool {
@@ -158,7 +155,7 @@ impl<P: Payload> Session<P> {
 
     /// After every input: ends what is drained.
     pub(super) fn settle(&mut self) {
-        if self.phase == Phase::Finishing && self.all_opened() {
+        if self.phase == Phase::Finishing && (self.all_opened() || self.all_settled()) {
             self.end(Row::Finished, EndCause::ClosedByPeer);
         } else if self.closing
             && !matches!(self.phase, Phase::Finishing | Phase::Ended)

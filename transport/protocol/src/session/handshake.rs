@@ -201,7 +201,12 @@ impl<P: Payload> Session<P> {
 
     /// Whether our own dial is out and outranks theirs.
     fn our_dial_stands(&self, hello: &Hello) -> bool {
-        let out = matches!(self.phase, Phase::Dialing | Phase::Greeting);
+        let out = match self.phase {
+            // Our hello has not left, so nothing can cross: who insists is let in, else two that
+            // both insist would wait for a dial that never gets through.
+            Phase::Dialing => !hello.insist,
+            phase => phase == Phase::Greeting,
+        };
         let ours = (self.insist, self.config.me.rank());
         let theirs = (hello.insist, hello.from.rank());
         out && self.config.policy.stance() == Stance::Peer && ours > theirs

@@ -83,7 +83,6 @@ rules! {
     AdmissionRefused: [Backoff Dialing Greeting Yielding Up Standby] "Admission" "refuse" => Some(Ended), "send Close; Ended(AdmissionRefused)";
     AdmissionSilent: [Backoff Dialing Greeting Yielding Up Standby] "Timer(Hold)" "" => Some(Ended), "send Close; Ended(AdmissionRefused)";
     CloseDrains: [Backoff Dialing Greeting Yielding Up Standby] "Close" "something is owed" => None, "stop intake; arm drain";
-    CloseDials: [Standby] "Close" "something is to be sent, and may dial" => Some(Dialing), "stop intake; arm drain; Dial";
     CloseNow: [Backoff Dialing Greeting Yielding Up Standby] "Close" "nothing is owed" => Some(Ended), "send Close; Ended(ClosedHere)";
     Drained: [Backoff Dialing Greeting Yielding Up Standby] "Ack or Done" "closing, nothing is owed" => Some(Ended), "send Close; Ended(ClosedHere)";
     DrainOver: [Backoff Dialing Greeting Yielding Up Standby] "Timer(Drain)" "" => Some(Ended), "send Close(aborted); Ended(ClosedHere)";

@@ -138,6 +138,17 @@ async fn f5_a_refused_submit_leaves_no_trace_and_room_comes_back(rig: Rig) {
     );
     assert_eq!(pair.near.link().room(), 0);
     pair.until(|pair| pair.near.rooms > 0).await;
+    // Who stops at zero room without being refused is told as well.
+    pair.near.rooms = 0;
+    while pair.near.link().room() > 0 && pair.near.credit.is_none_or(|credit| credit > 2) {
+        pair.near
+            .submit(message(next, &pattern(8000)))
+            .expect("room");
+        next += 1;
+    }
+    if pair.near.link().room() == 0 {
+        pair.until(|pair| pair.near.rooms > 0).await;
+    }
     pair.near.send(message(next, b"last"));
     pair.until(|pair| seqs(&pair.far.frames).len() as u64 == next)
         .await;

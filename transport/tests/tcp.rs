@@ -282,6 +282,35 @@ fn a_drain_reaches_a_peer_that_still_talks() {
 }
 
 #[test]
+fn a_drained_link_listens_until_the_peer_has_hung_up_or_the_linger_is_over() {
+    run(async {
+        for patient in [true, false] {
+            let tcp = Tcp::with(TcpOptions {
+                linger: Duration::from_millis(if patient { 60_000 } else { 1 }),
+                ..TcpOptions::default()
+            });
+            let mut listener = listen(&tcp);
+            let (mut stream, mut far) = stranger(&mut *listener).await;
+            far.link().close(CloseHow::Drain);
+            poll_fn(|cx| {
+                far.drive(cx);
+                Poll::Ready(())
+            })
+            .await;
+            assert_eq!(stream.read(&mut [0; 8]).await.expect("FIN"), 0);
+            if patient {
+                // A socket that is gone would answer the first with a reset, and fail the second.
+                stream.write_all(b"last").await.expect("is taken");
+                stream.write_all(b"words").await.expect("is taken");
+                assert_eq!(far.closed, None);
+                stream.shutdown().await.expect("hangs up");
+            }
+            assert_eq!(closed(&mut far).await, LinkFault::ClosedHere);
+        }
+    });
+}
+
+#[test]
 fn a_link_moves_to_another_thread_with_the_bytes_it_read_ahead() {
     run(async {
         let tcp: Arc<dyn Transport> = Arc::new(Tcp::new());

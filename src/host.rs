@@ -1,0 +1,215 @@
+//! Users' actors in the messenger's supervision tree (V4).
+//!
+//! ```text
+//!   DispatchQueue ─► Inbox ─► Pump in the actor's context ─► Handler<Incoming<M>>::handle
+//!                      ▲                 │
+//!                      └ registration ── Work: outlives the actor value, ends with its seat
+//! ```
+
+mod pump;
+mod table;
+
+use std::fmt;
+use std::rc::Rc;
+
+use actix::{Actor, Addr, AsyncContext, Context, Handler};
+use stellate_actors::inbox::Inbox;
+use stellate_actors::node::Node;
+use stellate_actors::router::RouteError;
+use stellate_actors::supervise::{self, ChildOptions, Recipe, TreeError};
+
+use self::pump::{Pump, Registration, Work};
+use self::table::Table;
+use crate::admission::AdmissionRequest;
+use crate::event::SessionEvent;
+use crate::incoming::Incoming;
+use crate::message::{Message, MessageType};
+
+/// Where a user's actor runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Placement {
+    /// On a thread of its own, made for it and stopped with the messenger. A handler that blocks
+    /// it stalls nobody else. A message costs a hop between threads, shared by its batch.
+    #[default]
+    OwnArbiter,
+    /// On a thread of the messenger: no hop, the least latency. A handler that blocks stalls every
+    /// session on that thread.
+    Inline,
+    /// On the caller's thread, in its actix system or `LocalSet`.
+    Current,
+}
+
+/// An actor that is to be hosted: say what it handles, then [`start`](Self::start).
+#[must_use = "nothing is hosted before `start`"]
+pub struct Hosting<A: Actor<Context = Context<A>>> {
+    node: Node,
+    name: String,
+    factory: Box<dyn FnMut() -> A + Send>,
+    options: ChildOptions,
+    placement: Placement,
+    table: Table<A>,
+    twice: Option<MessageType>,
+}
+
+impl<A: Actor<Context = Context<A>>> Hosting<A> {
+    pub(crate) fn new(
+        node: Node,
+        name: String,
+        factory: Box<dyn FnMut() -> A + Send>,
+        options: ChildOptions,
+    ) -> Self {
+        let (placement, table) = (Placement::default(), Table::new());
+        Self {
+            node,
+            name,
+            factory,
+            options,
+            placement,
+            table,
+            twice: None,
+        }
+    }
+
+    /// It handles messages of type `M`, from every peer. One actor a type.
+    pub fn handle<M: Message>(mut self) -> Self
+    where
+        A: Handler<Incoming<M>>,
+    {
+        if !self.table.enter::<M>() {
+            self.twice = Some(M::TYPE);
+        }
+        self
+    }
+
+    /// It is told what happens to sessions, of all peers. Several actors may be. Messages that
+    /// cannot be delivered here are told to the first of them that registered.
+    pub fn events(mut self) -> Self
+    where
+        A: Handler<SessionEvent>,
+    {
+        self.table.enter_events();
+        self
+    }
+
+    /// It decides who is let in. One actor a messenger; without one, everybody is.
+    pub fn admission(mut self) -> Self
+    where
+        A: Handler<AdmissionRequest>,
+    {
+        self.table.enter_admission();
+        self
+    }
+
+    /// Where it runs; on a thread of its own if nothing is said.
+    pub fn placement(mut self, placement: Placement) -> Self {
+        self.placement = placement;
+        self
+    }
+
+    /// Starts it. The address is valid at once and through all restarts; the actor is built on its
+    /// thread. Messages wait for it from now on.
+    ///
+    /// # Errors
+    /// [`SuperviseError`]; nothing has changed then.
+    pub fn start(self) -> Result<Addr<A>, SuperviseError> {
+        let Self {
+            node,
+            name,
+            mut factory,
+            options,
+            placement,
+            table,
+            twice,
+        } = self;
+        if let Some(kind) = twice {
+            return Err(SuperviseError::HandledTwice(kind));
+        }
+        if node.tree().phase(&name).is_some() {
+            return Err(SuperviseError::Tree(TreeError::Taken, name));
+        }
+        let inbox = Inbox::new(node.limits().inbox_messages);
+        node.router()
+            .register(
+                &inbox,
+                &table.types(),
+                table.events.is_some(),
+                table.admission.is_some(),
+            )
+            .map_err(SuperviseError::route)?;
+        let registration = Registration {
+            node: node.clone(),
+            inbox,
+        };
+        let place = match placement {
+            Placement::OwnArbiter => node.own_placement(),
+            Placement::Inline => node.inline_placement(),
+            Placement::Current => supervise::Placement::Here,
+        };
+        // Moves to the actor's thread, or is dropped, which takes the registration back.
+        let make = move || {
+            let work = Rc::new(Work::new(registration, table));
+            Recipe::new(move || factory()).on_start(move |_, ctx| {
+                ctx.spawn(Pump { work: work.clone() });
+            })
+        };
+        node.tree()
+            .spawn_at(&place, &name, make, options)
+            .map_err(|error| SuperviseError::Tree(error, name))
+    }
+}
+
+impl<A: Actor<Context = Context<A>>> fmt::Debug for Hosting<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hosting")
+            .field("name", &self.name)
+            .field("types", &self.table.types())
+            .field("placement", &self.placement)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why an actor could not be hosted. Always this side's to fix; nothing has changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SuperviseError {
+    /// `handle` was called twice for one type, or two types have one number.
+    HandledTwice(MessageType),
+    /// Another actor handles that type.
+    TypeTaken(MessageType),
+    /// Another actor is the admission.
+    AdmissionTaken,
+    /// The tree did not take a child of that name.
+    Tree(TreeError, String),
+}
+
+impl SuperviseError {
+    fn route(error: RouteError) -> Self {
+        match error {
+            RouteError::TypeTaken(kind) => Self::TypeTaken(MessageType::new(kind)),
+            RouteError::AdmissionTaken => Self::AdmissionTaken,
+        }
+    }
+}
+
+impl fmt::Display for SuperviseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::HandledTwice(kind) => {
+                write!(
+                    f,
+                    "message type {kind} was given to `handle` twice for one actor"
+                )
+            }
+            Self::TypeTaken(kind) => {
+                write!(
+                    f,
+                    "message type {kind} has a handler already: one actor a type"
+                )
+            }
+            Self::AdmissionTaken => f.write_str("another actor is the admission already"),
+            Self::Tree(error, name) => write!(f, "cannot host an actor as {name:?}: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for SuperviseError {}

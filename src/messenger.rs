@@ -1,0 +1,240 @@
+//! The messenger: one endpoint of a daemon, with its sessions, listeners and hosted actors.
+
+use std::fmt;
+
+use actix::{Actor, Addr, Context, Recipient};
+use bytes::Bytes;
+use stellate_actors::node::{self, Node};
+use stellate_actors::supervise::{ChildOptions, Restart, Tree};
+use stellate_protocol::frame::METADATA_MAX;
+use stellate_protocol::limits::Limits;
+use stellate_protocol::{Blame, EntityName, Identity};
+use stellate_transport::{Address, AddressError};
+
+use crate::addresses::IntoAddresses;
+use crate::builder::{MessengerBuilder, MetadataTooLong};
+use crate::connection::Connection;
+use crate::host::{Hosting, Placement, SuperviseError};
+use crate::incoming::Incoming;
+use crate::message::Message;
+use crate::route::Forward;
+
+/// One endpoint of a daemon. Cheap to clone, usable from any thread.
+///
+/// Dropping all clones ends nothing, since sessions and hosted actors live on;
+/// [`shutdown`](Self::shutdown) does.
+#[derive(Clone)]
+pub struct Messenger {
+    node: Node,
+}
+
+impl Messenger {
+    /// Sets up a messenger for `name`.
+    pub fn builder(name: EntityName) -> MessengerBuilder {
+        MessengerBuilder::new(name)
+    }
+
+    pub(crate) fn new(node: Node) -> Self {
+        Self { node }
+    }
+
+    /// Hosts an actor in the messenger's supervision tree, as `name`: say what it handles, then
+    /// start it.
+    ///
+    /// `factory` builds it, now and after every panic (V1). `restart` says after which exits it is
+    /// built again, and takes [`ChildOptions`] where more is to be said.
+    pub fn supervise<A: Actor<Context = Context<A>>>(
+        &self,
+        name: impl Into<String>,
+        factory: impl FnMut() -> A + Send + 'static,
+        restart: impl Into<ChildOptions>,
+    ) -> Hosting<A> {
+        Hosting::new(
+            self.node.clone(),
+            name.into(),
+            Box::new(factory),
+            restart.into(),
+        )
+    }
+
+    /// Sends messages of type `M` to an actor that is not hosted, at one envelope each, in order.
+    /// While its mailbox is full, no more is taken and the peer's window fills. When it has ended,
+    /// the type has no handler any more.
+    ///
+    /// # Errors
+    /// [`SuperviseError`]; nothing has changed then.
+    pub fn route<M: Message>(
+        &self,
+        recipient: Recipient<Incoming<M>>,
+    ) -> Result<(), SuperviseError> {
+        let make = move || Forward::<M>::new(recipient.clone());
+        let hosted: Result<Addr<Forward<M>>, _> = self
+            .supervise(format!("route-{}", M::TYPE), make, Restart::OnFailure)
+            .handle::<M>()
+            .placement(Placement::Inline)
+            .start();
+        hosted.map(drop)
+    }
+
+    /// Begins to accept and to deliver. Later calls do nothing.
+    pub fn ready(&self) {
+        self.node.ready();
+    }
+
+    /// The live session with `name`, or a new one that dials `addresses` in turn. Returns at once;
+    /// what comes of it is told by events, and by the connection.
+    ///
+    /// A name that is one's own is delivered locally, with the same session, window, order, events
+    /// and admission, without the wire.
+    ///
+    /// # Errors
+    /// [`ConnectError`]: what can be known at once. Nothing that the network does is among it.
+    pub fn connect(
+        &self,
+        name: EntityName,
+        addresses: impl IntoAddresses,
+    ) -> Result<Connection, ConnectError> {
+        let addresses = addresses.into_addresses().map_err(ConnectError::Address)?;
+        let connected = self.node.connect(name, addresses);
+        let handle = connected.map_err(|error| ConnectError::new(name, error))?;
+        Ok(Connection::new(handle))
+    }
+
+    /// Where it listens, with the ports that were chosen.
+    pub fn local_addresses(&self) -> Vec<Address> {
+        self.node.local_addresses()
+    }
+
+    /// Who it is.
+    pub fn identity(&self) -> &Identity {
+        self.node.me()
+    }
+
+    /// Its name.
+    pub fn name(&self) -> EntityName {
+        self.node.me().name
+    }
+
+    /// Its limits.
+    pub fn limits(&self) -> &Limits {
+        self.node.limits()
+    }
+
+    /// Its supervision tree, with the verbs that tests and operators use on it (V5). A hosted actor
+    /// has the name it was given as its path.
+    pub fn tree(&self) -> &Tree {
+        self.node.tree()
+    }
+
+    /// The sessions that live, whoever dialled.
+    pub fn sessions(&self) -> Vec<Connection> {
+        self.node
+            .sessions()
+            .into_iter()
+            .map(Connection::new)
+            .collect()
+    }
+
+    /// Offers other metadata from now on, in hellos and answers; sessions that are up see it when
+    /// they resume.
+    ///
+    /// # Errors
+    /// [`MetadataTooLong`]; the old is offered on.
+    pub fn set_metadata(&self, metadata: impl Into<Bytes>) -> Result<(), MetadataTooLong> {
+        let metadata = metadata.into();
+        if metadata.len() > METADATA_MAX {
+            return Err(MetadataTooLong {
+                len: metadata.len(),
+            });
+        }
+        self.node.set_metadata(metadata);
+        Ok(())
+    }
+
+    /// The node behind it: the messenger without types.
+    pub fn node(&self) -> &Node {
+        &self.node
+    }
+
+    /// Stops accepting, closes every session as [`Connection::close`] does, stops the tree with
+    /// the hosted actors, and resolves when all is gone.
+    pub async fn shutdown(&self) {
+        self.node.shutdown().await;
+    }
+}
+
+impl fmt::Debug for Messenger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Messenger")
+            .field("name", &format_args!("{}", self.name()))
+            .field("instance", &format_args!("{}", self.identity().instance))
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a connection could not be made. Always this side's to fix.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// A text is no address.
+    Address(AddressError),
+    /// No address was given.
+    NoAddress,
+    /// No transport is built in for the scheme.
+    NoTransport(Address),
+    /// The policy towards that kind is a server's, which never dials.
+    NeverDials(EntityName),
+    /// `sessions_max` are there already.
+    TooManySessions(u32),
+    /// The messenger is shutting down.
+    ShuttingDown,
+    /// An anonymous entity cannot be dialled: it has no name to be known by.
+    Anonymous,
+}
+
+impl ConnectError {
+    fn new(name: EntityName, error: node::ConnectError) -> Self {
+        match error {
+            node::ConnectError::NoAddress => Self::NoAddress,
+            node::ConnectError::NoTransport(address) => Self::NoTransport(address),
+            node::ConnectError::NeverDials(_) => Self::NeverDials(name),
+            node::ConnectError::TooManySessions(max) => Self::TooManySessions(max),
+            node::ConnectError::ShuttingDown => Self::ShuttingDown,
+            node::ConnectError::Anonymous => Self::Anonymous,
+        }
+    }
+
+    /// Who is to blame: always this side.
+    pub fn blame(&self) -> Blame {
+        Blame::Local
+    }
+}
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(error) => error.fmt(f),
+            Self::NoAddress => f.write_str("connect needs an address to dial"),
+            Self::NoTransport(address) => {
+                write!(
+                    f,
+                    "no transport is built in for {address}: see `stellate explain`"
+                )
+            }
+            Self::NeverDials(name) => write!(
+                f,
+                "the policy towards {name} is a server's, which never dials: set another with `dial`"
+            ),
+            Self::TooManySessions(max) => {
+                write!(
+                    f,
+                    "all {max} sessions are in use: close some, or raise sessions_max"
+                )
+            }
+            Self::ShuttingDown => f.write_str("the messenger is shutting down"),
+            Self::Anonymous => f.write_str("an anonymous entity has no name to dial"),
+        }
+    }
+}
+
+impl std::error::Error for ConnectError {}

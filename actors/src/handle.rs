@@ -81,6 +81,26 @@ impl SessionHandle {
         }
     }
 
+    /// Sends a request now or gives it back.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub fn try_request(
+        &self,
+        class: Class,
+        parcel: Parcel,
+        timeout_nanos: Option<u64>,
+    ) -> Result<Reply, Refusal> {
+        let (id, receiver) = self.shared.open_call();
+        match self.shared.submit(class, parcel, Ask::Request(id, timeout_nanos)) {
+            Ok(_) => Ok(Reply::new(&self.shared, id, receiver)),
+            Err(refusal) => {
+                self.shared.cancel_call(id);
+                Err(refusal)
+            }
+        }
+    }
+
     /// Goes on over other addresses, the first first. Nothing is lost.
     pub fn readdress(&self, addresses: Vec<Address>) {
         *lock(&self.shared.addresses) = addresses;

@@ -93,6 +93,11 @@ impl Arrived {
         self.parcel.as_ref().map_or(0, |parcel| parcel.kind)
     }
 
+    /// Its bytes, until they are taken out.
+    pub fn parcel(&self) -> Option<&Parcel> {
+        self.parcel.as_ref()
+    }
+
     /// Whether its sender waits for a reply.
     pub fn is_request(&self) -> bool {
         matches!(self.call, Call::Request { .. })
@@ -232,6 +237,8 @@ pub enum Notice {
     },
     /// A message that nobody here can handle; its sender is told when this is dropped.
     Undeliverable(Box<Arrived>, UndeliverableReason, Option<Parcel>),
+    /// A try to send found the outbox full, and now there is room.
+    Writable(Arc<SessionShared>),
     /// A question to the admission.
     Admission(Box<AdmissionAsk>),
 }
@@ -316,7 +323,7 @@ impl Inbox {
 
     /// Puts in what is not a message. A later `Resumed` of a session replaces an earlier one that
     /// nobody saw yet, so a link that flaps does not grow the queue.
-    pub(crate) fn push_notice(&self, notice: Notice) {
+    pub fn push_notice(&self, notice: Notice) {
         let mut state = lock(&self.state);
         if state.closed {
             return;

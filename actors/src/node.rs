@@ -527,6 +527,11 @@ impl Node {
         &self.inner
     }
 
+    /// Nanoseconds since it started, by its clock.
+    pub fn now_nanos(&self) -> u64 {
+        self.now().0
+    }
+
     pub(crate) fn now(&self) -> Time {
         self.inner.reactor.now()
     }

@@ -37,7 +37,8 @@ pub struct TcpOptions {
     /// The kernel gives up on sent bytes that nobody acknowledges for so long.
     pub user_timeout: Option<Duration>,
     /// Bytes that the kernel may hold unsent before it says it is full. Fewer keep the queue,
-    /// and so the order of urgency, in our hands; more save wake-ups.
+    /// and so the order of urgency, in our hands; more save wake-ups. 128 KiB cost no throughput
+    /// that could be measured on loopback.
     pub unsent_max: Option<u32>,
     /// Bytes that a link accepts and has not handed to the kernel.
     pub send_bytes: usize,
@@ -57,7 +58,7 @@ impl Default for TcpOptions {
             wire: WireLimits::default(),
             backlog: 1024,
             user_timeout: None,
-            unsent_max: None,
+            unsent_max: Some(128 * 1024),
             send_bytes: LinkLimits::STREAM.send_bytes,
             read_min: 64 * 1024,
             read_max: 256 * 1024,

@@ -1,7 +1,7 @@
 //! The fabrics that the simulated network can pretend to be, as data.
 //!
-//! The numbers are those of the stacks' own sources and manuals; `notes` in the names' docs say
-//! what sets each apart. None of them was measured here: they say what a session must cope with.
+//! The numbers are those of the stacks' own sources and manuals, and the docs of each name say
+//! what sets it apart. None of them was measured here: they say what a session must cope with.
 
 use std::time::Duration;
 

@@ -13,7 +13,7 @@
 //! | --- | --- | --- |
 //! | `tcp` | [`Tcp`] | production |
 //! | `local` | [`Local`] | a messenger that connects to its own name |
-//! | `sim` | [`SimNet`](sim::SimNet) | clusters in virtual time, with the profile of any fabric |
+//! | `sim` | [`SimNet`] | clusters in virtual time, with the profile of any fabric |
 //!
 //! [`Faults`](faults::Faults) wraps any of them and breaks what a test names.
 #![forbid(unsafe_code)]

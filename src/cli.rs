@@ -1,0 +1,47 @@
+//! The command line: one module a command, each with its `Args` and a `run`.
+//!
+//! Every command takes `--json`: then one JSON document goes to stdout and nothing else, and all
+//! that is meant for people goes to stderr. The exit code is 0 when everything held, 1 when what
+//! the command checks did not hold, 2 when it could not be run as asked.
+
+#[path = "cli/demo.rs"]
+mod demo;
+#[path = "cli/report.rs"]
+mod report;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// An actor-based messenger for distributed storage: the demonstration, the measurements, the
+/// simulations.
+#[derive(Debug, Parser)]
+#[command(name = "stellate", version, about, max_term_width = 100)]
+struct Cli {
+    /// Print one JSON document on stdout, and nothing else there.
+    #[arg(long, global = true)]
+    json: bool,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Store a directory on a small cluster, break it on purpose, and check every replica.
+    Demo(demo::Args),
+    /// One OSD of `demo --processes`; talks to its parent over stdin and stdout.
+    #[command(hide = true, name = "demo-osd")]
+    DemoOsd(demo::OsdArgs),
+}
+
+/// Runs the command that the command line names.
+pub(crate) fn main() -> ExitCode {
+    let Cli { json, command } = Cli::parse();
+    report::log_to_stderr();
+    let ended = match command {
+        Command::Demo(args) => demo::run(&args, json),
+        Command::DemoOsd(args) => demo::run_osd(&args),
+    };
+    report::exit_code(ended)
+}

@@ -82,6 +82,8 @@ pub struct World {
     pub frames: u64,
     /// Cut the link on which this frame would arrive.
     pub cut_before: Option<u64>,
+    /// Frames of this kind arrive at this node with a bad checksum.
+    pub corrupt: Option<(usize, FrameKind)>,
     /// Kinds delivered, in order.
     pub trace: Vec<(usize, FrameKind)>,
     /// Frames that a link takes before its session must wait.
@@ -104,6 +106,7 @@ impl World {
             jitter: 0,
             frames: 0,
             cut_before: None,
+            corrupt: None,
             trace: Vec::new(),
             room: usize::MAX,
             todo: VecDeque::new(),

@@ -19,11 +19,11 @@ impl World {
                 continue;
             }
             let now = self.now;
-            let (phase, name) = (self.phase(conn), format!("{input:?}"));
+            let (phase, copy) = (self.phase(conn), input.clone());
             let side = self.side_mut(conn);
             let handled = side.session.handle(now, input);
             if let Err(illegal) = handled {
-                panic!("{illegal}, {phase:?}: {name}");
+                panic!("{illegal}, {phase:?}: {copy:?}");
             }
             self.follow(conn);
         }

@@ -217,6 +217,9 @@ impl World {
                 if self.cut_before == Some(self.frames) {
                     return self.cut(link, Blame::Transport);
                 }
+                if self.corrupt == Some((node, frame.kind())) {
+                    return self.spoil(link, to);
+                }
                 self.trace.push((node, frame.kind()));
                 match (owner, frame) {
                     (Some(key), frame) => self.feed((node, key), Input::Frame { link, frame }),
@@ -262,6 +265,17 @@ impl World {
             return;
         };
         for end in wire.ends {
+            if !end.closed {
+                self.lost(end.node, end.owner, link, blame);
+            }
+        }
+    }
+
+    /// The end that got a bad frame closes the link.
+    fn spoil(&mut self, link: LinkId, at: usize) {
+        let Some(wire) = self.wires.remove(&link) else { return };
+        for (end, blame) in [(at, Blame::PeerMisbehaved), (1 - at, Blame::Transport)] {
+            let end = &wire.ends[end];
             if !end.closed {
                 self.lost(end.node, end.owner, link, blame);
             }

@@ -144,7 +144,7 @@ fn the_word_comes_in_every_phase() {
             Input::Admission(Decision::Refuse("no".into())),
             Input::Fire(Timer::Hold),
         ] {
-            let (mut world, a) = held_in(phase);
+            let (mut world, a, _) = held_in(phase, true);
             world.feed(a, word.clone());
             if word == Input::Admission(Decision::Accept) {
                 assert_eq!(world.side(a).watch.seen(Class::Normal).len(), 2, "{phase:?}");
@@ -189,8 +189,8 @@ fn a_held_session_finishes() {
 }
 }
 
-/// A session at A with two messages on hold, in `phase`.
-fn held_in(phase: Phase) -> (World, Conn) {
+/// A session at A with two messages on hold, in `phase`; with something to send if `owing`.
+pub fn held_in(phase: Phase, owing: bool) -> (World, Conn, Conn) {
     let mut world = World::peers();
     world.nodes[A].admission = Some(Admit::Silent);
     let a = world.connect(A, B);
@@ -199,22 +199,27 @@ fn held_in(phase: Phase) -> (World, Conn) {
     world.send(b, Class::Normal, 2);
     world.millis(10);
     world.set_reach(B, A, Reach::BlackHole);
-    let reach = match phase {
+    world.set_reach(A, B, match phase {
         Phase::Backoff => Reach::Refused,
         Phase::Dialing => Reach::BlackHole,
         Phase::Greeting => Reach::Deaf,
         _ => Reach::Open,
-    };
-    world.set_reach(A, B, reach);
-    world.cut_all();
+    });
+    if phase != Phase::Up {
+        world.cut_all();
+    }
     if phase == Phase::Yielding {
         world.send(b, Class::Normal, 1);
         world.run();
     }
-    if phase != Phase::Standby {
-        world.send(a, Class::Normal, 1);
+    if !matches!(phase, Phase::Standby | Phase::Up) {
+        // A new address is a reason to dial without anything to say.
+        match owing {
+            true => world.send(a, Class::Normal, 1),
+            false => world.feed(a, Input::Readdress),
+        }
         world.run();
     }
     assert_eq!(world.phase(a), phase);
-    (world, a)
+    (world, a, b)
 }

@@ -170,6 +170,26 @@ fn s4_a_drain_that_takes_too_long_is_aborted_and_counts() {
     }
 }
 
+/// Closing without a link, all that is owed is input in hand: it ends when that is done.
+fn s4_a_drain_ends_without_a_link_when_nothing_is_owed() {
+    for phase in LIVE {
+        let (mut world, a, _) = super::admission::held_in(phase, false);
+        world.feed(a, Input::Close);
+        let standby = phase == Phase::Standby;
+        assert_eq!(cause(&world, a), None, "{phase:?}");
+        world.feed(a, Input::Admission(stellate_protocol::event::Decision::Accept));
+        assert_eq!(cause(&world, a), Some(EndCause::ClosedHere), "{phase:?}");
+        if standby {
+            let (mut world, a, _) = super::admission::held_in(phase, false);
+            world.feed(a, Input::Close);
+            world.secs(10);
+            assert_eq!(cause(&world, a), Some(EndCause::ClosedHere));
+            let counts = world.side(a).end().expect("ended").counts;
+            assert_eq!(counts[Class::Normal.index()].undelivered, 2);
+        }
+    }
+}
+
 /// S4: an abort tells the peer how far it got, and gives back what is not known to be received.
 fn s4_an_abort_counts_exactly() {
     let (mut world, a, b) = up();

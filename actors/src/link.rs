@@ -241,7 +241,8 @@ impl LinkActor {
 
     /// Tells whom it concerns what the link reported.
     fn report(&mut self, ctx: &mut Context<Self>) {
-        let frames = std::mem::take(&mut self.batch.frames);
+        let next = Vec::with_capacity(self.batch.frames.len());
+        let frames = std::mem::replace(&mut self.batch.frames, next);
         let mut sent = 0;
         if let Some(done) = self.batch.done {
             while let Some((token, bytes)) = self.batches.front()

@@ -100,6 +100,8 @@ pub(crate) struct SessionActor {
     in_flight: u64,
     /// Bytes that may be.
     in_flight_max: u64,
+    /// How many frames the last batch had.
+    frames_hint: usize,
     /// What was read of the ledger so far, per lane.
     seen: [[u64; 4]; Lane::COUNT],
     staged: Vec<Staged>,
@@ -135,6 +137,7 @@ impl SessionActor {
             in_use: in_use.clone(),
             in_flight: 0,
             in_flight_max: 0,
+            frames_hint: 0,
             seen: Default::default(),
             staged: Vec::new(),
             received: Vec::new(),
@@ -218,6 +221,10 @@ impl SessionActor {
         self.take_staged(now);
         self.take_timer(now, cx);
         self.let_out(ctx, now);
+        if self.shared.take_writable() && !self.over {
+            let shared = &self.shared;
+            self.node.notify(|| Notice::Writable(shared.clone()));
+        }
         self.arm(cx);
         self.show();
     }
@@ -324,7 +331,9 @@ impl SessionActor {
         if !self.received.is_empty()
             && let Some(dispatch) = &self.dispatch
         {
-            dispatch.do_send(Received(std::mem::take(&mut self.received)));
+            // As long as this batch was, the next may be: growing it again would move everything.
+            let next = Vec::with_capacity(self.received.len());
+            dispatch.do_send(Received(std::mem::replace(&mut self.received, next)));
         }
         self.transmit(now);
     }
@@ -334,7 +343,7 @@ impl SessionActor {
         let (Some(link), Some(core)) = (&*in_use, &mut self.core) else {
             return;
         };
-        let mut frames = Vec::new();
+        let mut frames = Vec::with_capacity(self.frames_hint);
         let mut bytes = 0;
         while self.in_flight + bytes < self.in_flight_max
             && let Some(frame) = core.poll_frame(now)
@@ -342,6 +351,7 @@ impl SessionActor {
             bytes += frame_bytes(&frame);
             frames.push(frame);
         }
+        self.frames_hint = frames.len();
         if !frames.is_empty() {
             self.in_flight += bytes;
             link.do_send(Transmit { frames, bytes });

@@ -9,7 +9,7 @@ use stellate_protocol::event::{Ask, CallResult, EndCause};
 use stellate_protocol::{Class, Parcel, RequestId};
 use stellate_transport::Address;
 
-use crate::shared::{Refusal, Room, SessionShared, Staged, lock};
+use crate::shared::{Refusal, Room, SessionShared, Staged, lock, parcel_bytes};
 
 /// One session for ever (S6): cheap to clone, usable from any thread.
 #[derive(Clone, Debug)]
@@ -36,7 +36,8 @@ impl SessionHandle {
         self.shared.submit(class, parcel, Ask::Nothing)
     }
 
-    /// As [`try_send`](Self::try_send), and the peer says when the message was handled.
+    /// As [`try_send`](Self::try_send), and the peer says when the message was handled. After
+    /// [`Refusal::Full`] a [`Notice::Writable`](crate::inbox::Notice::Writable) follows.
     ///
     /// # Errors
     /// [`Refusal`].
@@ -46,6 +47,9 @@ impl SessionHandle {
             Ok(position) => Ok((position, Reply::new(&self.shared, id, receiver))),
             Err(refusal) => {
                 self.shared.cancel_call(id);
+                if let Refusal::Full(parcel) = &refusal {
+                    self.shared.want_room(parcel_bytes(parcel), true);
+                }
                 Err(refusal)
             }
         }
@@ -92,7 +96,10 @@ impl SessionHandle {
         timeout_nanos: Option<u64>,
     ) -> Result<Reply, Refusal> {
         let (id, receiver) = self.shared.open_call();
-        match self.shared.submit(class, parcel, Ask::Request(id, timeout_nanos)) {
+        match self
+            .shared
+            .submit(class, parcel, Ask::Request(id, timeout_nanos))
+        {
             Ok(_) => Ok(Reply::new(&self.shared, id, receiver)),
             Err(refusal) => {
                 self.shared.cancel_call(id);

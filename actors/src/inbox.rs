@@ -321,8 +321,8 @@ impl Inbox {
         from.is_empty()
     }
 
-    /// Puts in what is not a message. A later `Resumed` of a session replaces an earlier one that
-    /// nobody saw yet, so a link that flaps does not grow the queue.
+    /// Puts in what is not a message. A later `Resumed` or `Writable` of a session replaces an
+    /// earlier one that nobody saw yet, so a link that flaps does not grow the queue.
     pub fn push_notice(&self, notice: Notice) {
         let mut state = lock(&self.state);
         if state.closed {
@@ -438,6 +438,7 @@ impl Notice {
                     && both(event)
                     && std::mem::discriminant(&**event) == std::mem::discriminant(&**later)
             }
+            (Self::Writable(session), Self::Writable(other)) => Arc::ptr_eq(session, other),
             _ => false,
         }
     }

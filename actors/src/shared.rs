@@ -120,6 +120,8 @@ pub(crate) struct Outbox {
     /// Received by the peer, per class, and who waits for it.
     received: [u64; Class::COUNT],
     receipts: BTreeMap<(usize, u64), Waker>,
+    /// The room that a refused try to send asked for: its user is told when it is there.
+    wanted: Option<(u64, bool)>,
     terms: Option<Terms>,
     intake: Intake,
 }
@@ -172,6 +174,8 @@ pub struct SessionShared {
     calls: Mutex<BTreeMap<RequestId, futures::channel::oneshot::Sender<CallResult<Parcel>>>>,
     next_call: AtomicU64,
     dirty: AtomicBool,
+    /// Room that was wanted has come, and nobody was told yet.
+    writable: AtomicBool,
     waker: AtomicWaker,
     snapshot: Mutex<Snapshot>,
     pub(crate) addresses: Mutex<Vec<stellate_transport::Address>>,
@@ -199,6 +203,7 @@ impl SessionShared {
                 positions: [0; Class::COUNT],
                 received: [0; Class::COUNT],
                 receipts: BTreeMap::new(),
+                wanted: None,
                 terms: None,
                 intake: Intake::Open,
             }),
@@ -206,6 +211,7 @@ impl SessionShared {
             calls: Mutex::default(),
             next_call: AtomicU64::new(1),
             dirty: AtomicBool::new(false),
+            writable: AtomicBool::new(false),
             waker: AtomicWaker::new(),
             snapshot: Mutex::default(),
             addresses: Mutex::default(),
@@ -367,8 +373,41 @@ impl SessionShared {
         outbox.bytes = outbox.bytes.saturating_sub(bytes);
         outbox.calls = outbox.calls.saturating_sub(calls);
         let granted = self.grant(&mut outbox);
+        let writable = self.grant_wanted(&mut outbox);
         drop(outbox);
         wake_all(granted);
+        if writable {
+            self.wake();
+        }
+    }
+
+    /// A try to send was refused for want of this room: tell the user once it is there.
+    pub(crate) fn want_room(&self, bytes: u64, call: bool) {
+        let mut outbox = lock(&self.outbox);
+        outbox.wanted = Some((bytes, call));
+        // It may have come since.
+        let writable = self.grant_wanted(&mut outbox);
+        drop(outbox);
+        if writable {
+            self.wake();
+        }
+    }
+
+    fn grant_wanted(&self, outbox: &mut Outbox) -> bool {
+        let Some((bytes, call)) = outbox.wanted else {
+            return false;
+        };
+        let there = outbox.waiters.is_empty() && self.has_room(outbox, bytes, call);
+        if there {
+            outbox.wanted = None;
+            self.writable.store(true, Ordering::Release);
+        }
+        there
+    }
+
+    /// Whether room that was wanted has come, once.
+    pub(crate) fn take_writable(&self) -> bool {
+        self.writable.load(Ordering::Relaxed) && self.writable.swap(false, Ordering::Acquire)
     }
 
     /// Stages what needs no room.

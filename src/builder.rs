@@ -6,12 +6,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use stellate_actors::node::{Node, NodeConfig, Policies, StartError};
 use stellate_actors::supervise::TreeError;
+use stellate_protocol::codec::WireLimits;
 use stellate_protocol::error::NameError;
 use stellate_protocol::frame::METADATA_MAX;
 use stellate_protocol::limits::Limits;
 use stellate_protocol::policy::Policy;
 use stellate_protocol::{Blame, EntityKind, EntityName, Identity, Incarnation, Instance, Role};
-use stellate_transport::{Address, AddressError, ListenError, Tcp, Transport};
+use stellate_transport::{Address, AddressError, ListenError, Tcp, TcpOptions, Transport};
 
 use crate::addresses::IntoAddresses;
 use crate::messenger::Messenger;
@@ -170,7 +171,11 @@ impl MessengerBuilder {
             .iter()
             .any(|transport| transport.scheme() == "tcp")
         {
-            transports.push(Arc::new(Tcp::new()));
+            let wire = WireLimits::from(&self.limits);
+            transports.push(Arc::new(Tcp::with(TcpOptions {
+                wire,
+                ..TcpOptions::default()
+            })));
         }
         let config = NodeConfig {
             me,

@@ -85,7 +85,8 @@ impl Messenger {
     /// what comes of it is told by events, and by the connection.
     ///
     /// A name that is one's own is delivered locally, with the same session, window, order, events
-    /// and admission, without the wire.
+    /// and admission, without the wire; the addresses do not matter, and may be none (`[]` of
+    /// [`Address`]).
     ///
     /// # Errors
     /// [`ConnectError`]: what can be known at once. Nothing that the network does is among it.
@@ -94,7 +95,12 @@ impl Messenger {
         name: EntityName,
         addresses: impl IntoAddresses,
     ) -> Result<Connection, ConnectError> {
-        let addresses = addresses.into_addresses().map_err(ConnectError::Address)?;
+        let mut addresses = addresses.into_addresses().map_err(ConnectError::Address)?;
+        if addresses.is_empty() && name == self.name() {
+            addresses = "local://self"
+                .into_addresses()
+                .map_err(ConnectError::Address)?;
+        }
         let connected = self.node.connect(name, addresses);
         let handle = connected.map_err(|error| ConnectError::new(name, error))?;
         Ok(Connection::new(handle))

@@ -162,6 +162,9 @@ pub struct Session<P: Payload> {
     id: SessionId,
     /// The id that we chose when we dialled; the peer may come back with it (see `handshake`).
     own_id: SessionId,
+    /// The last id that the peer chose, if another. Until one of the two is confirmed either may
+    /// come back, with a hello that lay on its way or from a side that took the other's.
+    their_id: SessionId,
     phase: Phase,
     peer: Option<Identity>,
     /// The latest attempt heard of from the peer's instance.
@@ -206,7 +209,7 @@ impl<P: Payload> Session<P> {
         session
             .timers
             .arm(Timer::Standby, now.after(session.config.limits.standby_max));
-        session.start_dial();
+        session.start_dial(now);
         session
     }
 
@@ -236,6 +239,7 @@ impl<P: Payload> Session<P> {
             config: Silent(config),
             id,
             own_id: id,
+            their_id: id,
             phase: Phase::Dialing,
             peer: None,
             peer_attempt: Attempt(0),
@@ -473,7 +477,9 @@ impl<P: Payload> Session<P> {
         self.out.push_back(Output::Event(event));
     }
 
-    fn start_dial(&mut self) {
+    fn start_dial(&mut self, now: Time) {
+        let patience = self.config.limits.hello_timeout;
+        self.timers.arm(Timer::Hello, now.after(patience));
         self.counters.dials += 1;
         self.emit(Output::Dial);
     }
@@ -508,15 +514,15 @@ impl<P: Payload> Session<P> {
         }
         self.timers.disarm(timer);
         match timer {
-            Timer::Hello => self.on_greeting_silent(now, jitter),
+            Timer::Hello => self.on_hello_silent(now, jitter),
             Timer::Backoff => {
                 self.step(Row::BackoffOver);
-                self.start_dial();
+                self.start_dial(now);
             }
             Timer::RaceWait => {
                 self.step(Row::RaceOver);
                 self.insist = true;
-                self.start_dial();
+                self.start_dial(now);
             }
             Timer::Heartbeat => {
                 self.step(Row::Heartbeat);
@@ -578,7 +584,7 @@ impl<P: Payload> Session<P> {
         self.timers.disarm(Timer::Backoff);
         self.timers.disarm(Timer::Hello);
         self.step(row);
-        self.start_dial();
+        self.start_dial(now);
         Ok(())
     }
 

@@ -66,7 +66,7 @@ impl<P: Payload> Session<P> {
             return Ok(());
         }
         self.send[lane.index()].push(payload, call);
-        self.wake_standby();
+        self.wake_standby(now);
         Ok(())
     }
 
@@ -87,16 +87,16 @@ impl<P: Payload> Session<P> {
     }
 
     /// Something to say: a peer in standby dials.
-    fn wake_standby(&mut self) {
+    fn wake_standby(&mut self, now: Time) {
         if self.phase == Phase::Standby && self.config.policy.dials() {
             self.step(Row::StandbyWakes);
-            self.start_dial();
+            self.start_dial(now);
         }
     }
 
     pub(super) fn on_reply(
         &mut self,
-        _now: Time,
+        now: Time,
         class: Class,
         id: RequestId,
         outcome: Outcome,
@@ -113,20 +113,25 @@ impl<P: Payload> Session<P> {
         } else {
             (outcome, payload)
         };
-        self.push_reply(class, Call::Reply { id, outcome }, payload);
+        self.push_reply(now, class, Call::Reply { id, outcome }, payload);
     }
 
     pub(super) fn on_reject(
         &mut self,
-        _now: Time,
+        now: Time,
         lane: Lane,
         seq: Seq,
         reason: UndeliverableReason,
     ) {
-        self.push_reply(lane.class(), Call::Rejected { seq, reason }, P::empty());
+        self.push_reply(
+            now,
+            lane.class(),
+            Call::Rejected { seq, reason },
+            P::empty(),
+        );
     }
 
-    fn push_reply(&mut self, class: Class, call: Call, payload: P) {
+    fn push_reply(&mut self, now: Time, class: Class, call: Call, payload: P) {
         if matches!(self.phase, Phase::Ended | Phase::Finishing) {
             return;
         }
@@ -136,7 +141,7 @@ impl<P: Payload> Session<P> {
             return self.violated(None);
         }
         lane.push(payload, call);
-        self.wake_standby();
+        self.wake_standby(now);
     }
 
     pub(super) fn on_done(&mut self, now: Time, done: Done) {
@@ -508,7 +513,7 @@ impl<P: Payload> Session<P> {
             _ if silent && dials => self.back_off(now, Row::SilentLossless, jitter),
             (true, true) => {
                 self.step(Row::LinkLostRedial);
-                self.start_dial();
+                self.start_dial(now);
             }
             (true, false) => self.back_off(now, Row::LinkLostBackoff, jitter),
             (false, _) => self.step(Row::LinkLostWait),

@@ -69,7 +69,12 @@ impl<P: Payload> Session<P> {
         Ok(())
     }
 
-    pub(super) fn on_greeting_silent(&mut self, now: Time, jitter: u16) {
+    /// The transport does not come back with a link, or the peer not with an answer.
+    pub(super) fn on_hello_silent(&mut self, now: Time, jitter: u16) {
+        if self.phase == Phase::Dialing {
+            self.emit(Output::CancelDial);
+            return self.back_off(now, Row::DialSilent, jitter);
+        }
         self.close_link(false);
         self.back_off(now, Row::GreetingSilent, jitter);
     }
@@ -192,7 +197,7 @@ impl<P: Payload> Session<P> {
 
     /// Whether the hello was routed here by what the directory knew before, and now is not.
     fn is_not_for_us(&self, hello: &Hello) -> bool {
-        let ours = hello.session == self.id || hello.session == self.own_id;
+        let ours = [self.own_id, self.their_id].contains(&hello.session);
         let stranger = self
             .peer
             .is_some_and(|peer| peer.instance != hello.from.instance);
@@ -261,6 +266,9 @@ impl<P: Payload> Session<P> {
     fn take_id(&mut self, hello: &Hello) {
         debug_assert!(!self.confirmed, "S6: a confirmed session keeps its id");
         self.id = hello.session;
+        if self.id != self.own_id {
+            self.their_id = self.id;
+        }
         for lane in &mut self.send {
             lane.unborn();
         }
@@ -359,8 +367,13 @@ impl<P: Payload> Session<P> {
     /// The answer names what we can take on this link; the same for both sides.
     fn opening(&mut self, facts: LinkFacts) -> Opening {
         let limits = &self.config.limits;
+        // Where receives are counted, a front must fit the one it lands in.
+        let front_max = match facts.slots {
+            Some(_) => limits.front_max.min(facts.slot_bytes),
+            None => limits.front_max,
+        };
         let terms = Terms {
-            front_max: limits.front_max,
+            front_max,
             data_max: limits.data_max,
             slot_bytes: limits.slot_bytes.min(facts.slot_bytes),
             slots: facts.slots,

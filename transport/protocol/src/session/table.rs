@@ -46,6 +46,7 @@ rules! {
     Dialled: [Dialing] "Dialled" "" => Some(Greeting), "send Hello or Resume; arm hello";
     DialledLate: [Backoff Greeting Yielding Up Standby Finishing Ended] "Dialled" "" => None, "close that link";
     DialFailed: [Dialing] "DialFailed" "" => Some(Backoff), "arm back-off";
+    DialSilent: [Dialing] "Timer(Hello)" "" => Some(Backoff), "cancel the dial; arm back-off";
     GreetingLost: [Greeting] "LinkLost" "" => Some(Backoff), "arm back-off";
     GreetingSilent: [Greeting] "Timer(Hello)" "" => Some(Backoff), "close the link; arm back-off";
     GreetingFault: [Greeting] "Frame" "not an answer" => Some(Backoff), "close the link; count a fault; arm back-off";

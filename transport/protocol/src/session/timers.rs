@@ -11,7 +11,7 @@ use crate::id::Time;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum Timer {
-    /// A hello was not answered.
+    /// A dial came to nothing, or a hello was not answered.
     Hello,
     /// The wait between two dials is over.
     Backoff,

@@ -412,6 +412,7 @@ impl Drop for World {
         if std::thread::panicking() {
             return;
         }
+        self.check_strays();
         for (left, right) in self.couples() {
             self.check_pair(left, right);
         }

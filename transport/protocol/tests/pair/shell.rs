@@ -1,10 +1,12 @@
 //! Does what sessions say, in order, and checks what can be checked all the time.
 
+use std::collections::BTreeMap;
+
 use stellate_protocol::check::{Ending, conserved, healed, one_way};
 use stellate_protocol::directory::Route;
 use stellate_protocol::event::{CallResult, Delivery, End, Event, Input, Output};
 use stellate_protocol::frame::{Answer, Frame, Hello, Outcome, Payload, RefuseReason, Verdict};
-use stellate_protocol::limits::window_cost;
+use stellate_protocol::limits::{WINDOW_COST_DATA_MAX, window_cost};
 use stellate_protocol::session::{Phase, Session};
 use stellate_protocol::*;
 
@@ -261,7 +263,7 @@ impl World {
                 messages[class] <= limits.window_messages[class],
                 "S7: window of messages"
             );
-            let most = limits.window_bytes + u64::from(limits.slot_bytes) + 16;
+            let most = limits.window_bytes + u64::from(WINDOW_COST_DATA_MAX) + 16;
             assert!(cost[class] <= most, "S7: window of bytes");
         }
     }
@@ -273,6 +275,22 @@ impl World {
             one_way(from, to).unwrap_or_else(|broken| panic!("{sender:?}: {broken}"));
             if !self.side(receiver).dead {
                 conserved(from, to).unwrap_or_else(|broken| panic!("{sender:?}: {broken}"));
+            }
+        }
+    }
+
+    /// S6: what was sent in a session was seen in one session only, wherever.
+    pub fn check_strays(&self) {
+        let mut homes: BTreeMap<Conn, Conn> = BTreeMap::new();
+        let sides = self.nodes.iter().flat_map(|node| node.sides.values());
+        for side in sides {
+            for tag in Class::ALL.iter().flat_map(|class| side.watch.seen(*class)) {
+                let sender = super::user::sender_of(*tag);
+                let home = *homes.entry(sender).or_insert(side.conn);
+                assert_eq!(
+                    home, side.conn,
+                    "S6: messages of {sender:?} reached two sessions"
+                );
             }
         }
     }

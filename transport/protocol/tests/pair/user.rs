@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use stellate_protocol::check::Watch;
+use stellate_protocol::directory::SessionKey;
 use stellate_protocol::event::{Ask, CallResult, Delivery, Done, End, Event, Input, Submit};
 use stellate_protocol::frame::{Call, Outcome, Payload, UndeliverableReason};
 use stellate_protocol::session::Session;
@@ -38,6 +39,8 @@ pub struct Side {
     pub outcomes: BTreeMap<RequestId, Vec<CallResult<Parcel>>>,
     pub events: Vec<Event<Parcel>>,
     pub dialling: bool,
+    /// `close` was called.
+    pub closing: bool,
     /// Its process died.
     pub dead: bool,
     /// Whether the user opens, and is done, by itself.
@@ -67,6 +70,12 @@ pub fn tag_of(parcel: &Parcel) -> u64 {
     parcel.front[..].try_into().map_or(0, u64::from_be_bytes)
 }
 
+/// Whose session a tagged message was sent in.
+pub(super) fn sender_of(tag: u64) -> Conn {
+    let node = (tag >> 56) as usize;
+    (node, SessionKey(tag >> 40 & 0xffff))
+}
+
 impl Side {
     pub(super) fn new(conn: Conn, session: Session<Parcel>, target: usize) -> Self {
         Self {
@@ -81,6 +90,7 @@ impl Side {
             outcomes: BTreeMap::new(),
             events: Vec::new(),
             dialling: false,
+            closing: false,
             dead: false,
             opens: true,
             finishes: true,

@@ -273,7 +273,9 @@ impl World {
 
     /// The end that got a bad frame closes the link.
     fn spoil(&mut self, link: LinkId, at: usize) {
-        let Some(wire) = self.wires.remove(&link) else { return };
+        let Some(wire) = self.wires.remove(&link) else {
+            return;
+        };
         for (end, blame) in [(at, Blame::PeerMisbehaved), (1 - at, Blame::Transport)] {
             let end = &wire.ends[end];
             if !end.closed {

@@ -199,12 +199,16 @@ pub fn held_in(phase: Phase, owing: bool) -> (World, Conn, Conn) {
     world.send(b, Class::Normal, 2);
     world.millis(10);
     world.set_reach(B, A, Reach::BlackHole);
-    world.set_reach(A, B, match phase {
-        Phase::Backoff => Reach::Refused,
-        Phase::Dialing => Reach::BlackHole,
-        Phase::Greeting => Reach::Deaf,
-        _ => Reach::Open,
-    });
+    world.set_reach(
+        A,
+        B,
+        match phase {
+            Phase::Backoff => Reach::Refused,
+            Phase::Dialing => Reach::BlackHole,
+            Phase::Greeting => Reach::Deaf,
+            _ => Reach::Open,
+        },
+    );
     if phase != Phase::Up {
         world.cut_all();
     }

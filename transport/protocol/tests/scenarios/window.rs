@@ -25,7 +25,10 @@ fn s7_mutual_requests_with_a_window_of_one_do_not_deadlock() {
         limits.requests_max = 4;
     });
     for round in 0..10_000 {
-        let ids = [(a, world.request(a, Class::Normal, None)), (b, world.request(b, Class::Normal, None))];
+        let ids = [
+            (a, world.request(a, Class::Normal, None)),
+            (b, world.request(b, Class::Normal, None)),
+        ];
         if round % 2 == 0 {
             world.request(a, Class::High, None);
         }

@@ -15,12 +15,13 @@ use std::sync::{Arc, Mutex};
 use actix::Addr;
 use bytes::Bytes;
 use futures::channel::oneshot;
+use stellate_protocol::codec::WireLimits;
 use stellate_protocol::directory::{Directory, SessionKey};
 use stellate_protocol::limits::Limits;
 use stellate_protocol::policy::Policy;
 use stellate_protocol::session::Config;
 use stellate_protocol::{Attempt, EntityKind, EntityName, Identity, LinkId, SessionId, Time};
-use stellate_transport::{Address, ListenError, Local, Transport};
+use stellate_transport::{Address, ListenError, Local, LocalOptions, Transport};
 
 use crate::dispatch::DispatchQueue;
 use crate::endpoint::EndpointActor;
@@ -218,7 +219,11 @@ impl Node {
     /// [`StartError`]; what was started is stopped again.
     pub async fn start(config: NodeConfig) -> Result<Self, StartError> {
         let mut transports = config.transports;
-        transports.push(Arc::new(Local::new()));
+        let wire = WireLimits::from(&config.limits);
+        transports.push(Arc::new(Local::with(LocalOptions {
+            wire,
+            ..LocalOptions::default()
+        })));
         let reactor = Reactor::new(config.arbiters);
         let node = Self {
             inner: Arc::new(Inner {

@@ -1,6 +1,7 @@
 //! How long things may be, so that no announced length governs memory.
 
 use crate::frame::{FrameKind, Terms};
+use crate::limits::Limits;
 
 use super::error::CodecError;
 use super::header::Header;
@@ -24,12 +25,19 @@ pub struct WireLimits {
 }
 
 impl Default for WireLimits {
-    /// 64 KiB fronts, 64 MiB data, 8 KiB slots.
+    /// What [`Limits::default`] promises to take.
     fn default() -> Self {
+        Self::from(&Limits::default())
+    }
+}
+
+impl From<&Limits> for WireLimits {
+    /// A link must take what its messenger's session said it takes.
+    fn from(limits: &Limits) -> Self {
         Self {
-            front_max: 64 * 1024,
-            data_max: 64 * 1024 * 1024,
-            slot_bytes: 8 * 1024,
+            front_max: limits.front_max,
+            data_max: limits.data_max,
+            slot_bytes: limits.slot_bytes,
             hello_max: HELLO_MAX,
         }
     }

@@ -26,7 +26,7 @@ use stellate_protocol::event::{
 use stellate_protocol::frame::{Call, Feature, Hello};
 use stellate_protocol::session::{Config, Phase, Session};
 use stellate_protocol::{Blame, Frame, Lane, LinkId, Parcel, SessionId, Time};
-use stellate_transport::{CloseHow, DialError, Link};
+use stellate_transport::{CloseHow, DialError, Link, LinkFault};
 
 use crate::dispatch::{DispatchQueue, Received};
 use crate::endpoint::{FEATURE_LISTENS_AT, Greeted};
@@ -589,7 +589,7 @@ impl SessionActor {
     }
 }
 
-const NO_RUNTIME: stellate_transport::LinkFault = stellate_transport::LinkFault::NoRuntime;
+const NO_RUNTIME: LinkFault = LinkFault::NoRuntime;
 
 /// A message that was staged and never reached the session goes back with the others.
 fn take_back(shared: &SessionShared, end: &mut End<Parcel>, staged: Staged) {
@@ -716,7 +716,7 @@ impl Handler<FromLink> for SessionActor {
                 }
             }
             tracing::debug!(session = self.shared.key.0, link = link.0, %fault, "link lost");
-            let (blame, jitter): (Blame, u16) = (fault.blame(), self.node.random() as u16);
+            let (blame, jitter) = (charge(&fault), self.node.random() as u16);
             self.input(
                 now,
                 Input::LinkLost {
@@ -726,6 +726,15 @@ impl Handler<FromLink> for SessionActor {
                 },
             );
         }
+    }
+}
+
+/// What the session holds against the peer. A damaged frame is its doing or the path's, and the
+/// session counts both: at the same place again and again, a new link does not help.
+fn charge(fault: &LinkFault) -> Blame {
+    match fault {
+        LinkFault::Malformed(error) if error.blame() != Blame::Local => Blame::PeerMisbehaved,
+        _ => fault.blame(),
     }
 }
 

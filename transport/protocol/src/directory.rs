@@ -1,7 +1,7 @@
 //! Which session a hello belongs to: the rules of names, instances and restarts (S6).
 //!
 //! ```text
-//! hello ─► whom do you want? ─► do our policies fit? ─► is it an old attempt?
+//! hello ─► whom do you want? ─► do our policies fit? ─► is it an old attempt? ─► is it over?
 //!        ─► a session I know (by id)            → Existing
 //!        ─► you say it was up, I know none      → NoSession
 //!        ─► I am dialling your name             → Existing (a race, S5)
@@ -11,7 +11,11 @@
 //! Instance first, session second, attempt last; counters of different instances are never
 //! compared. One directory serves one messenger; sessions live elsewhere and are named by key.
 
+mod heard;
+
 use std::collections::BTreeMap;
+
+use heard::Memory;
 
 use crate::event::Notice;
 use crate::frame::{Hello, RefuseReason, Stance};
@@ -31,6 +35,8 @@ struct Entry {
     id: SessionId,
     /// The id that we dialled with; differs from `id` if the peer's stood.
     own_id: SessionId,
+    /// The last id that the peer chose, if another: either may come back until one is confirmed.
+    their_id: SessionId,
     by_name: bool,
     /// We dialled it.
     dialled: bool,
@@ -74,6 +80,7 @@ pub enum Route {
 pub struct Directory {
     entries: BTreeMap<SessionKey, Entry>,
     by_name: BTreeMap<EntityName, Vec<SessionKey>>,
+    memory: Memory,
     shutting_down: bool,
 }
 
@@ -105,6 +112,7 @@ impl Directory {
             peer: None,
             id,
             own_id: id,
+            their_id: id,
             by_name: true,
             dialled: true,
             loops: to_self,
@@ -119,10 +127,13 @@ impl Directory {
             peer: Some(Known::new(&hello.from, hello.attempt)),
             id: hello.session,
             own_id: hello.session,
+            their_id: hello.session,
             by_name: policy.looks_up_names(),
             dialled: false,
             loops: false,
         };
+        self.memory.begins(hello.from.instance);
+        self.memory.hears(hello.from.instance, hello.attempt);
         self.insert(key, entry);
     }
 
@@ -135,6 +146,13 @@ impl Directory {
     pub fn bound(&mut self, key: SessionKey, peer: &Identity, id: SessionId, latest: Attempt) {
         if let Some(entry) = self.entries.get_mut(&key) {
             entry.id = id;
+            if id != entry.own_id {
+                entry.their_id = id;
+            }
+            if entry.peer.is_none() {
+                self.memory.begins(peer.instance);
+            }
+            self.memory.hears(peer.instance, latest);
             entry.peer = Some(Known::new(peer, latest));
         }
     }
@@ -144,6 +162,10 @@ impl Directory {
         let Some(entry) = self.entries.remove(&key) else {
             return;
         };
+        if let Some(peer) = entry.peer {
+            self.memory
+                .ends(peer.instance, [entry.own_id, entry.their_id]);
+        }
         if let Some(keys) = self.by_name.get_mut(&entry.name) {
             keys.retain(|other| *other != key);
             if keys.is_empty() {
@@ -191,8 +213,19 @@ impl Directory {
             let text = format!("feature {} is required and unknown here", feature.id);
             return Route::Refuse(RefuseReason::Feature, text);
         }
-        if let Err(mismatch) = policy.accept(hello.policy) {
-            return Route::Refuse(RefuseReason::PolicyMismatch, mismatch.to_string());
+        let promise = match policy.accept(hello.policy) {
+            Ok(promise) => promise,
+            Err(mismatch) => {
+                return Route::Refuse(RefuseReason::PolicyMismatch, mismatch.to_string());
+            }
+        };
+        if self.memory.is_old(hello.from.instance, hello.attempt) {
+            return Route::Stale;
+        }
+        // A lossy birth may be repeated: it ended with its link before its dialler saw the answer.
+        let again = promise.lossy && !hello.established;
+        if !again && self.memory.is_over(hello.from.instance, hello.session) {
+            return Route::NoSession;
         }
         if !policy.looks_up_names() {
             return match hello.established {
@@ -224,14 +257,11 @@ impl Directory {
                 continue;
             };
             if known.instance == hello.from.instance {
-                if entry.id == hello.session || entry.own_id == hello.session {
+                if [entry.own_id, entry.their_id].contains(&hello.session) {
                     return Route::Existing {
                         key,
                         notices: Vec::new(),
                     };
-                }
-                if hello.attempt <= known.latest {
-                    return Route::Stale;
                 }
                 notices.push((key, Notice::Forgotten));
             } else if hello.from.name.is_anonymous() {

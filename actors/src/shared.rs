@@ -752,8 +752,10 @@ impl Drop for RoomFuture {
         outbox.waiters.retain(|other| !Arc::ptr_eq(other, &waiter));
         let granted = lock(&waiter.state).granted;
         drop(outbox);
-        if granted {
-            self.shared.free(1, self.bytes, u64::from(self.call));
+        // Whom it stood in the way of may have room now, also if it had none itself.
+        match granted {
+            true => self.shared.free(1, self.bytes, u64::from(self.call)),
+            false => self.shared.free(0, 0, 0),
         }
     }
 }

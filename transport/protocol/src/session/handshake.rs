@@ -251,7 +251,6 @@ impl<P: Payload> Session<P> {
         }
         self.peer = Some(hello.from);
         self.peer_attempt = hello.attempt;
-        self.confirmed |= hello.established;
         self.link = Some(self.fresh_link(link, facts));
         let opening = self.opening(facts);
         let verdict = Verdict::Accepted {

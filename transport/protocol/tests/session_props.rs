@@ -131,6 +131,7 @@ struct Setup {
     slots: Option<u32>,
     asks: [bool; 2],
     room: usize,
+    codec: bool,
 }
 
 fn setups() -> impl Strategy<Value = Setup> {
@@ -138,16 +139,24 @@ fn setups() -> impl Strategy<Value = Setup> {
     let slots = prop_oneof![2 => Just(None), 1 => (4u32..9).prop_map(Some)];
     let room = prop_oneof![Just(1usize), Just(usize::MAX)];
     let asks = prop_oneof![3 => Just([false; 2]), 1 => any::<[bool; 2]>()];
-    (0usize..5, any::<bool>(), window, slots, asks, room).prop_map(
-        |(pair, swap, window, slots, asks, room)| Setup {
+    (
+        0usize..5,
+        any::<bool>(),
+        window,
+        slots,
+        asks,
+        room,
+        any::<bool>(),
+    )
+        .prop_map(|(pair, swap, window, slots, asks, room, codec)| Setup {
             pair,
             swap,
             window,
             slots,
             asks,
             room,
-        },
-    )
+            codec,
+        })
 }
 
 const PAIRS: [(Policy, Policy); 5] = [
@@ -174,6 +183,7 @@ fn world(setup: Setup) -> World {
         limits.requests_max = 16;
     });
     world.room = setup.room;
+    world.codec = setup.codec;
     for (node, asks) in [(A, setup.asks[0]), (B, setup.asks[1])] {
         world.nodes[node].slots = setup.slots;
         world.nodes[node].admission = asks.then_some(Admit::Silent);
@@ -340,7 +350,7 @@ fn cases() -> ProptestConfig {
         cases: std::env::var("PROPTEST_CASES")
             .ok()
             .and_then(|n| n.parse().ok())
-            .unwrap_or(300),
+            .unwrap_or(1000),
         max_shrink_iters: 20_000,
         failure_persistence: None,
         ..ProptestConfig::default()

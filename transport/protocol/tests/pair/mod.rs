@@ -84,6 +84,8 @@ pub struct World {
     pub cut_before: Option<u64>,
     /// Frames of this kind arrive at this node with a bad checksum.
     pub corrupt: Option<(usize, FrameKind)>,
+    /// Frames travel as bytes.
+    pub codec: bool,
     /// Kinds delivered, in order.
     pub trace: Vec<(usize, FrameKind)>,
     /// Frames that a link takes before its session must wait.
@@ -107,6 +109,7 @@ impl World {
             frames: 0,
             cut_before: None,
             corrupt: None,
+            codec: false,
             trace: Vec::new(),
             room: usize::MAX,
             todo: VecDeque::new(),

@@ -71,15 +71,25 @@ impl World {
                 self.transmit(conn.0, link, Frame::Close(close));
                 self.hang_up(conn.0, link, true);
             }
-            Output::Expect { .. } => {}
+            Output::Expect {
+                lane,
+                seq,
+                data_len,
+            } => {
+                let link = self.side(conn).session.link();
+                let wire = link.and_then(|link| self.wires.get_mut(&link));
+                let wire = wire.expect("data is expected on a link that lives");
+                let end = wire.end_of(conn.0);
+                let expected = wire.ends[end].decoder.expect(lane, seq, data_len);
+                expected.expect("the codec takes what the session asks for");
+            }
             Output::Deliver(delivery) => self.take_delivery(conn, delivery),
-            Output::AskAdmission { .. } => match &self.nodes[conn.0].admission {
-                Some(Admit::Says(decision)) => {
+            Output::AskAdmission { .. } => {
+                if let Some(Admit::Says(decision)) = &self.nodes[conn.0].admission {
                     let input = Input::Admission(decision.clone());
                     self.todo.push_back((conn, input));
                 }
-                _ => {}
-            },
+            }
             Output::Received { lane, position } => {
                 let kept = self.side_mut(conn).watch.received(lane.class(), position);
                 kept.unwrap_or_else(|broken| panic!("{broken}"));
@@ -332,6 +342,6 @@ impl super::Side {
     }
 
     fn next_tag_just_sent(&self) -> u64 {
-        (self.conn.0 as u64) << 56 | self.conn.1.0 << 40 | self.next_tag
+        ((self.conn.0 as u64) << 56) | (self.conn.1.0 << 40) | self.next_tag
     }
 }

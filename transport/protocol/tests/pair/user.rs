@@ -73,7 +73,7 @@ pub fn tag_of(parcel: &Parcel) -> u64 {
 /// Whose session a tagged message was sent in.
 pub(super) fn sender_of(tag: u64) -> Conn {
     let node = (tag >> 56) as usize;
-    (node, SessionKey(tag >> 40 & 0xffff))
+    (node, SessionKey((tag >> 40) & 0xffff))
 }
 
 impl Side {
@@ -125,7 +125,7 @@ impl World {
         if side.dead || side.watch.ending().is_some() {
             return false;
         }
-        let tag = (conn.0 as u64) << 56 | conn.1.0 << 40 | side.next_tag + 1;
+        let tag = ((conn.0 as u64) << 56) | (conn.1.0 << 40) | (side.next_tag + 1);
         let payload = parcel(tag, data);
         let bytes = u64::from(payload.front_len()) + u64::from(data);
         let (messages, used) = side.used;

@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use bytes::{Buf, BufMut, BytesMut};
+use stellate_protocol::codec::{Decoder, First, Outbound, WireLimits, encode};
 use stellate_protocol::directory::SessionKey;
 use stellate_protocol::error::Blame;
 use stellate_protocol::event::{Input, LinkFacts};
@@ -31,6 +33,8 @@ pub struct End {
     /// Frames sent to this end and not granted again (F6).
     pub spent: u32,
     pub slots: Option<u32>,
+    /// What turns bytes that come to this end into frames, in worlds with a codec.
+    pub decoder: Decoder,
 }
 
 #[derive(Debug)]
@@ -39,7 +43,7 @@ pub struct Wire {
 }
 
 impl Wire {
-    fn end_of(&self, node: usize) -> usize {
+    pub(super) fn end_of(&self, node: usize) -> usize {
         usize::from(self.ends[0].node != node)
     }
 }
@@ -55,6 +59,34 @@ fn takes_slot(kind: FrameKind) -> bool {
             | FrameKind::Lost
             | FrameKind::Close
     )
+}
+
+/// As bytes and back.
+fn through_codec(decoder: &mut Decoder, frame: Frame<Parcel>) -> Frame<Parcel> {
+    let mut bytes = Outbound::new();
+    encode(&frame, &mut bytes).expect("a session writes no frame that has no bytes");
+    let mut bytes = bytes.copy_to_bytes(bytes.remaining());
+    let mut input = BytesMut::new();
+    let mut decoded = None;
+    loop {
+        if let Some(frame) = decoder
+            .decode(&mut input)
+            .expect("what we write we can read")
+        {
+            assert!(decoded.replace(frame).is_none(), "one frame, not two");
+            continue;
+        }
+        if bytes.is_empty() {
+            return decoded.expect("a whole frame");
+        }
+        match decoder.direct() {
+            Some(mut direct) => {
+                let len = direct.remaining_mut().min(bytes.len());
+                direct.put_slice(&bytes.split_to(len));
+            }
+            None => input.extend_from_slice(&bytes.split_to(bytes.len().min(4096))),
+        }
+    }
 }
 
 impl World {
@@ -109,7 +141,8 @@ impl World {
 
     fn wire(&mut self, conn: Conn, to: usize, deaf: bool) -> LinkId {
         self.next_link += 1;
-        let end = |node, owner, stalled, slots| End {
+        let end = |node, owner, stalled, slots, first| End {
+            decoder: Decoder::new(WireLimits::default(), first),
             node,
             owner,
             closed: false,
@@ -120,8 +153,14 @@ impl World {
         };
         let blocked = self.reach.get(&(to, conn.0)) == Some(&Reach::Deaf);
         let ends = [
-            end(conn.0, Some(conn.1), blocked, self.nodes[conn.0].slots),
-            end(to, None, deaf, self.nodes[to].slots),
+            end(
+                conn.0,
+                Some(conn.1),
+                blocked,
+                self.nodes[conn.0].slots,
+                First::Answer,
+            ),
+            end(to, None, deaf, self.nodes[to].slots, First::Hello),
         ];
         self.wires.insert(LinkId(self.next_link), Wire { ends });
         LinkId(self.next_link)
@@ -221,6 +260,11 @@ impl World {
                     return self.spoil(link, to);
                 }
                 self.trace.push((node, frame.kind()));
+                let frame = if self.codec {
+                    through_codec(&mut end.decoder, frame)
+                } else {
+                    frame
+                };
                 match (owner, frame) {
                     (Some(key), frame) => self.feed((node, key), Input::Frame { link, frame }),
                     (None, Frame::Hello(hello)) => self.route(node, link, hello, 0),

@@ -1,12 +1,12 @@
 //! Links that break, at every frame; peers that break the protocol.
 
-use stellate_protocol::event::{Ask, EndCause, Event, Input};
+use stellate_protocol::event::{Ask, EndCause, Event};
 use stellate_protocol::frame::{
     Ack, Call, Chunk, FrameKind, Grant, Heartbeat, LaneState, Message, Outcome, Pull,
 };
 use stellate_protocol::policy::Policy;
 use stellate_protocol::session::Phase;
-use stellate_protocol::{Blame, Class, Frame, Lane, Parcel, RequestId, Seq};
+use stellate_protocol::{Class, Frame, Lane, Parcel, RequestId, Seq};
 
 use crate::pair::{A, B, Conn, Reach, World, parcel};
 
@@ -238,8 +238,7 @@ fn frames_that_make_no_sense_but_break_nothing() {
     ] {
         world.forge(a, frame);
     }
-    let mut ack = Ack::default();
-    ack.lanes = [Some(LaneState { received: Seq(0), window: Seq(u64::MAX), window_bytes: u64::MAX }); 8];
+    let ack = Ack { lanes: [Some(LaneState { received: Seq(0), window: Seq(u64::MAX), window_bytes: u64::MAX }); 8] };
     world.forge(a, Frame::Ack(Box::new(ack)));
     world.send(a, Class::Normal, 3);
     world.millis(10);

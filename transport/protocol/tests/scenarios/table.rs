@@ -226,11 +226,13 @@ fn s4_standby_over_in_every_phase() {
 }
 }
 
+type Scenario = (&'static str, fn());
+
 /// Takes the place of a report: runs all scenarios and looks at what was never taken.
 #[test]
 fn every_row_is_taken_from_every_phase_that_it_names() {
     COVERAGE.with_borrow_mut(|all| *all = Coverage::default());
-    let files: [&[(&str, fn())]; 11] = [
+    let files: [&[Scenario]; 11] = [
         ALL,
         super::admission::ALL,
         super::bodies::ALL,

@@ -52,7 +52,7 @@ pub(crate) enum Gate {
 }
 
 /// How many faults of each kind one run may have.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Budget {
     /// Links cut, told to the two ends at different steps.
     pub(crate) cuts: u8,
@@ -89,6 +89,17 @@ pub(crate) struct Spec {
     pub(crate) dials_max: u64,
 }
 
+impl Budget {
+    pub(crate) const NONE: Self = Self {
+        cuts: 0,
+        dial_failures: 0,
+        early: 0,
+        heartbeats: 0,
+        walls: [0; 2],
+        restarts: [0; 2],
+    };
+}
+
 impl Spec {
     pub(crate) fn new(name: &'static str, policies: [Policy; 2]) -> Self {
         Self {
@@ -98,7 +109,7 @@ impl Spec {
             connects: [false; 2],
             leaves: [Leave::Never; 2],
             gates: [Gate::Open; 2],
-            budget: Budget::default(),
+            budget: Budget::NONE,
             window: 2,
             slots: None,
             slow_handlers: false,

@@ -115,7 +115,7 @@ impl<A: Actor<Context = Context<A>>> Hosting<A> {
         let Self {
             node,
             name,
-            mut factory,
+            factory,
             options,
             placement,
             table,
@@ -148,7 +148,7 @@ impl<A: Actor<Context = Context<A>>> Hosting<A> {
         // Moves to the actor's thread, or is dropped, which takes the registration back.
         let make = move || {
             let work = Rc::new(Work::new(registration, table));
-            Recipe::new(move || factory()).on_start(move |_, ctx| {
+            Recipe::new(factory).on_start(move |_, ctx| {
                 ctx.spawn(Pump { work: work.clone() });
             })
         };

@@ -1,4 +1,5 @@
 //! Users' actors in the messenger: where they run, what survives their panics, what is refused.
+#![allow(clippy::unwrap_used)] // Helpers are outside of `#[test]` functions.
 
 mod facade_support;
 

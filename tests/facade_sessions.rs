@@ -1,4 +1,5 @@
 //! Sessions through the facade: their events, their ends, admission, and what is refused.
+#![allow(clippy::unwrap_used)] // Helpers are outside of `#[test]` functions.
 
 mod facade_support;
 

@@ -1,6 +1,6 @@
 //! What the facade's tests share: messages, an actor that writes down what it sees, and pairs of
 //! messengers over TCP.
-#![allow(dead_code, unreachable_pub)] // Each test file uses its own part.
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used)] // Each test file uses its own part.
 
 use std::future::IntoFuture;
 use std::time::Duration;

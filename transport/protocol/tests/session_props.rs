@@ -313,12 +313,12 @@ fn heal(world: &mut World) {
             world.handle(conn, 0);
         }
     };
-    for _ in 0..3 {
-        slow(world);
-        world.secs(25);
-    }
     slow(world);
-    world.secs(2);
+    // S8: the heartbeat deadline, the longest back-off, and a race.
+    let limits = world.nodes[A].limits;
+    world.advance(limits.heartbeat_deadline + limits.backoff_max + limits.race_wait);
+    slow(world);
+    world.millis(20);
 }
 
 /// S8 for what still lives.
@@ -350,7 +350,7 @@ fn cases() -> ProptestConfig {
         cases: std::env::var("PROPTEST_CASES")
             .ok()
             .and_then(|n| n.parse().ok())
-            .unwrap_or(1000),
+            .unwrap_or(500),
         max_shrink_iters: 20_000,
         failure_persistence: None,
         ..ProptestConfig::default()

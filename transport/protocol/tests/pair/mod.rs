@@ -51,6 +51,8 @@ pub struct Node {
     pub attempt: Attempt,
     /// Nobody answers dials, nothing is handled.
     pub down: bool,
+    /// It has too many sessions.
+    pub busy: bool,
 }
 
 /// What an admission handler does.
@@ -160,6 +162,7 @@ impl World {
             sides: BTreeMap::new(),
             attempt: Attempt(0),
             down: false,
+            busy: false,
         });
         self.nodes.len() - 1
     }

@@ -189,6 +189,10 @@ impl World {
             facts,
         };
         let verdict = match shell.directory.route(&hello, &shell.me, &shell.accept) {
+            _ if shell.busy => Verdict::Refused {
+                reason: RefuseReason::Busy,
+                text: String::new(),
+            },
             Route::Existing { key, notices } => {
                 self.notify_all(node, notices);
                 return self.feed((node, key), input(hello));
@@ -236,13 +240,6 @@ impl World {
         };
         self.transmit(node, link, Frame::Answer(Box::new(answer)));
         self.hang_up(node, link, true);
-    }
-
-    /// Refuses as a messenger with too many sessions does.
-    pub fn refuse_busy(&mut self, node: usize, link: LinkId, hello: &Hello) {
-        let reason = RefuseReason::Busy;
-        let text = String::new();
-        self.turn_away(node, link, hello, Verdict::Refused { reason, text });
     }
 
     /// S7, and that what is over stays over.

@@ -194,7 +194,11 @@ fn a_server_that_shuts_down_or_is_busy_is_asked_again() {
     world.secs(3);
     assert_eq!(world.phase(a), Phase::Backoff);
     world.restart(B, false);
+    world.nodes[B].busy = true;
     world.secs(10);
+    assert_eq!(world.phase(a), Phase::Backoff);
+    world.nodes[B].busy = false;
+    world.secs(20);
     world.check_healed(a, world.only(B));
 }
 }

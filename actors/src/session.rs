@@ -23,7 +23,7 @@ use stellate_protocol::event::{Ask, Notice as PeerNotice};
 use stellate_protocol::event::{
     CallResult, Decision, End, EndCause, Event, Fate, Input, LinkFacts, Output, Settled, Unacked,
 };
-use stellate_protocol::frame::{Call, Feature, Hello};
+use stellate_protocol::frame::{Call, Close, CloseReason, Feature, Hello};
 use stellate_protocol::session::{Config, Phase, Session};
 use stellate_protocol::{Blame, Frame, Lane, LinkId, Parcel, SessionId, Time};
 use stellate_transport::{CloseHow, DialError, Link, LinkFault};
@@ -150,7 +150,7 @@ impl SessionActor {
         })
         .on_exit(move |_| {
             if let Some(link) = hooked.borrow_mut().take() {
-                link.do_send(Hang(CloseHow::Abort));
+                last_word(&session, &link);
             }
             died(&owner, &session);
         })
@@ -635,6 +635,21 @@ fn conclude(node: &Node, shared: &Arc<SessionShared>, end: Box<End<Parcel>>) {
     shared.note_ended();
 }
 
+/// Tells the peer over the link that outlives the actor: a peer with nothing to say would not
+/// ask before `standby_max` (S4).
+fn last_word(shared: &SessionShared, link: &Addr<LinkActor>) {
+    let close = Close {
+        reason: CloseReason::InternalFault,
+        delivered: shared.seal(),
+        text: "the session's actor failed".into(),
+    };
+    link.do_send(Transmit {
+        frames: vec![Frame::Close(Box::new(close))],
+        bytes: 0,
+    });
+    link.do_send(Hang(CloseHow::Drain));
+}
+
 /// The actor is gone. If the session had not ended it has now, with what the ledger knows.
 fn died(node: &Node, shared: &Arc<SessionShared>) {
     if shared.is_over() {
@@ -652,6 +667,21 @@ fn died(node: &Node, shared: &Arc<SessionShared>) {
         take_back(shared, &mut end, staged);
     }
     conclude(node, shared, end);
+}
+
+impl Drop for SessionActor {
+    /// After a panic a link that still greets has nobody to wait for, and the peer may have let it
+    /// in already. The link in use is left to the exit hook.
+    fn drop(&mut self) {
+        let in_use = self.in_use.borrow();
+        for held in self.links.values() {
+            if let Held::Actor(link) = held
+                && in_use.as_ref() != Some(link)
+            {
+                last_word(&self.shared, link);
+            }
+        }
+    }
 }
 
 impl Actor for SessionActor {

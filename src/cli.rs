@@ -4,8 +4,12 @@
 //! that is meant for people goes to stderr. The exit code is 0 when everything held, 1 when what
 //! the command checks did not hold, 2 when it could not be run as asked.
 
+#[path = "cli/bench.rs"]
+mod bench;
 #[path = "cli/demo.rs"]
 mod demo;
+#[path = "cli/explain.rs"]
+mod explain;
 #[path = "cli/report.rs"]
 mod report;
 
@@ -28,6 +32,13 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Measure ours against peers, in alternating rounds of one run.
+    Bench(bench::Args),
+    /// One process of a measurement; told by the process that runs `bench`.
+    #[command(hide = true, name = "bench-role")]
+    BenchRole(bench::RoleArgs),
+    /// Tell the transports that are built in, their limits, and what memory may be used.
+    Explain(explain::Args),
     /// Store a directory on a small cluster, break it on purpose, and check every replica.
     Demo(demo::Args),
     /// One OSD of `demo --processes`; talks to its parent over stdin and stdout.
@@ -40,6 +51,9 @@ pub(crate) fn main() -> ExitCode {
     let Cli { json, command } = Cli::parse();
     report::log_to_stderr();
     let ended = match command {
+        Command::Bench(args) => bench::run(&args, json),
+        Command::BenchRole(args) => bench::run_role(&args),
+        Command::Explain(args) => explain::run(&args, json),
         Command::Demo(args) => demo::run(&args, json),
         Command::DemoOsd(args) => demo::run_osd(&args),
     };

@@ -1,0 +1,295 @@
+//! The floor: plain tokio TCP, without any of what a messenger promises.
+//!
+//! A message is its length in four bytes, little endian, and the payload, whose first eight bytes
+//! number it. One thread on each end (`current_thread`), no delay. What is small is gathered into
+//! writes of 64 KiB where it streams, and written at once where somebody waits for the answer.
+//! What is large is written from where it lies. Reads go into one buffer of at least 256 KiB that
+//! is never given away. There is no checksum, no acknowledgement, no window of its own, no
+//! reconnect, no type: it is the price list of the machine, not a competitor.
+
+use stellate::prelude::Address;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::role::{Check, FILL, Figures, Job, Latencies, Rate, Role, Side, Word, now, say};
+
+/// Bytes gathered before they are written.
+const WRITE: usize = 64 * 1024;
+/// Bytes of the length before a message.
+const PREFIX: usize = 4;
+/// The number of the message that ends a stream; how many there were follows it.
+const END: u64 = u64::MAX;
+
+/// Plays the role.
+pub(super) fn run(role: &Role) -> Result<(), String> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let runtime = runtime.map_err(|error| error.to_string())?;
+    let local = tokio::task::LocalSet::new();
+    local.block_on(&runtime, async {
+        match role.side {
+            Side::Server => serve(role).await,
+            Side::Client => drive(role).await,
+        }
+    })
+}
+
+async fn serve(role: &Role) -> Result<(), String> {
+    let listener = TcpListener::bind("127.0.0.1:0").await.map_err(text)?;
+    let address = listener.local_addr().map_err(text)?;
+    say(&Word::Ready(format!("tcp://{address}")));
+    loop {
+        let (stream, _) = listener.accept().await.map_err(text)?;
+        let wire = Wire::new(stream, role.size)?;
+        let role = role.clone();
+        tokio::task::spawn_local(async move {
+            let served = match role.job {
+                Job::Stream => sink(wire, &role).await,
+                _ => echo(wire).await,
+            };
+            if let Err(error) = served {
+                say(&Word::Error(error));
+            }
+        });
+    }
+}
+
+async fn drive(role: &Role) -> Result<(), String> {
+    let figures = match role.job {
+        Job::Pingpong => pingpong(role).await?,
+        Job::Stream => stream(role).await?,
+        Job::Requests => requests(role).await?,
+        job => return Err(format!("raw does not know {job:?}")),
+    };
+    say(&Word::Result(figures));
+    Ok(())
+}
+
+/// A connection with its read buffer.
+pub(super) struct Wire {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+    begin: usize,
+    end: usize,
+}
+
+impl Wire {
+    fn new(stream: TcpStream, size: usize) -> Result<Self, String> {
+        stream.set_nodelay(true).map_err(text)?;
+        let buffer = vec![0; (4 * WRITE).max(2 * (size + PREFIX))];
+        Ok(Self {
+            stream,
+            buffer,
+            begin: 0,
+            end: 0,
+        })
+    }
+
+    pub(super) async fn dial(role: &Role) -> Result<Self, String> {
+        let to: Address = role.server()?.parse().map_err(text)?;
+        let stream = TcpStream::connect(to.socket().map_err(text)?)
+            .await
+            .map_err(text)?;
+        Self::new(stream, role.size)
+    }
+
+    /// The next message, length and all, that is in the buffer already.
+    fn buffered(&mut self) -> Result<Option<&[u8]>, String> {
+        let have = &self.buffer[self.begin..self.end];
+        let Some((prefix, rest)) = have.split_first_chunk::<PREFIX>() else {
+            return Ok(None);
+        };
+        let len = u32::from_le_bytes(*prefix) as usize;
+        if len + PREFIX > self.buffer.len() {
+            return Err(format!("a message of {len} bytes"));
+        }
+        if rest.len() < len {
+            return Ok(None);
+        }
+        let from = self.begin;
+        self.begin += PREFIX + len;
+        Ok(Some(&self.buffer[from..self.begin]))
+    }
+
+    /// Reads what is there, at least something; false at the end.
+    async fn read(&mut self) -> Result<bool, String> {
+        if self.begin == self.end {
+            (self.begin, self.end) = (0, 0);
+        } else if self.buffer.len() - self.end < WRITE {
+            self.buffer.copy_within(self.begin..self.end, 0);
+            (self.begin, self.end) = (0, self.end - self.begin);
+        }
+        let read = self
+            .stream
+            .read(&mut self.buffer[self.end..])
+            .await
+            .map_err(text)?;
+        self.end += read;
+        Ok(read > 0)
+    }
+
+    /// Writes a message, alone, and waits for the answer of the same length.
+    async fn ask(&mut self, message: &[u8]) -> Result<(), String> {
+        self.stream.write_all(message).await.map_err(text)?;
+        loop {
+            if let Some(answer) = self.buffered()? {
+                let same = answer.len() == message.len() && answer[..12] == message[..12];
+                return if same {
+                    Ok(())
+                } else {
+                    Err("another answer was due".into())
+                };
+            }
+            if !self.read().await? {
+                return Err("the server hung up".into());
+            }
+        }
+    }
+}
+
+/// A message with room for its number.
+fn message(size: usize) -> Vec<u8> {
+    let size = size.max(8);
+    let mut message = vec![FILL; PREFIX + size];
+    message[..PREFIX].copy_from_slice(&(size as u32).to_le_bytes());
+    message
+}
+
+fn number(message: &mut [u8], seq: u64) {
+    message[PREFIX..PREFIX + 8].copy_from_slice(&seq.to_le_bytes());
+}
+
+fn number_of(message: &[u8]) -> u64 {
+    let digits = message
+        .get(PREFIX..PREFIX + 8)
+        .and_then(|digits| digits.try_into().ok());
+    digits.map_or(END, u64::from_le_bytes)
+}
+
+/// Sends everything back: all that came in one read, in one write.
+async fn echo(mut wire: Wire) -> Result<(), String> {
+    loop {
+        let from = wire.begin;
+        while wire.buffered()?.is_some() {}
+        if wire.begin > from {
+            wire.stream
+                .write_all(&wire.buffer[from..wire.begin])
+                .await
+                .map_err(text)?;
+        }
+        if !wire.read().await? {
+            return Ok(());
+        }
+    }
+}
+
+async fn sink(mut wire: Wire, role: &Role) -> Result<(), String> {
+    let (mut rate, mut check) = (Rate::new(role.warm_up()), Check::new(role.size.max(8)));
+    loop {
+        while let Some(message) = wire.buffered()? {
+            let seq = number_of(message);
+            if seq == END {
+                check.end(
+                    message
+                        .get(PREFIX + 8..)
+                        .map_or(0, |rest| number_of_end(rest)),
+                )?;
+                say(&Word::Result(rate.figures(role.size)?));
+                return wire.stream.write_all(&[1]).await.map_err(text);
+            }
+            let last = (message.len() > PREFIX + 8).then(|| message[message.len() - 1]);
+            check.message(seq, message.len() - PREFIX, last)?;
+            rate.note();
+        }
+        if !wire.read().await? {
+            return Err("the stream ended before its end".into());
+        }
+    }
+}
+
+fn number_of_end(rest: &[u8]) -> u64 {
+    rest.first_chunk()
+        .map_or(0, |digits| u64::from_le_bytes(*digits))
+}
+
+async fn stream(role: &Role) -> Result<Figures, String> {
+    let mut wire = Wire::dial(role).await?;
+    let mut message = message(role.size);
+    let mut out = Vec::with_capacity(2 * WRITE);
+    let (begin, span) = (now(), role.warm_up() + role.span());
+    let mut seq = 0;
+    while seq % 64 != 0 || begin.elapsed() < span {
+        number(&mut message, seq);
+        seq += 1;
+        if message.len() >= WRITE {
+            wire.stream.write_all(&message).await.map_err(text)?;
+            continue;
+        }
+        out.extend_from_slice(&message);
+        if out.len() >= WRITE {
+            wire.stream.write_all(&out).await.map_err(text)?;
+            out.clear();
+        }
+    }
+    out.extend_from_slice(&16_u32.to_le_bytes());
+    out.extend_from_slice(&END.to_le_bytes());
+    out.extend_from_slice(&seq.to_le_bytes());
+    wire.stream.write_all(&out).await.map_err(text)?;
+    wire.stream.read_u8().await.map_err(text)?;
+    Ok(Figures::new())
+}
+
+async fn pingpong(role: &Role) -> Result<Figures, String> {
+    let mut wire = Wire::dial(role).await?;
+    let mut message = message(role.size);
+    let mut times = Latencies::default();
+    let (begin, mut seq) = (now(), 0);
+    let mut before = begin;
+    while before - begin < role.warm_up() + role.span() {
+        number(&mut message, seq);
+        wire.ask(&message).await?;
+        let after = now();
+        if after - begin >= role.warm_up() {
+            times.note(after - before);
+        }
+        (before, seq) = (after, seq + 1);
+    }
+    times.figures()
+}
+
+/// Keeps `count` messages under way; all that were answered in one read are sent in one write.
+async fn requests(role: &Role) -> Result<Figures, String> {
+    let mut wire = Wire::dial(role).await?;
+    let mut message = message(role.size);
+    let mut rate = Rate::new(role.warm_up());
+    let (begin, span) = (now(), role.warm_up() + role.span());
+    let (mut sent, mut due) = (0, 0);
+    let mut free = role.count;
+    let mut out = Vec::new();
+    while begin.elapsed() < span {
+        out.clear();
+        for _ in 0..std::mem::take(&mut free) {
+            number(&mut message, sent);
+            out.extend_from_slice(&message);
+            sent += 1;
+        }
+        wire.stream.write_all(&out).await.map_err(text)?;
+        if !wire.read().await? {
+            return Err("the server hung up".into());
+        }
+        while let Some(answer) = wire.buffered()? {
+            if number_of(answer) != due {
+                return Err("another answer was due".into());
+            }
+            due += 1;
+            free += 1;
+            rate.note();
+        }
+    }
+    rate.figures(role.size)
+}
+
+pub(super) fn text(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}

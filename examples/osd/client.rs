@@ -1,0 +1,225 @@
+//! A client: knows the map, writes to primaries, and tries again until a write is stored.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use stellate::prelude::*;
+use stellate::testing::Faults;
+use stellate_transport::Tcp;
+
+use super::lane::LaneNumbers;
+use super::map::ClusterMap;
+use super::messages::{
+    Cut, CutLink, Get, GetMap, GetStatus, Got, OpId, Outcome, PanicNow, Put, Status,
+};
+use super::osd::may_retry;
+use super::peers::Peers;
+use super::{admin, daemon, placement};
+
+/// Between two tries of one write.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Why a write or a read was given up, in words.
+#[derive(Clone, Debug)]
+pub(crate) struct GivenUp(pub(crate) String);
+
+impl std::fmt::Display for GivenUp {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for GivenUp {}
+
+/// The client. Clones are the same client.
+#[derive(Clone)]
+pub(crate) struct Client {
+    peers: Peers,
+    monitor: Connection,
+    faults: Faults,
+    ops: Rc<Cell<u64>>,
+    retries: Rc<Cell<u64>>,
+}
+
+impl Client {
+    /// A client with its messenger.
+    ///
+    /// # Errors
+    /// What the messenger says.
+    pub(crate) async fn start(monitor: &str) -> Result<Self, Box<dyn std::error::Error>> {
+        let faults = Faults::new();
+        let messenger = Messenger::builder(EntityName::client(1))
+            .transport(faults.wrap(Arc::new(Tcp::new())))
+            .default_policy(Policy::lossless_client())
+            .limits(daemon::limits())
+            .build()
+            .await?;
+        messenger.ready();
+        let monitor = messenger.connect(EntityName::mon(0), monitor)?;
+        let peers = Peers::new(messenger, LaneNumbers::default());
+        let client = Self {
+            peers,
+            monitor,
+            faults,
+            ops: Rc::default(),
+            retries: Rc::default(),
+        };
+        actix_rt::spawn(client.clone().watch());
+        Ok(client)
+    }
+
+    /// Learns every map, until the monitor is gone.
+    async fn watch(self) {
+        loop {
+            let newer_than = self.peers.map().epoch;
+            match self.monitor.request(GetMap { newer_than }).await {
+                Ok(answer) => {
+                    self.peers.learn(answer.body);
+                }
+                Err(RequestError::SessionEnded { .. }) => return,
+                Err(_) => tokio::time::sleep(PAUSE).await,
+            }
+        }
+    }
+
+    /// Waits until so many OSDs are in the map.
+    pub(crate) async fn wait_for(&self, osds: usize) {
+        while self.peers.map().osds.len() < osds {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    pub(crate) fn map(&self) -> ClusterMap {
+        self.peers.map().clone()
+    }
+
+    pub(crate) fn messenger(&self) -> &Messenger {
+        self.peers.messenger()
+    }
+
+    /// Tries beyond the first, of all writes.
+    pub(crate) fn retries(&self) -> u64 {
+        self.retries.get()
+    }
+
+    /// Stores `data` as `object` on all its replicas. Its id is the same in every try, so a try
+    /// whose answer was lost does no harm.
+    ///
+    /// # Errors
+    /// A disk does not take it.
+    pub(crate) async fn put(&self, object: String, data: Bytes) -> Result<(), GivenUp> {
+        let number = self.ops.replace(self.ops.get() + 1);
+        let op = OpId {
+            client: self.messenger().identity().instance.0,
+            number,
+        };
+        let sum = crc32c::crc32c(&data);
+        loop {
+            match self.try_put(&object, op, sum, data.clone()).await {
+                Ok(Outcome::Stored { .. }) => return Ok(()),
+                Ok(Outcome::Failed { why }) => return Err(GivenUp(why)),
+                Ok(other) => debug_assert!(may_retry(&other), "{other:?}"),
+                Err(error) => tracing::info!(object, %error, "trying again"),
+            }
+            self.retries.set(self.retries.get() + 1);
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    async fn try_put(
+        &self,
+        object: &str,
+        op: OpId,
+        sum: u32,
+        data: Bytes,
+    ) -> Result<Outcome, GivenUp> {
+        let (primary, epoch) = {
+            let map = self.peers.map();
+            (
+                placement::replicas(&map, object).first().copied(),
+                map.epoch,
+            )
+        };
+        let lane = primary.and_then(|osd| self.peers.lane(osd));
+        let lane = lane.ok_or_else(|| GivenUp("there is no OSD".into()))?;
+        let put = Put {
+            object: object.into(),
+            op,
+            sum,
+            epoch,
+            place: Default::default(),
+        };
+        lane.write(put, data)
+            .await
+            .map_err(|error| GivenUp(error.to_string()))
+    }
+
+    /// What that OSD has as `object`.
+    ///
+    /// # Errors
+    /// It cannot be asked.
+    pub(crate) async fn get(&self, osd: u64, object: &str) -> Result<(Got, Bytes), GivenUp> {
+        let answer = self
+            .ask(osd, || Get {
+                object: object.into(),
+            })
+            .await?;
+        Ok((answer.body, answer.data))
+    }
+
+    /// How that OSD does.
+    ///
+    /// # Errors
+    /// It cannot be asked.
+    pub(crate) async fn status(&self, osd: u64) -> Result<Status, GivenUp> {
+        Ok(self.ask(osd, || GetStatus {}).await?.body)
+    }
+
+    /// Lets that OSD cut a link of its own.
+    ///
+    /// # Errors
+    /// It cannot be asked.
+    pub(crate) async fn cut_at(&self, osd: u64, patience: Duration) -> Result<Vec<Cut>, GivenUp> {
+        let patience = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
+        Ok(self.ask(osd, || CutLink { patience }).await?.body)
+    }
+
+    /// Cuts a link of this client.
+    pub(crate) async fn cut_here(&self, patience: Duration) -> Vec<Cut> {
+        admin::cut_next(self.messenger(), &self.faults, patience).await
+    }
+
+    /// Makes that OSD's actor panic with its next write in hand.
+    ///
+    /// # Errors
+    /// It cannot be asked.
+    pub(crate) async fn panic_at(&self, osd: u64) -> Result<(), GivenUp> {
+        self.ask(osd, || PanicNow {}).await.map(drop)
+    }
+
+    /// Asks an OSD something that may be asked twice.
+    async fn ask<M: stellate::message::Message>(
+        &self,
+        osd: u64,
+        message: impl Fn() -> M,
+    ) -> Result<Reply<M::Reply>, GivenUp> {
+        let mut last = GivenUp(format!("osd.{osd} is not in the map"));
+        for _ in 0..200 {
+            if let Some(lane) = self.peers.lane(osd) {
+                match lane.connection().request(message()).await {
+                    Ok(answer) => return Ok(answer),
+                    Err(error) => last = GivenUp(format!("osd.{osd}: {error}")),
+                }
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        Err(last)
+    }
+
+    /// Drains and stops.
+    pub(crate) async fn stop(&self) {
+        self.messenger().shutdown().await;
+    }
+}

@@ -1,0 +1,263 @@
+//! Objects on disk: an embedded database, and an actor that owns its writes.
+//!
+//! ```text
+//!   Apply ─► batch ─┐
+//!   Apply ─► batch ─┼─ Flush, behind all that waits ─► one transaction, one fsync ─► all answers
+//!   Apply ─► batch ─┘
+//! ```
+//!
+//! The write and the id of its op are stored in one transaction, so a write is applied once: its
+//! retry finds the id, after a restart as well. A copy that is older than what is here is not
+//! stored over it.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use actix::prelude::*;
+use bytes::Bytes;
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use tokio::sync::oneshot;
+
+use super::messages::{Got, OpId};
+
+/// Name → version, checksum, bytes.
+const OBJECTS: TableDefinition<'_, &str, (u64, u32, &[u8])> = TableDefinition::new("objects");
+/// Client and number of an op → the version that it made.
+const OPS: TableDefinition<'_, (u128, u64), u64> = TableDefinition::new("ops");
+
+/// Bytes in one transaction; more waiting is for the next.
+const BATCH_BYTES: usize = 16 * 1024 * 1024;
+
+/// Why the store did not do what it was asked, in words that name the file.
+#[derive(Clone, Debug)]
+pub(crate) struct StoreError(pub(crate) String);
+
+impl std::fmt::Display for StoreError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for StoreError {}
+
+/// Opens the database, or makes it.
+///
+/// # Errors
+/// Another process has it open, or the disk does not take it.
+pub(crate) fn open(path: &Path) -> Result<Arc<Database>, StoreError> {
+    let failed = |what: &dyn std::fmt::Display| {
+        StoreError(format!("cannot open the store {}: {what}", path.display()))
+    };
+    let database = Database::create(path).map_err(|error| failed(&error))?;
+    let tables = || -> Result<(), redb::Error> {
+        let transaction = database.begin_write()?;
+        transaction.open_table(OBJECTS)?;
+        transaction.open_table(OPS)?;
+        Ok(transaction.commit()?)
+    };
+    tables().map_err(|error| failed(&error))?;
+    Ok(Arc::new(database))
+}
+
+/// Store these bytes.
+pub(crate) struct Apply {
+    pub(crate) object: String,
+    pub(crate) op: OpId,
+    pub(crate) sum: u32,
+    /// The version that the primary gave it; `None` on the primary, which gives the next.
+    pub(crate) version: Option<u64>,
+    pub(crate) data: Bytes,
+}
+
+/// They are on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Applied {
+    pub(crate) version: u64,
+    /// They were before.
+    pub(crate) repeated: bool,
+}
+
+type Answer = Result<Applied, StoreError>;
+
+impl Message for Apply {
+    type Result = Answer;
+}
+
+/// Writes what waits.
+struct Flush;
+
+impl Message for Flush {
+    type Result = ();
+}
+
+/// What is there under this name.
+pub(crate) struct Fetch {
+    pub(crate) object: String,
+}
+
+impl Message for Fetch {
+    type Result = Found;
+}
+
+/// The answer to a [`Fetch`].
+pub(crate) struct Found {
+    pub(crate) got: Got,
+    pub(crate) data: Bytes,
+}
+
+impl<A, M> actix::dev::MessageResponse<A, M> for Found
+where
+    A: Actor,
+    M: Message<Result = Self>,
+{
+    fn handle(self, _: &mut A::Context, answer: Option<actix::dev::OneshotSender<Self>>) {
+        if let Some(answer) = answer {
+            // Nobody waits any more: nothing to do.
+            let _ = answer.send(self);
+        }
+    }
+}
+
+/// The actor. It may block on the disk: it has a thread of its own.
+pub(crate) struct Store {
+    database: Arc<Database>,
+    batch: Vec<(Apply, oneshot::Sender<Answer>)>,
+    bytes: usize,
+}
+
+impl Store {
+    pub(crate) fn new(database: Arc<Database>) -> Self {
+        Self {
+            database,
+            batch: Vec::new(),
+            bytes: 0,
+        }
+    }
+
+    fn flush(&mut self) {
+        let batch = std::mem::take(&mut self.batch);
+        self.bytes = 0;
+        let written = self.write(&batch);
+        for (index, (_, answer)) in batch.into_iter().enumerate() {
+            let one = match &written {
+                Ok(applied) => Ok(applied[index]),
+                Err(error) => Err(StoreError(format!(
+                    "the store does not take writes: {error}"
+                ))),
+            };
+            // A writer that has gone, as after a panic, asks again.
+            let _ = answer.send(one);
+        }
+    }
+
+    /// All of the batch, or nothing of it.
+    fn write(
+        &self,
+        batch: &[(Apply, oneshot::Sender<Answer>)],
+    ) -> Result<Vec<Applied>, redb::Error> {
+        let transaction = self.database.begin_write()?;
+        let applied = batch
+            .iter()
+            .map(|(apply, _)| apply_one(&transaction, apply))
+            .collect();
+        let applied: Result<Vec<Applied>, redb::Error> = applied;
+        let applied = applied?;
+        transaction.commit()?;
+        Ok(applied)
+    }
+
+    fn fetch(&self, object: &str) -> Result<Found, redb::Error> {
+        let objects = self.database.begin_read()?.open_table(OBJECTS)?;
+        let Some(found) = objects.get(object)? else {
+            return Ok(Found {
+                got: Got::Missing,
+                data: Bytes::new(),
+            });
+        };
+        let (version, sum, data) = found.value();
+        if crc32c::crc32c(data) != sum {
+            return Ok(Found {
+                got: Got::Corrupt,
+                data: Bytes::new(),
+            });
+        }
+        Ok(Found {
+            got: Got::Found { version, sum },
+            data: Bytes::copy_from_slice(data),
+        })
+    }
+}
+
+fn apply_one(transaction: &WriteTransaction, apply: &Apply) -> Result<Applied, redb::Error> {
+    let mut ops = transaction.open_table(OPS)?;
+    let id = (apply.op.client, apply.op.number);
+    if let Some(version) = ops.get(id)?.map(|version| version.value()) {
+        return Ok(Applied {
+            version,
+            repeated: true,
+        });
+    }
+    let mut objects = transaction.open_table(OBJECTS)?;
+    let have = objects
+        .get(apply.object.as_str())?
+        .map_or(0, |found| found.value().0);
+    let version = apply.version.unwrap_or(have + 1);
+    if version > have {
+        objects.insert(apply.object.as_str(), (version, apply.sum, &apply.data[..]))?;
+    }
+    ops.insert(id, version)?;
+    Ok(Applied {
+        version,
+        repeated: false,
+    })
+}
+
+impl Actor for Store {
+    type Context = Context<Self>;
+}
+
+impl Handler<Apply> for Store {
+    type Result = ResponseFuture<Answer>;
+
+    fn handle(&mut self, apply: Apply, ctx: &mut Self::Context) -> Self::Result {
+        let (answer, answered) = oneshot::channel();
+        self.bytes += apply.data.len();
+        self.batch.push((apply, answer));
+        if self.batch.len() == 1 {
+            ctx.notify(Flush);
+        }
+        if self.bytes >= BATCH_BYTES {
+            self.flush();
+        }
+        Box::pin(async move {
+            let gone = || StoreError("the store was restarted with the write in hand".into());
+            answered.await.unwrap_or_else(|_| Err(gone()))
+        })
+    }
+}
+
+impl Handler<Flush> for Store {
+    type Result = ();
+
+    fn handle(&mut self, _: Flush, _: &mut Self::Context) {
+        if !self.batch.is_empty() {
+            self.flush();
+        }
+    }
+}
+
+impl Handler<Fetch> for Store {
+    type Result = Found;
+
+    fn handle(&mut self, fetch: Fetch, _: &mut Self::Context) -> Found {
+        self.fetch(&fetch.object).unwrap_or_else(|error| {
+            let got = Got::Failed {
+                why: error.to_string(),
+            };
+            Found {
+                got,
+                data: Bytes::new(),
+            }
+        })
+    }
+}

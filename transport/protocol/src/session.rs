@@ -22,6 +22,7 @@
 mod ending;
 mod flow;
 mod handshake;
+mod loss;
 mod recv_lane;
 mod requests;
 mod schedule;

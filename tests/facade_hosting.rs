@@ -312,3 +312,58 @@ async fn a_plain_recipient_gets_messages_in_order_until_it_ends() {
     }
     drop(log);
 }
+
+#[actix_rt::test]
+async fn s7_an_actor_that_waits_holds_its_peer_back_and_nobody_else() {
+    let limits = Limits {
+        window_messages: [64, 8, 8, 8],
+        inbox_messages: 2,
+        ..Limits::default()
+    };
+    let host = osd(2).limits(limits).build().await.unwrap();
+    let peer = Side::new(osd(1)).await;
+    let (gate, gated) = oneshot::channel();
+    let mut gated = Some(gated);
+    let (sender, mut log) = mpsc::channel(1000);
+    let other = sender.clone();
+    let make = move || match gated.take() {
+        Some(gate) => Desk::gated(sender.clone(), gate),
+        None => Desk::new(sender.clone()),
+    };
+    host.supervise("busy", make, Restart::default())
+        .handle::<Note>()
+        .handle::<Ask>()
+        .start()
+        .unwrap();
+    host.supervise("free", move || Desk::new(other.clone()), Restart::default())
+        .handle::<Slow>()
+        .start()
+        .unwrap();
+    host.ready();
+    let there = connect(&peer, &host);
+    within(there.request(Ask {
+        n: 0,
+        how: How::Wait,
+    }))
+    .await
+    .unwrap();
+    for n in 0..100 {
+        within(there.send(Note { n })).await.unwrap();
+    }
+    // Another class goes on, to another actor.
+    for n in 0..20 {
+        let slow = Slow { n }.class(Class::High);
+        assert_eq!(within(there.request(slow)).await.unwrap().body.n, n);
+    }
+    let (waiting, _) = there.outbox();
+    assert!(waiting >= 100 - 8, "{waiting} wait at the sender");
+    assert!(!std::iter::from_fn(|| log.try_recv().ok()).any(|seen| matches!(seen, Seen::Note(..))));
+    gate.send(()).unwrap();
+    let mut expected = 0;
+    while expected < 100 {
+        if let Seen::Note(n, ..) = next(&mut log).await {
+            assert_eq!(n, expected);
+            expected += 1;
+        }
+    }
+}

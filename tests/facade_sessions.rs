@@ -374,3 +374,70 @@ async fn connections_and_messages_are_used_from_other_threads() {
         assert_eq!(found.unwrap().unwrap(), n as u64);
     }
 }
+
+/// A messenger in a system of its own, which is torn down without a word at the end.
+fn crashing(bind: Address, end: futures::channel::oneshot::Receiver<()>) -> Address {
+    let (tell, told) = std::sync::mpsc::channel();
+    #[allow(clippy::disallowed_methods)] // What is tested: a process that dies.
+    std::thread::spawn(move || {
+        actix_rt::System::new().block_on(async move {
+            let side = Side::new(
+                Messenger::builder(EntityName::osd(2))
+                    .bind(&bind)
+                    .arbiters(0),
+            );
+            let side = side.await;
+            tell.send(side.addresses()[0].clone()).unwrap();
+            end.await.unwrap();
+        });
+    });
+    told.recv().unwrap()
+}
+
+#[actix_rt::test]
+async fn s6_a_peer_that_restarted_resets_the_session_and_gets_none_of_the_old() {
+    let mut one = Side::new(osd(1)).await;
+    let (end, ended) = futures::channel::oneshot::channel();
+    let address = crashing("tcp://127.0.0.1:0".parse().unwrap(), ended);
+    let there = one.messenger.connect(EntityName::osd(2), &address).unwrap();
+    let sent = within(there.send(Note { n: 1 })).await.unwrap();
+    within(there.received(sent)).await.unwrap();
+    one.event(connected).await;
+    end.send(()).unwrap();
+    // Its memory is gone; what is sent now must not reach its next life on this session.
+    while there.is_up() {
+        tokio::task::yield_now().await;
+    }
+    within(there.send(Note { n: 2 })).await.unwrap();
+    let (end, ended) = futures::channel::oneshot::channel();
+    assert_eq!(crashing(address.clone(), ended), address);
+    let (old, new, cause, unacked) = one
+        .event(|event| match event {
+            SessionEvent::Reset {
+                old,
+                new,
+                cause,
+                unacked,
+                ..
+            } => Some((old, new, cause, unacked)),
+            other => panic!("{other:?}"),
+        })
+        .await;
+    assert_eq!((&old, cause), (&there, EndCause::PeerRestarted));
+    assert_ne!(old, new);
+    assert_eq!(there.end_cause(), Some(EndCause::PeerRestarted));
+    let mut unacked = unacked;
+    let notes: Vec<u64> = unacked
+        .drain()
+        .map(|message| message.downcast::<Note>().unwrap().body.n)
+        .collect();
+    assert_eq!(notes, [2]);
+    one.event(connected).await;
+    let reply = within(new.request(Ask {
+        n: 5,
+        how: How::Reply,
+    }))
+    .await;
+    assert_eq!(reply.unwrap().body.n, 5);
+    end.send(()).unwrap();
+}

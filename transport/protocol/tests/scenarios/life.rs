@@ -44,6 +44,57 @@ fn s2_a_resume_replays_what_was_not_acked_and_nothing_twice() {
     assert_eq!(world.arrived(B, FrameKind::Resume), 1);
 }
 
+/// Counters are names that other tools call.
+fn counters_say_what_happened() {
+    use stellate_protocol::event::Counters;
+    let mut world = World::peers();
+    world.set_reach(A, B, Reach::Refused);
+    let a = world.connect(A, B);
+    world.run();
+    world.set_reach(A, B, Reach::Open);
+    world.send(a, Class::Normal, 3);
+    world.secs(1);
+    let b = world.only(B);
+    // Two of four arrive, their acks do not; then B moves to a link that is faster than the news.
+    world.send(a, Class::Normal, 4);
+    world.deliver_to(B, 2);
+    world.stall(A, true);
+    world.stall(B, true);
+    world.feed(b, Input::Readdress);
+    world.millis(100);
+    world.cut_all();
+    world.send(a, Class::Normal, 1);
+    world.millis(100);
+    world.feed(a, Input::Abort);
+    world.run();
+    let ours = Counters {
+        dials: 3,
+        hellos_sent: 1,
+        resumes_sent: 1,
+        resumes_received: 1,
+        links_accepted: 1,
+        links_replaced: 1,
+        links_lost: 1,
+        ended: 1,
+        replayed: 2,
+        messages_sent: 10,
+        ..Counters::default()
+    };
+    let theirs = Counters {
+        dials: 1,
+        hellos_received: 1,
+        resumes_sent: 1,
+        resumes_received: 1,
+        links_accepted: 2,
+        links_lost: 1,
+        ended: 1,
+        messages_received: 8,
+        ..Counters::default()
+    };
+    assert_eq!(*world.side(a).session.counters(), ours);
+    assert_eq!(*world.side(b).session.counters(), theirs);
+}
+
 /// S2: the peer says hello again with the same id, and that is no second birth.
 fn s2_a_lost_answer_makes_a_resume_not_a_second_birth() {
     let mut world = World::peers();

@@ -257,6 +257,17 @@ fn s3_acks_are_few_and_in_time() {
     world.check_healed(a, b);
 }
 
+fn s7_a_quarter_of_the_bytes_is_told_at_once() {
+    let (mut world, a, b) = with(|limits| limits.window_bytes = 4000);
+    world.send_data(a, Class::Normal, 900);
+    world.run();
+    assert_eq!(world.arrived(A, FrameKind::Ack), 0, "not yet");
+    world.send_data(a, Class::Normal, 900);
+    world.run();
+    assert_eq!(world.arrived(A, FrameKind::Ack), 1, "no time passed");
+    world.check_healed(a, b);
+}
+
 /// S9: a flood of bulk never delays the signs of life.
 fn s9_heartbeats_pass_a_full_link() {
     let (mut world, a, _) = with(|_| {});

@@ -13,7 +13,9 @@ use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::task::{Context as TaskContext, Poll};
 
-use actix::{Actor, ActorContext, ActorFuture, Addr, AsyncContext, Context, Handler, Message};
+use actix::{
+    Actor, ActorContext, ActorFuture, Addr, AsyncContext, Context, Handler, Message, Running,
+};
 use stellate_protocol::event::LinkFacts;
 use stellate_protocol::{Frame, Lane, LinkId, Parcel, Payload, Seq};
 use stellate_transport::{Batch, CloseHow, Link, LinkFault, Parked, Token};
@@ -335,6 +337,15 @@ impl Actor for LinkActor {
             });
         }
         ctx.spawn(LinkPump);
+    }
+
+    /// Told to stop by the tree it first sends the rest: the peer would miss a last word, and dial
+    /// a messenger that is gone until `standby_max`.
+    fn stopping(&mut self, _: &mut Self::Context) -> Running {
+        match (&self.role, &self.link) {
+            (Role::Draining, Some(_)) => Running::Continue,
+            _ => Running::Stop,
+        }
     }
 }
 

@@ -8,6 +8,8 @@
 //! [`Node`] owns what must outlive any actor: the registry of sessions, the router, the queues of
 //! messages that were acknowledged. Actors hold it and can be rebuilt; it holds their addresses.
 
+mod config;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -20,8 +22,10 @@ use stellate_protocol::directory::{Directory, SessionKey};
 use stellate_protocol::limits::Limits;
 use stellate_protocol::policy::Policy;
 use stellate_protocol::session::Config;
-use stellate_protocol::{Attempt, EntityKind, EntityName, Identity, LinkId, SessionId, Time};
-use stellate_transport::{Address, ListenError, Local, LocalOptions, Transport};
+use stellate_protocol::{Attempt, EntityName, Identity, LinkId, SessionId, Time};
+use stellate_transport::{Address, Local, LocalOptions, Transport};
+
+pub use config::{ConnectError, NodeConfig, Policies, StartError};
 
 use crate::dispatch::DispatchQueue;
 use crate::endpoint::EndpointActor;
@@ -34,132 +38,6 @@ use crate::router::Router;
 use crate::session::SessionActor;
 use crate::shared::{SessionShared, lock};
 use crate::supervise::{Placement, Recipe, Restart, Supervisor, Tree, TreeError};
-
-/// What a messenger is set up with.
-#[derive(Debug)]
-pub struct NodeConfig {
-    /// Who it is.
-    pub me: Identity,
-    /// Its limits.
-    pub limits: Limits,
-    /// Where it listens.
-    pub bind: Vec<Address>,
-    /// The transports it may use, one a scheme.
-    pub transports: Vec<Arc<dyn Transport>>,
-    /// How it behaves towards whom.
-    pub policies: Policies,
-    /// What it offers for admission.
-    pub metadata: Bytes,
-    /// Threads of its own for sessions; 0 runs everything where `start` is called.
-    pub arbiters: usize,
-    /// Seed for jitter and session ids. In production a random one.
-    pub seed: u64,
-}
-
-/// Policies by peer kind and by who dialled.
-#[derive(Clone, Debug, Default)]
-pub struct Policies {
-    dial: BTreeMap<EntityKind, Policy>,
-    accept: BTreeMap<EntityKind, Policy>,
-    default: Option<Policy>,
-}
-
-impl Policies {
-    /// For peers of this kind that we dial.
-    pub fn dial(&mut self, kind: EntityKind, policy: Policy) {
-        self.dial.insert(kind, policy);
-    }
-
-    /// For peers of this kind that dial us.
-    pub fn accept(&mut self, kind: EntityKind, policy: Policy) {
-        self.accept.insert(kind, policy);
-    }
-
-    /// For all others.
-    pub fn others(&mut self, policy: Policy) {
-        self.default = Some(policy);
-    }
-
-    /// The policy for a kind; lossless peer if nothing was said.
-    pub fn get(&self, kind: EntityKind, dialled: bool) -> Policy {
-        let table = if dialled { &self.dial } else { &self.accept };
-        table
-            .get(&kind)
-            .copied()
-            .or(self.default)
-            .unwrap_or(Policy::lossless_peer())
-    }
-}
-
-/// Why a messenger could not start.
-#[derive(Debug)]
-pub enum StartError {
-    /// No transport for the scheme of a bind address.
-    NoTransport(Address),
-    /// An address could not be bound.
-    Bind(Address, ListenError),
-    /// The supervision tree did not take a child, or an arbiter is gone.
-    Tree(TreeError),
-}
-
-impl std::fmt::Display for StartError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::NoTransport(address) => {
-                write!(
-                    f,
-                    "no transport is built in for {address}: see `stellate explain`"
-                )
-            }
-            Self::Bind(address, error) => write!(f, "cannot listen at {address}: {error}"),
-            Self::Tree(error) => write!(f, "cannot start an actor: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for StartError {}
-
-/// Why a connection could not be made. Nothing that the network does is among it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ConnectError {
-    /// No address was given.
-    NoAddress,
-    /// No transport for the scheme.
-    NoTransport(Address),
-    /// The policy towards that kind never dials.
-    NeverDials(EntityKind),
-    /// `sessions_max` are there already.
-    TooManySessions(u32),
-    /// The messenger is shutting down.
-    ShuttingDown,
-    /// An anonymous peer cannot be dialled by name.
-    Anonymous,
-}
-
-impl std::fmt::Display for ConnectError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::NoAddress => f.write_str("connect needs an address to dial"),
-            Self::NoTransport(address) => {
-                write!(
-                    f,
-                    "no transport is built in for {address}: see `stellate explain`"
-                )
-            }
-            Self::NeverDials(kind) => {
-                write!(
-                    f,
-                    "the policy towards {kind} is a server's, which never dials"
-                )
-            }
-            Self::TooManySessions(max) => write!(f, "the limit of {max} sessions is reached"),
-            Self::ShuttingDown => f.write_str("the messenger is shutting down"),
-            Self::Anonymous => f.write_str("an anonymous entity cannot be dialled"),
-        }
-    }
-}
-
-impl std::error::Error for ConnectError {}
 
 /// A session as the registry knows it.
 #[derive(Clone, Debug)]

@@ -10,6 +10,9 @@
 //! here. A panic ends the session with [`EndCause::InternalFault`]: the exit hook counts what was
 //! lost from the ledger, which survives.
 
+mod endings;
+mod outputs;
+
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -19,23 +22,21 @@ use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
 
 use actix::{Actor, ActorContext, ActorFuture, Addr, AsyncContext, Context, Handler, Message};
-use stellate_protocol::event::{Ask, Notice as PeerNotice};
-use stellate_protocol::event::{
-    CallResult, Decision, End, EndCause, Event, Fate, Input, LinkFacts, Output, Settled, Unacked,
-};
-use stellate_protocol::frame::{Call, Close, CloseReason, Feature, Hello};
+use stellate_protocol::event::{Input, LinkFacts, Notice as PeerNotice, Settled};
+use stellate_protocol::frame::{Feature, Hello};
 use stellate_protocol::session::{Config, Phase, Session};
-use stellate_protocol::{Blame, Frame, Lane, LinkId, Parcel, SessionId, Time};
-use stellate_transport::{CloseHow, DialError, Link, LinkFault};
+use stellate_protocol::{Blame, Lane, LinkId, Parcel, SessionId, Time};
+use stellate_transport::{DialError, Link, LinkFault};
 
 use crate::dispatch::{DispatchQueue, Received};
-use crate::endpoint::{FEATURE_LISTENS_AT, Greeted};
-use crate::inbox::{AdmissionAsk, Arrived, Notice};
-use crate::link::{Carried, Expect, Flush, FromLink, Hang, LinkActor, Role, Transmit, frame_bytes};
+use crate::endpoint::FEATURE_LISTENS_AT;
+use crate::inbox::{Arrived, Notice};
+use crate::link::{Carried, Flush, FromLink, LinkActor, Role, Transmit, frame_bytes};
 use crate::node::Node;
-use crate::reconnect::{CancelFor, DialFor, ReconnectSupervisor};
+use crate::reconnect::ReconnectSupervisor;
 use crate::shared::{SessionShared, Snapshot, Staged, lock};
 use crate::supervise::Recipe;
+use endings::{died, last_word};
 
 /// How a session comes to be.
 pub(crate) enum Begin {
@@ -276,6 +277,11 @@ impl SessionActor {
             return;
         }
         self.timer_at = None;
+        let due = self.core.as_ref().and_then(Session::poll_timeout);
+        if due.is_none_or(|due| due > now) {
+            // Put off since it was armed; it is armed anew at the end of the turn.
+            return;
+        }
         let silent = self.core.as_ref().is_some_and(|core| core.is_silent(now));
         let link = self.in_use.borrow().clone();
         match link {
@@ -300,7 +306,12 @@ impl SessionActor {
             return;
         }
         let due = core.poll_timeout();
-        if due == self.timer_at {
+        // A timer that was put off fires at its old time, which costs less than moving it each turn.
+        if due == self.timer_at
+            || self
+                .timer_at
+                .is_some_and(|at| due.is_none_or(|due| due > at))
+        {
             return;
         }
         self.timer_at = due;
@@ -367,320 +378,6 @@ impl SessionActor {
             why: core.why(),
             holding: core.is_holding(),
         });
-    }
-
-    // --- outputs -------------------------------------------------------------------------
-
-    fn carry_out(&mut self, ctx: &mut Context<Self>, now: Time, output: Output<Parcel>) {
-        match output {
-            Output::Deliver(delivery) => {
-                self.shared.note_handed(delivery.message.lane);
-                self.received
-                    .push(Arrived::new(self.shared.clone(), delivery, now.0));
-            }
-            Output::Room { messages, bytes } => self.shared.free(messages, bytes, 0),
-            Output::Received { lane, position } => {
-                self.shared.note_received(lane.class(), position);
-            }
-            Output::Outcome { id, result } => {
-                self.shared.resolve_call(id, result);
-            }
-            Output::Expect {
-                lane,
-                seq,
-                data_len,
-            } => {
-                if let Some(link) = &*self.in_use.borrow() {
-                    link.do_send(Expect {
-                        lane,
-                        seq,
-                        data_len,
-                    });
-                }
-            }
-            Output::Dial => self.dial(ctx),
-            Output::CancelDial => {
-                self.dial_turn += 1;
-                if let Some(reconnect) = &self.reconnect {
-                    reconnect.do_send(CancelFor(self.shared.key));
-                }
-            }
-            Output::Send { link, frame } => self.send_on(link, frame),
-            Output::Adopt(link) => self.adopt(ctx, link),
-            Output::CloseLink { link, drain } => {
-                self.close_link(
-                    link,
-                    if drain {
-                        CloseHow::Drain
-                    } else {
-                        CloseHow::Abort
-                    },
-                );
-            }
-            Output::Farewell { link, mut close } => {
-                close.delivered = self.shared.seal();
-                self.send_on(link, Frame::Close(close));
-                self.close_link(link, CloseHow::Drain);
-            }
-            Output::AskAdmission {
-                peer,
-                metadata,
-                resumed,
-            } => {
-                let session = self.shared.clone();
-                let ask = Box::new(AdmissionAsk {
-                    session,
-                    peer,
-                    metadata,
-                    resumed,
-                });
-                match self.node.router().routes().admission() {
-                    Some(inbox) => inbox.push_notice(Notice::Admission(ask)),
-                    None => ask.answer(Decision::Refuse("the admission actor is gone".into())),
-                }
-            }
-            Output::Terms(terms) => self.shared.set_terms(terms),
-            Output::Bound { peer, id, latest } => {
-                let mut registry = lock(&self.node.inner().registry);
-                registry.directory.bound(self.shared.key, &peer, id, latest);
-            }
-            Output::Bounce { link, hello } => self.bounce(link, hello),
-            Output::Event(event) => self.tell(ctx, event),
-        }
-    }
-
-    fn dial(&mut self, ctx: &mut Context<Self>) {
-        self.dial_turn += 1;
-        let addresses = lock(&self.shared.addresses).clone();
-        let address = match addresses.len() {
-            0 => None,
-            len => addresses.get(self.address % len).cloned(),
-        };
-        self.address = self.address.wrapping_add(1);
-        if let Some(reconnect) = &self.reconnect {
-            let (key, session) = (self.shared.key, ctx.address());
-            reconnect.do_send(DialFor {
-                key,
-                session,
-                address,
-                turn: self.dial_turn,
-            });
-        }
-    }
-
-    fn send_on(&mut self, id: LinkId, frame: Frame<Parcel>) {
-        match self.links.get_mut(&id) {
-            Some(Held::Stray(link)) => {
-                if link.submit(frame).is_err() {
-                    tracing::debug!(link = id.0, "a link ended before its answer");
-                }
-            }
-            Some(Held::Actor(link)) => link.do_send(Transmit {
-                frames: vec![frame],
-                bytes: 0,
-            }),
-            None => {}
-        }
-    }
-
-    fn adopt(&mut self, ctx: &mut Context<Self>, id: LinkId) {
-        let link = match self.links.remove(&id) {
-            Some(Held::Stray(link)) => {
-                self.in_flight_max = link.limits().send_bytes as u64;
-                match LinkActor::start(&self.node, id, link, Role::Bound(ctx.address())) {
-                    Ok(link) => link,
-                    Err(_) => return ctx.notify(FromLink::closed(id, NO_RUNTIME)),
-                }
-            }
-            Some(Held::Actor(link)) => link,
-            None => return,
-        };
-        self.address = 0;
-        self.in_flight = 0;
-        self.flushing = false;
-        self.links.insert(id, Held::Actor(link.clone()));
-        *self.in_use.borrow_mut() = Some(link);
-    }
-
-    fn close_link(&mut self, id: LinkId, how: CloseHow) {
-        match self.links.remove(&id) {
-            Some(Held::Stray(mut link)) => {
-                link.close(how);
-                // A link that finds no place is dropped, which closes it.
-                let _ = LinkActor::start(&self.node, id, link, Role::Draining);
-            }
-            Some(Held::Actor(link)) => {
-                let mut in_use = self.in_use.borrow_mut();
-                if in_use.as_ref() == Some(&link) {
-                    *in_use = None;
-                    self.in_flight = 0;
-                    self.flushing = false;
-                }
-                link.do_send(Hang(how));
-            }
-            None => {}
-        }
-    }
-
-    fn bounce(&mut self, id: LinkId, hello: Box<Hello>) {
-        let endpoint = lock(&self.node.inner().endpoint).clone();
-        if let (Some(Held::Stray(link)), Some(endpoint)) = (self.links.remove(&id), endpoint) {
-            endpoint.do_send(Greeted { id, link, hello });
-        }
-    }
-
-    // --- events --------------------------------------------------------------------------
-
-    fn tell(&mut self, ctx: &mut Context<Self>, event: Event<Parcel>) {
-        match event {
-            Event::Ended(end) => return self.finish(ctx, end),
-            Event::NameConflict => self.tell_namesakes(),
-            _ => {}
-        }
-        tracing::debug!(session = self.shared.key.0, peer = %self.shared.target, ?event);
-        let shared = &self.shared;
-        self.node
-            .notify(|| Notice::Event(shared.clone(), Box::new(event.clone())));
-    }
-
-    fn tell_namesakes(&self) {
-        let registry = lock(&self.node.inner().registry);
-        let others: Vec<_> = registry
-            .directory
-            .namesakes(self.shared.key)
-            .into_iter()
-            .filter_map(|key| {
-                registry
-                    .sessions
-                    .get(&key)
-                    .map(|entry| entry.shared.clone())
-            })
-            .collect();
-        drop(registry);
-        for other in others {
-            self.node
-                .notify(|| Notice::Event(other.clone(), Box::new(Event::NameConflict)));
-        }
-    }
-
-    /// The end: seal, correct the counts to what is exact now, tell, and go.
-    fn finish(&mut self, ctx: &mut Context<Self>, mut end: Box<End<Parcel>>) {
-        self.over = true;
-        self.show();
-        let sealed = self.shared.seal();
-        for lane in Lane::all().filter(|lane| !lane.is_replies()) {
-            let later = sealed[lane.index()] - self.seen[lane.index()][0];
-            let counts = &mut end.counts[lane.class().index()];
-            counts.undelivered = counts.undelivered.saturating_sub(later);
-        }
-        for staged in self.shared.shut(end.cause) {
-            take_back(&self.shared, &mut end, staged);
-        }
-        conclude(&self.node, &self.shared, end);
-        self.received.clear();
-        for (_, held) in std::mem::take(&mut self.links) {
-            match held {
-                Held::Stray(link) => drop(link),
-                Held::Actor(link) => link.do_send(Hang(CloseHow::Abort)),
-            }
-        }
-        self.in_use.borrow_mut().take();
-        ctx.stop();
-    }
-}
-
-const NO_RUNTIME: LinkFault = LinkFault::NoRuntime;
-
-/// A message that was staged and never reached the session goes back with the others.
-fn take_back(shared: &SessionShared, end: &mut End<Parcel>, staged: Staged) {
-    let Staged::Submit(class, payload, ask) = staged else {
-        return;
-    };
-    let call = match ask {
-        Ask::Nothing => Call::OneWay,
-        Ask::Notify(id) => Call::Notify { id },
-        Ask::Request(id, _) => Call::Request { id, ttl_ms: None },
-    };
-    if let Call::Notify { id } | Call::Request { id, .. } = call {
-        shared.resolve_call(id, CallResult::SessionEnded(Fate::NotSent));
-    }
-    end.counts[class.index()].unacked += 1;
-    end.unacked.push(Unacked {
-        class,
-        reply: false,
-        sent: false,
-        call,
-        payload,
-    });
-}
-
-/// Tells the users of an end, frees the name, and goes on with a fresh session if the policy does.
-fn conclude(node: &Node, shared: &Arc<SessionShared>, end: Box<End<Parcel>>) {
-    tracing::debug!(session = shared.key.0, peer = %shared.target, cause = ?end.cause, "ended (S4)");
-    node.forget(shared.key);
-    shared.fail_calls();
-    let addresses = lock(&shared.addresses).clone();
-    let next = match end.goes_on && !addresses.is_empty() {
-        true => node.connect(shared.target, addresses).ok(),
-        false => None,
-    };
-    node.notify(|| match &next {
-        Some(next) => Notice::Reset {
-            old: shared.clone(),
-            new: next.shared().clone(),
-            end: end.clone(),
-        },
-        None => Notice::Event(shared.clone(), Box::new(Event::Ended(end.clone()))),
-    });
-    shared.note_ended();
-}
-
-/// Tells the peer over the link that outlives the actor: a peer with nothing to say would not
-/// ask before `standby_max` (S4).
-fn last_word(shared: &SessionShared, link: &Addr<LinkActor>) {
-    let close = Close {
-        reason: CloseReason::InternalFault,
-        delivered: shared.seal(),
-        text: "the session's actor failed".into(),
-    };
-    link.do_send(Transmit {
-        frames: vec![Frame::Close(Box::new(close))],
-        bytes: 0,
-    });
-    link.do_send(Hang(CloseHow::Drain));
-}
-
-/// The actor is gone. If the session had not ended it has now, with what the ledger knows.
-fn died(node: &Node, shared: &Arc<SessionShared>) {
-    if shared.is_over() {
-        return;
-    }
-    let mut end = Box::new(End {
-        cause: EndCause::InternalFault,
-        id: SessionId(0),
-        peer: shared.snapshot().peer,
-        counts: shared.ledger_counts(),
-        goes_on: false,
-        unacked: Vec::new(),
-    });
-    for staged in shared.shut(EndCause::InternalFault) {
-        take_back(shared, &mut end, staged);
-    }
-    conclude(node, shared, end);
-}
-
-impl Drop for SessionActor {
-    /// After a panic a link that still greets has nobody to wait for, and the peer may have let it
-    /// in already. The link in use is left to the exit hook.
-    fn drop(&mut self) {
-        let in_use = self.in_use.borrow();
-        for held in self.links.values() {
-            if let Held::Actor(link) = held
-                && in_use.as_ref() != Some(link)
-            {
-                last_word(&self.shared, link);
-            }
-        }
     }
 }
 

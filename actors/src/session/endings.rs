@@ -1,0 +1,167 @@
+//! Events, and the one end of a session: sealed, counted exactly, told once (S4).
+
+use std::sync::Arc;
+
+use actix::{ActorContext, Addr, Context};
+use stellate_protocol::event::{Ask, CallResult, End, EndCause, Event, Fate, Unacked};
+use stellate_protocol::frame::{Call, Close, CloseReason};
+use stellate_protocol::{Frame, Lane, Parcel, SessionId};
+use stellate_transport::CloseHow;
+
+use super::{Held, SessionActor};
+use crate::inbox::Notice;
+use crate::link::{Hang, LinkActor, Transmit};
+use crate::node::Node;
+use crate::shared::{SessionShared, Staged, lock};
+
+impl SessionActor {
+    pub(super) fn tell(&mut self, ctx: &mut Context<Self>, event: Event<Parcel>) {
+        match event {
+            Event::Ended(end) => return self.finish(ctx, end),
+            Event::NameConflict => self.tell_namesakes(),
+            _ => {}
+        }
+        tracing::debug!(session = self.shared.key.0, peer = %self.shared.target, ?event);
+        let shared = &self.shared;
+        self.node
+            .notify(|| Notice::Event(shared.clone(), Box::new(event.clone())));
+    }
+
+    pub(super) fn tell_namesakes(&self) {
+        let registry = lock(&self.node.inner().registry);
+        let others: Vec<_> = registry
+            .directory
+            .namesakes(self.shared.key)
+            .into_iter()
+            .filter_map(|key| {
+                registry
+                    .sessions
+                    .get(&key)
+                    .map(|entry| entry.shared.clone())
+            })
+            .collect();
+        drop(registry);
+        for other in others {
+            self.node
+                .notify(|| Notice::Event(other.clone(), Box::new(Event::NameConflict)));
+        }
+    }
+
+    /// The end: seal, correct the counts to what is exact now, tell, and go.
+    pub(super) fn finish(&mut self, ctx: &mut Context<Self>, mut end: Box<End<Parcel>>) {
+        self.over = true;
+        self.show();
+        let sealed = self.shared.seal();
+        for lane in Lane::all().filter(|lane| !lane.is_replies()) {
+            let later = sealed[lane.index()] - self.seen[lane.index()][0];
+            let counts = &mut end.counts[lane.class().index()];
+            counts.undelivered = counts.undelivered.saturating_sub(later);
+        }
+        for staged in self.shared.shut(end.cause) {
+            take_back(&self.shared, &mut end, staged);
+        }
+        conclude(&self.node, &self.shared, end);
+        self.received.clear();
+        for (_, held) in std::mem::take(&mut self.links) {
+            match held {
+                Held::Stray(link) => drop(link),
+                Held::Actor(link) => link.do_send(Hang(CloseHow::Abort)),
+            }
+        }
+        self.in_use.borrow_mut().take();
+        ctx.stop();
+    }
+}
+
+/// A message that was staged and never reached the session goes back with the others.
+fn take_back(shared: &SessionShared, end: &mut End<Parcel>, staged: Staged) {
+    let Staged::Submit(class, payload, ask) = staged else {
+        return;
+    };
+    let call = match ask {
+        Ask::Nothing => Call::OneWay,
+        Ask::Notify(id) => Call::Notify { id },
+        Ask::Request(id, _) => Call::Request { id, ttl_ms: None },
+    };
+    if let Call::Notify { id } | Call::Request { id, .. } = call {
+        shared.resolve_call(id, CallResult::SessionEnded(Fate::NotSent));
+    }
+    end.counts[class.index()].unacked += 1;
+    end.unacked.push(Unacked {
+        class,
+        reply: false,
+        sent: false,
+        call,
+        payload,
+    });
+}
+
+/// Tells the users of an end, frees the name, and goes on with a fresh session if the policy does.
+fn conclude(node: &Node, shared: &Arc<SessionShared>, end: Box<End<Parcel>>) {
+    tracing::debug!(session = shared.key.0, peer = %shared.target, cause = ?end.cause, "ended (S4)");
+    node.forget(shared.key);
+    shared.fail_calls();
+    let addresses = lock(&shared.addresses).clone();
+    let next = match end.goes_on && !addresses.is_empty() {
+        true => node.connect(shared.target, addresses).ok(),
+        false => None,
+    };
+    node.notify(|| match &next {
+        Some(next) => Notice::Reset {
+            old: shared.clone(),
+            new: next.shared().clone(),
+            end: end.clone(),
+        },
+        None => Notice::Event(shared.clone(), Box::new(Event::Ended(end.clone()))),
+    });
+    shared.note_ended();
+}
+
+/// Tells the peer over the link that outlives the actor: a peer with nothing to say would not
+/// ask before `standby_max` (S4).
+pub(super) fn last_word(shared: &SessionShared, link: &Addr<LinkActor>) {
+    let close = Close {
+        reason: CloseReason::InternalFault,
+        delivered: shared.seal(),
+        text: "the session's actor failed".into(),
+    };
+    link.do_send(Transmit {
+        frames: vec![Frame::Close(Box::new(close))],
+        bytes: 0,
+    });
+    link.do_send(Hang(CloseHow::Drain));
+}
+
+/// The actor is gone. If the session had not ended it has now, with what the ledger knows.
+pub(super) fn died(node: &Node, shared: &Arc<SessionShared>) {
+    if shared.is_over() {
+        return;
+    }
+    let mut end = Box::new(End {
+        cause: EndCause::InternalFault,
+        id: SessionId(0),
+        peer: shared.snapshot().peer,
+        counts: shared.ledger_counts(),
+        goes_on: false,
+        unacked: Vec::new(),
+    });
+    for staged in shared.shut(EndCause::InternalFault) {
+        take_back(shared, &mut end, staged);
+    }
+    conclude(node, shared, end);
+}
+
+impl Drop for SessionActor {
+    /// After a panic a link that still greets has nobody to wait for, and the peer may have let it
+    /// in already. The link in use is left to the exit hook.
+    fn drop(&mut self) {
+        let in_use = self.in_use.borrow();
+        for held in self.links.values() {
+            if let Held::Actor(link) = held
+                && in_use.as_ref() != Some(link)
+            {
+                last_word(&self.shared, link);
+            }
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! Does what the protocol wants done: dials, links, deliveries, answers to calls.
+
+use actix::{AsyncContext, Context};
+use stellate_protocol::event::{Decision, Output};
+use stellate_protocol::frame::Hello;
+use stellate_protocol::{Frame, LinkId, Parcel, Time};
+use stellate_transport::{CloseHow, LinkFault};
+
+use super::{Held, SessionActor};
+use crate::endpoint::Greeted;
+use crate::inbox::{AdmissionAsk, Arrived, Notice};
+use crate::link::{Expect, FromLink, Hang, LinkActor, Role, Transmit};
+use crate::reconnect::{CancelFor, DialFor};
+use crate::shared::lock;
+
+impl SessionActor {
+    pub(super) fn carry_out(&mut self, ctx: &mut Context<Self>, now: Time, output: Output<Parcel>) {
+        match output {
+            Output::Deliver(delivery) => {
+                self.shared.note_handed(delivery.message.lane);
+                self.received
+                    .push(Arrived::new(self.shared.clone(), delivery, now.0));
+            }
+            Output::Room { messages, bytes } => self.shared.free(messages, bytes, 0),
+            Output::Received { lane, position } => {
+                self.shared.note_received(lane.class(), position);
+            }
+            Output::Outcome { id, result } => {
+                self.shared.resolve_call(id, result);
+            }
+            Output::Expect {
+                lane,
+                seq,
+                data_len,
+            } => {
+                if let Some(link) = &*self.in_use.borrow() {
+                    link.do_send(Expect {
+                        lane,
+                        seq,
+                        data_len,
+                    });
+                }
+            }
+            Output::Dial => self.dial(ctx),
+            Output::CancelDial => {
+                self.dial_turn += 1;
+                if let Some(reconnect) = &self.reconnect {
+                    reconnect.do_send(CancelFor(self.shared.key));
+                }
+            }
+            Output::Send { link, frame } => self.send_on(link, frame),
+            Output::Adopt(link) => self.adopt(ctx, link),
+            Output::CloseLink { link, drain } => {
+                self.close_link(
+                    link,
+                    if drain {
+                        CloseHow::Drain
+                    } else {
+                        CloseHow::Abort
+                    },
+                );
+            }
+            Output::Farewell { link, mut close } => {
+                close.delivered = self.shared.seal();
+                self.send_on(link, Frame::Close(close));
+                self.close_link(link, CloseHow::Drain);
+            }
+            Output::AskAdmission {
+                peer,
+                metadata,
+                resumed,
+            } => {
+                let session = self.shared.clone();
+                let ask = Box::new(AdmissionAsk {
+                    session,
+                    peer,
+                    metadata,
+                    resumed,
+                });
+                match self.node.router().routes().admission() {
+                    Some(inbox) => inbox.push_notice(Notice::Admission(ask)),
+                    None => ask.answer(Decision::Refuse("the admission actor is gone".into())),
+                }
+            }
+            Output::Terms(terms) => self.shared.set_terms(terms),
+            Output::Bound { peer, id, latest } => {
+                let mut registry = lock(&self.node.inner().registry);
+                registry.directory.bound(self.shared.key, &peer, id, latest);
+            }
+            Output::Bounce { link, hello } => self.bounce(link, hello),
+            Output::Event(event) => self.tell(ctx, event),
+        }
+    }
+
+    pub(super) fn dial(&mut self, ctx: &mut Context<Self>) {
+        self.dial_turn += 1;
+        let addresses = lock(&self.shared.addresses).clone();
+        let address = match addresses.len() {
+            0 => None,
+            len => addresses.get(self.address % len).cloned(),
+        };
+        self.address = self.address.wrapping_add(1);
+        if let Some(reconnect) = &self.reconnect {
+            let (key, session) = (self.shared.key, ctx.address());
+            reconnect.do_send(DialFor {
+                key,
+                session,
+                address,
+                turn: self.dial_turn,
+            });
+        }
+    }
+
+    pub(super) fn send_on(&mut self, id: LinkId, frame: Frame<Parcel>) {
+        match self.links.get_mut(&id) {
+            Some(Held::Stray(link)) => {
+                if link.submit(frame).is_err() {
+                    tracing::debug!(link = id.0, "a link ended before its answer");
+                }
+            }
+            Some(Held::Actor(link)) => link.do_send(Transmit {
+                frames: vec![frame],
+                bytes: 0,
+            }),
+            None => {}
+        }
+    }
+
+    pub(super) fn adopt(&mut self, ctx: &mut Context<Self>, id: LinkId) {
+        let link = match self.links.remove(&id) {
+            Some(Held::Stray(link)) => {
+                self.in_flight_max = link.limits().send_bytes as u64;
+                match LinkActor::start(&self.node, id, link, Role::Bound(ctx.address())) {
+                    Ok(link) => link,
+                    Err(_) => return ctx.notify(FromLink::closed(id, NO_RUNTIME)),
+                }
+            }
+            Some(Held::Actor(link)) => link,
+            None => return,
+        };
+        self.address = 0;
+        self.in_flight = 0;
+        self.flushing = false;
+        self.links.insert(id, Held::Actor(link.clone()));
+        *self.in_use.borrow_mut() = Some(link);
+    }
+
+    pub(super) fn close_link(&mut self, id: LinkId, how: CloseHow) {
+        match self.links.remove(&id) {
+            Some(Held::Stray(mut link)) => {
+                link.close(how);
+                // A link that finds no place is dropped, which closes it.
+                let _ = LinkActor::start(&self.node, id, link, Role::Draining);
+            }
+            Some(Held::Actor(link)) => {
+                let mut in_use = self.in_use.borrow_mut();
+                if in_use.as_ref() == Some(&link) {
+                    *in_use = None;
+                    self.in_flight = 0;
+                    self.flushing = false;
+                }
+                link.do_send(Hang(how));
+            }
+            None => {}
+        }
+    }
+
+    pub(super) fn bounce(&mut self, id: LinkId, hello: Box<Hello>) {
+        let endpoint = lock(&self.node.inner().endpoint).clone();
+        if let (Some(Held::Stray(link)), Some(endpoint)) = (self.links.remove(&id), endpoint) {
+            endpoint.do_send(Greeted { id, link, hello });
+        }
+    }
+}
+
+const NO_RUNTIME: LinkFault = LinkFault::NoRuntime;

@@ -1,0 +1,96 @@
+//! The ledger: what was handed out, opened and done, exact at the end (S4) and alive after a panic
+//! of the session's actor.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use stellate_protocol::event::ClassCounts;
+use stellate_protocol::limits::window_cost;
+use stellate_protocol::{Class, Lane};
+
+use super::{SessionShared, lock};
+
+/// Counts that must be exact at the end (S4), one per lane.
+#[derive(Debug, Default)]
+pub(crate) struct LaneLedger {
+    /// Messages given to the dispatch queue.
+    pub(super) handed: AtomicU64,
+    /// Messages handed to handlers; the top bit seals it.
+    pub(super) opened: AtomicU64,
+    pub(super) done: AtomicU64,
+    pub(super) cost: AtomicU64,
+    pub(super) pulled: AtomicU64,
+}
+
+/// Set in [`LaneLedger::opened`] when the session has ended: nothing of it is opened any more.
+pub(super) const SEALED: u64 = 1 << 63;
+
+impl SessionShared {
+    /// A handler is about to get a message of this lane. False: the session ended, discard it.
+    pub(crate) fn open(&self, lane: Lane) -> bool {
+        let opened = &self.ledger[lane.index()].opened;
+        let opening = |value: u64| (value & SEALED == 0).then_some(value + 1);
+        opened
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, opening)
+            .is_ok()
+    }
+
+    /// A message is done: its window is free.
+    pub(crate) fn done(&self, lane: Lane, front_len: u32, data_len: u32, pulled: bool) {
+        let ledger = &self.ledger[lane.index()];
+        ledger
+            .cost
+            .fetch_add(window_cost(front_len, data_len), Ordering::Relaxed);
+        if pulled {
+            ledger
+                .pulled
+                .fetch_add(u64::from(data_len), Ordering::Relaxed);
+        }
+        ledger.done.fetch_add(1, Ordering::Release);
+        self.wake();
+    }
+
+    /// No message of the session is opened from now on; returns how many were, per lane.
+    pub(crate) fn seal(&self) -> [u64; Lane::COUNT] {
+        std::array::from_fn(|index| {
+            self.ledger[index].opened.fetch_or(SEALED, Ordering::AcqRel) & !SEALED
+        })
+    }
+
+    /// A message of that lane goes to the dispatch queue.
+    pub(crate) fn note_handed(&self, lane: Lane) {
+        self.ledger[lane.index()]
+            .handed
+            .fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What the ledger alone knows at the end: the session's actor is gone. Seals it.
+    pub(crate) fn ledger_counts(&self) -> [ClassCounts; Class::COUNT] {
+        let opened = self.seal();
+        let outbox = lock(&self.outbox);
+        Class::ALL.map(|class| {
+            let lane = Lane::messages(class).index();
+            let accepted = outbox.positions[class.index()] - outbox.staged_in(class);
+            let unacked = accepted - outbox.received[class.index()];
+            ClassCounts {
+                unacked,
+                unacked_sent: unacked,
+                undelivered: self.ledger[lane].handed.load(Ordering::Relaxed) - opened[lane],
+                peer_delivered: None,
+            }
+        })
+    }
+}
+
+impl LaneLedger {
+    /// Opened, done, cost and pulled bytes so far. `done` is read first, so that the sums are at
+    /// least those of the messages counted.
+    pub(crate) fn read(&self) -> [u64; 4] {
+        let done = self.done.load(Ordering::Acquire);
+        [
+            self.opened.load(Ordering::Acquire) & !SEALED,
+            done,
+            self.cost.load(Ordering::Acquire),
+            self.pulled.load(Ordering::Acquire),
+        ]
+    }
+}

@@ -1,0 +1,390 @@
+//! The outbox: what was accepted, what waits for room, and the room itself (S7).
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+
+use stellate_protocol::event::{Ask, EndCause};
+use stellate_protocol::frame::Terms;
+use stellate_protocol::{Class, Parcel, Payload};
+
+use super::{Refusal, SessionShared, Staged, lock, wake_all};
+
+/// A waiter for room, in the order of arrival.
+#[derive(Debug)]
+pub(super) struct Waiter {
+    pub(super) bytes: u64,
+    pub(super) call: bool,
+    pub(super) state: Mutex<WaiterState>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct WaiterState {
+    pub(super) granted: bool,
+    pub(super) waker: Option<Waker>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    pub(crate) staged: Vec<Staged>,
+    pub(super) messages: u64,
+    pub(super) bytes: u64,
+    pub(super) calls: u64,
+    pub(super) waiters: VecDeque<Arc<Waiter>>,
+    /// Messages accepted per class: a receipt's position.
+    pub(super) positions: [u64; Class::COUNT],
+    /// Received by the peer, per class, and who waits for it.
+    pub(super) received: [u64; Class::COUNT],
+    pub(super) receipts: BTreeMap<(usize, u64), Waker>,
+    /// The room that a refused try to send asked for: its user is told when it is there.
+    pub(super) wanted: Option<(u64, bool)>,
+    pub(super) terms: Option<Terms>,
+    pub(super) intake: Intake,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Intake {
+    #[default]
+    Open,
+    Closing,
+    Ended(EndCause),
+}
+
+impl SessionShared {
+    /// Takes the message's place now, or gives it back (S7). Returns its position in its class.
+    ///
+    /// # Errors
+    /// [`Refusal`] with the message.
+    pub fn submit(&self, class: Class, parcel: Parcel, ask: Ask) -> Result<u64, Refusal> {
+        let bytes = parcel_bytes(&parcel);
+        let call = !matches!(ask, Ask::Nothing);
+        let mut outbox = lock(&self.outbox);
+        if let Err(refusal) = self.check(&outbox, bytes, &parcel) {
+            return Err(refusal(parcel));
+        }
+        if !outbox.waiters.is_empty() || !self.has_room(&outbox, bytes, call) {
+            return Err(Refusal::Full(parcel));
+        }
+        outbox.take(bytes, call);
+        let position = outbox.stage(class, parcel, ask);
+        drop(outbox);
+        self.wake();
+        Ok(position)
+    }
+
+    /// As [`submit`](Self::submit), with room that [`Room`] has taken before.
+    pub(crate) fn submit_reserved(
+        &self,
+        class: Class,
+        parcel: Parcel,
+        ask: Ask,
+        reserved: u64,
+    ) -> Result<u64, Refusal> {
+        let bytes = parcel_bytes(&parcel);
+        let mut outbox = lock(&self.outbox);
+        if let Err(refusal) = self.check(&outbox, bytes, &parcel) {
+            return Err(refusal(parcel));
+        }
+        if bytes > reserved && outbox.bytes + (bytes - reserved) > self.limits.outbox_bytes {
+            return Err(Refusal::Full(parcel));
+        }
+        outbox.bytes = outbox.bytes + bytes - reserved;
+        let position = outbox.stage(class, parcel, ask);
+        let granted = self.grant(&mut outbox);
+        drop(outbox);
+        wake_all(granted);
+        self.wake();
+        Ok(position)
+    }
+
+    #[allow(clippy::type_complexity)] // which refusal, as a constructor: the parcel stays here
+    pub(super) fn check(
+        &self,
+        outbox: &Outbox,
+        bytes: u64,
+        parcel: &Parcel,
+    ) -> Result<(), Box<dyn FnOnce(Parcel) -> Refusal>> {
+        match outbox.intake {
+            Intake::Open => {}
+            Intake::Closing => return Err(Box::new(|parcel| Refusal::Ended(parcel, None))),
+            Intake::Ended(cause) => {
+                return Err(Box::new(move |parcel| Refusal::Ended(parcel, Some(cause))));
+            }
+        }
+        let (front_max, data_max) = match outbox.terms {
+            Some(terms) => (terms.front_max, terms.data_max),
+            None => (self.limits.front_max, self.limits.data_max),
+        };
+        let over = parcel.front_len() > front_max || parcel.data_len() > data_max;
+        if over
+            || bytes
+                > self
+                    .limits
+                    .outbox_bytes
+                    .max(u64::from(front_max) + u64::from(data_max))
+        {
+            return Err(Box::new(Refusal::TooLarge));
+        }
+        Ok(())
+    }
+
+    /// One message may always go into an empty outbox, however large it is.
+    pub(super) fn has_room(&self, outbox: &Outbox, bytes: u64, call: bool) -> bool {
+        let calls_max = outbox.terms.map_or(self.limits.requests_max, |terms| {
+            terms.requests_max.min(self.limits.requests_max)
+        });
+        outbox.messages < u64::from(self.limits.outbox_messages)
+            && (outbox.bytes + bytes <= self.limits.outbox_bytes || outbox.messages == 0)
+            && (!call || outbox.calls < u64::from(calls_max))
+    }
+
+    /// Waits for room, in order of arrival. Dropping the future gives it up.
+    pub(crate) fn room(self: &Arc<Self>, bytes: u64, call: bool) -> RoomFuture {
+        RoomFuture {
+            shared: self.clone(),
+            bytes,
+            call,
+            waiter: None,
+        }
+    }
+
+    /// Grants room to waiters while there is some, the first first.
+    pub(super) fn grant(&self, outbox: &mut Outbox) -> Vec<Waker> {
+        let mut wakers = Vec::new();
+        while let Some(waiter) = outbox.waiters.front() {
+            if !self.has_room(outbox, waiter.bytes, waiter.call) {
+                break;
+            }
+            let Some(waiter) = outbox.waiters.pop_front() else {
+                break;
+            };
+            outbox.take(waiter.bytes, waiter.call);
+            let mut state = lock(&waiter.state);
+            state.granted = true;
+            wakers.extend(state.waker.take());
+        }
+        wakers
+    }
+
+    /// Gives room back.
+    pub(crate) fn free(&self, messages: u64, bytes: u64, calls: u64) {
+        let mut outbox = lock(&self.outbox);
+        outbox.messages = outbox.messages.saturating_sub(messages);
+        outbox.bytes = outbox.bytes.saturating_sub(bytes);
+        outbox.calls = outbox.calls.saturating_sub(calls);
+        let granted = self.grant(&mut outbox);
+        let writable = self.grant_wanted(&mut outbox);
+        drop(outbox);
+        wake_all(granted);
+        if writable {
+            self.wake();
+        }
+    }
+
+    /// A try to send was refused for want of this room: tell the user once it is there.
+    pub(crate) fn want_room(&self, bytes: u64, call: bool) {
+        let mut outbox = lock(&self.outbox);
+        outbox.wanted = Some((bytes, call));
+        // It may have come since.
+        let writable = self.grant_wanted(&mut outbox);
+        drop(outbox);
+        if writable {
+            self.wake();
+        }
+    }
+
+    pub(super) fn grant_wanted(&self, outbox: &mut Outbox) -> bool {
+        let Some((bytes, call)) = outbox.wanted else {
+            return false;
+        };
+        let there = outbox.waiters.is_empty() && self.has_room(outbox, bytes, call);
+        if there {
+            outbox.wanted = None;
+            self.writable.store(true, Ordering::Release);
+        }
+        there
+    }
+
+    /// Whether room that was wanted has come, once.
+    pub(crate) fn take_writable(&self) -> bool {
+        self.writable.load(Ordering::Relaxed) && self.writable.swap(false, Ordering::Acquire)
+    }
+
+    /// Stages what needs no room.
+    pub(crate) fn stage(&self, staged: Staged) {
+        let mut outbox = lock(&self.outbox);
+        match (&staged, outbox.intake) {
+            (_, Intake::Ended(_)) => return,
+            (Staged::Close | Staged::Abort, Intake::Open) => outbox.intake = Intake::Closing,
+            _ => {}
+        }
+        outbox.staged.push(staged);
+        let granted = match outbox.intake {
+            Intake::Open => Vec::new(),
+            _ => outbox.dismiss(),
+        };
+        drop(outbox);
+        wake_all(granted);
+        self.wake();
+    }
+
+    /// Everything staged, in order.
+    pub(crate) fn take_staged(&self, into: &mut Vec<Staged>) {
+        std::mem::swap(&mut lock(&self.outbox).staged, into);
+    }
+
+    pub(crate) fn set_terms(&self, terms: Terms) {
+        lock(&self.outbox).terms = Some(terms);
+    }
+}
+
+impl Outbox {
+    pub(super) fn take(&mut self, bytes: u64, call: bool) {
+        self.messages += 1;
+        self.bytes += bytes;
+        self.calls += u64::from(call);
+    }
+
+    pub(super) fn stage(&mut self, class: Class, parcel: Parcel, ask: Ask) -> u64 {
+        self.staged.push(Staged::Submit(class, parcel, ask));
+        let position = &mut self.positions[class.index()];
+        *position += 1;
+        *position
+    }
+
+    /// Messages of the class that are staged.
+    pub(super) fn staged_in(&self, class: Class) -> u64 {
+        let of_class = |staged: &&Staged| matches!(staged, Staged::Submit(of, ..) if *of == class);
+        self.staged.iter().filter(of_class).count() as u64
+    }
+
+    /// Wakes all who wait for room: they find the intake shut.
+    pub(super) fn dismiss(&mut self) -> Vec<Waker> {
+        self.waiters
+            .drain(..)
+            .filter_map(|waiter| lock(&waiter.state).waker.take())
+            .collect()
+    }
+}
+
+/// Bytes that a message takes of the outbox.
+pub(crate) fn parcel_bytes(parcel: &Parcel) -> u64 {
+    u64::from(parcel.front_len()) + u64::from(parcel.data_len())
+}
+
+/// Waits for room in an outbox.
+#[derive(Debug)]
+pub(crate) struct RoomFuture {
+    shared: Arc<SessionShared>,
+    bytes: u64,
+    call: bool,
+    waiter: Option<Arc<Waiter>>,
+}
+
+impl Future for RoomFuture {
+    type Output = Result<Room, Option<EndCause>>;
+
+    fn poll(mut self: std::pin::Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let shared = self.shared.clone();
+        let mut outbox = lock(&shared.outbox);
+        if let Some(waiter) = &self.waiter {
+            let mut state = lock(&waiter.state);
+            if state.granted {
+                drop(state);
+                self.waiter = None;
+                drop(outbox);
+                return Poll::Ready(Ok(Room::new(&shared, self.bytes, self.call)));
+            }
+            match outbox.intake {
+                Intake::Open => {}
+                Intake::Closing => return Poll::Ready(Err(None)),
+                Intake::Ended(cause) => return Poll::Ready(Err(Some(cause))),
+            }
+            state.waker = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        match outbox.intake {
+            Intake::Open => {}
+            Intake::Closing => return Poll::Ready(Err(None)),
+            Intake::Ended(cause) => return Poll::Ready(Err(Some(cause))),
+        }
+        if outbox.waiters.is_empty() && shared.has_room(&outbox, self.bytes, self.call) {
+            outbox.take(self.bytes, self.call);
+            drop(outbox);
+            return Poll::Ready(Ok(Room::new(&shared, self.bytes, self.call)));
+        }
+        let state = WaiterState {
+            granted: false,
+            waker: Some(cx.waker().clone()),
+        };
+        let waiter = Arc::new(Waiter {
+            bytes: self.bytes,
+            call: self.call,
+            state: Mutex::new(state),
+        });
+        outbox.waiters.push_back(waiter.clone());
+        self.waiter = Some(waiter);
+        Poll::Pending
+    }
+}
+
+impl Drop for RoomFuture {
+    fn drop(&mut self) {
+        let Some(waiter) = self.waiter.take() else {
+            return;
+        };
+        let mut outbox = lock(&self.shared.outbox);
+        outbox.waiters.retain(|other| !Arc::ptr_eq(other, &waiter));
+        let granted = lock(&waiter.state).granted;
+        drop(outbox);
+        // Whom it stood in the way of may have room now, also if it had none itself.
+        match granted {
+            true => self.shared.free(1, self.bytes, u64::from(self.call)),
+            false => self.shared.free(0, 0, 0),
+        }
+    }
+}
+
+/// Room in an outbox, taken before the message is there. Given back when dropped unused.
+#[derive(Debug)]
+pub struct Room {
+    shared: Arc<SessionShared>,
+    bytes: u64,
+    call: bool,
+    used: bool,
+}
+
+impl Room {
+    pub(super) fn new(shared: &Arc<SessionShared>, bytes: u64, call: bool) -> Self {
+        Self {
+            shared: shared.clone(),
+            bytes,
+            call,
+            used: false,
+        }
+    }
+
+    /// Bytes reserved.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Sends in the reserved room. A message longer than was reserved needs the difference now.
+    ///
+    /// # Errors
+    /// [`Refusal`] with the message; the room is given back.
+    pub fn submit(mut self, class: Class, parcel: Parcel, ask: Ask) -> Result<u64, Refusal> {
+        let taken = self.shared.submit_reserved(class, parcel, ask, self.bytes);
+        self.used = taken.is_ok();
+        taken
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        if !self.used {
+            self.shared.free(1, self.bytes, u64::from(self.call));
+        }
+    }
+}

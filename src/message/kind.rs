@@ -1,4 +1,5 @@
-//! What a message says about itself in the frame header: its type, its version, and how far back it can be read.
+//! What a message says about itself in the frame header: its type, its version, and how far back
+//! it can be read.
 
 use super::Message;
 

@@ -114,8 +114,9 @@ impl SessionActor {
     pub(super) fn send_on(&mut self, id: LinkId, frame: Frame<Parcel>) {
         match self.links.get_mut(&id) {
             Some(Held::Stray(link)) => {
-                if link.submit(frame).is_err() {
-                    tracing::debug!(link = id.0, "a link ended before its answer");
+                let submitted = link.submit(frame);
+                if let Err(full) = submitted {
+                    tracing::debug!(link = id.0, closed = full.closed, "an answer is not sent");
                 }
             }
             Some(Held::Actor(link)) => link.do_send(Transmit {

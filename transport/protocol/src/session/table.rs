@@ -33,7 +33,14 @@ macro_rules! rules {
 
         /// All rows.
         pub const TABLE: &[Rule] = &[
-            $(Rule { row: Row::$row, from: &[$($from),*], input: $input, guard: $guard, to: $to, does: $does }),*
+            $(Rule {
+                row: Row::$row,
+                from: &[$($from),*],
+                input: $input,
+                guard: $guard,
+                to: $to,
+                does: $does,
+            }),*
         ];
     };
 }

@@ -9,8 +9,10 @@
 mod pump;
 mod table;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use actix::{Actor, Addr, AsyncContext, Context, Handler};
 use stellate_actors::inbox::Inbox;
@@ -29,7 +31,8 @@ use crate::message::{Message, MessageType};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Placement {
     /// On a thread of its own, made for it and stopped with the messenger. A handler that blocks
-    /// it stalls nobody else. A message costs a hop between threads, shared by its batch.
+    /// it stalls nobody else. A message costs a hop between threads, shared by its batch. In a
+    /// messenger without arbiters, as in simulation, the same as `Current`.
     #[default]
     OwnArbiter,
     /// On a thread of the messenger: no hop, the least latency. A handler that blocks stalls every
@@ -39,10 +42,39 @@ pub enum Placement {
     Current,
 }
 
+/// The inboxes of a messenger's hosted actors, by their names in the tree.
+///
+/// An actor that has left the tree may still be on its way out on its own thread. Its types are
+/// free all the same: whoever hosts the next one takes its registration back first.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Hosted {
+    inboxes: Arc<Mutex<BTreeMap<String, Arc<Inbox>>>>,
+}
+
+impl Hosted {
+    fn sweep(&self, node: &Node) {
+        let mut inboxes = self.inboxes.lock().unwrap_or_else(PoisonError::into_inner);
+        inboxes.retain(|name, inbox| {
+            let gone = inbox.is_closed() || node.tree().phase(name).is_none();
+            if gone {
+                pump::retire(node, inbox);
+            }
+            !gone
+        });
+    }
+
+    /// After the tree has it: a sweep would take it out again before.
+    fn enter(&self, name: String, inbox: Arc<Inbox>) {
+        let mut inboxes = self.inboxes.lock().unwrap_or_else(PoisonError::into_inner);
+        inboxes.insert(name, inbox);
+    }
+}
+
 /// An actor that is to be hosted: say what it handles, then [`start`](Self::start).
 #[must_use = "nothing is hosted before `start`"]
 pub struct Hosting<A: Actor<Context = Context<A>>> {
     node: Node,
+    hosted: Hosted,
     name: String,
     factory: Box<dyn FnMut() -> A + Send>,
     options: ChildOptions,
@@ -54,6 +86,7 @@ pub struct Hosting<A: Actor<Context = Context<A>>> {
 impl<A: Actor<Context = Context<A>>> Hosting<A> {
     pub(crate) fn new(
         node: Node,
+        hosted: Hosted,
         name: String,
         factory: Box<dyn FnMut() -> A + Send>,
         options: ChildOptions,
@@ -61,6 +94,7 @@ impl<A: Actor<Context = Context<A>>> Hosting<A> {
         let (placement, table) = (Placement::default(), Table::new());
         Self {
             node,
+            hosted,
             name,
             factory,
             options,
@@ -114,6 +148,7 @@ impl<A: Actor<Context = Context<A>>> Hosting<A> {
     pub fn start(self) -> Result<Addr<A>, SuperviseError> {
         let Self {
             node,
+            hosted,
             name,
             factory,
             options,
@@ -124,6 +159,7 @@ impl<A: Actor<Context = Context<A>>> Hosting<A> {
         if let Some(kind) = twice {
             return Err(SuperviseError::HandledTwice(kind));
         }
+        hosted.sweep(&node);
         if node.tree().phase(&name).is_some() {
             return Err(SuperviseError::Tree(TreeError::Taken, name));
         }
@@ -138,10 +174,13 @@ impl<A: Actor<Context = Context<A>>> Hosting<A> {
             .map_err(SuperviseError::route)?;
         let registration = Registration {
             node: node.clone(),
-            inbox,
+            inbox: inbox.clone(),
         };
         let place = match placement {
-            Placement::OwnArbiter => node.own_placement(),
+            Placement::OwnArbiter => match node.inline_placement() {
+                supervise::Placement::Here => supervise::Placement::Here,
+                supervise::Placement::On(_) => node.own_placement(),
+            },
             Placement::Inline => node.inline_placement(),
             Placement::Current => supervise::Placement::Here,
         };
@@ -152,9 +191,13 @@ impl<A: Actor<Context = Context<A>>> Hosting<A> {
                 ctx.spawn(Pump { work: work.clone() });
             })
         };
-        node.tree()
-            .spawn_at(&place, &name, make, options)
-            .map_err(|error| SuperviseError::Tree(error, name))
+        match node.tree().spawn_at(&place, &name, make, options) {
+            Ok(addr) => {
+                hosted.enter(name, inbox);
+                Ok(addr)
+            }
+            Err(error) => Err(SuperviseError::Tree(error, name)),
+        }
     }
 }
 

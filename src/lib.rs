@@ -89,6 +89,7 @@ mod permit;
 mod raw;
 mod receipt;
 mod request;
+mod request_error;
 mod route;
 mod send_error;
 pub mod testing;
@@ -104,7 +105,8 @@ pub use messenger::{ConnectError, Messenger};
 pub use permit::Permit;
 pub use raw::{DowncastError, DowncastReason, RawMessage, Unacked, UnackedMessage};
 pub use receipt::{Receipt, Sent, SessionEnded};
-pub use request::{Reply, Request, RequestError, RequestFault, RequestFuture};
+pub use request::{Reply, Request, RequestFuture};
+pub use request_error::{RequestError, RequestFault};
 pub use send_error::{SendError, TrySendError};
 
 pub use stellate_actors::supervise::{ChildOptions, Restart};

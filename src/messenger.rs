@@ -14,7 +14,7 @@ use stellate_transport::{Address, AddressError};
 use crate::addresses::IntoAddresses;
 use crate::builder::{MessengerBuilder, MetadataTooLong};
 use crate::connection::Connection;
-use crate::host::{Hosting, Placement, SuperviseError};
+use crate::host::{Hosted, Hosting, Placement, SuperviseError};
 use crate::incoming::Incoming;
 use crate::message::Message;
 use crate::route::Forward;
@@ -26,6 +26,7 @@ use crate::route::Forward;
 #[derive(Clone)]
 pub struct Messenger {
     node: Node,
+    hosted: Hosted,
 }
 
 impl Messenger {
@@ -35,7 +36,10 @@ impl Messenger {
     }
 
     pub(crate) fn new(node: Node) -> Self {
-        Self { node }
+        Self {
+            node,
+            hosted: Hosted::default(),
+        }
     }
 
     /// Hosts an actor in the messenger's supervision tree, as `name`: say what it handles, then
@@ -51,6 +55,7 @@ impl Messenger {
     ) -> Hosting<A> {
         Hosting::new(
             self.node.clone(),
+            self.hosted.clone(),
             name.into(),
             Box::new(factory),
             restart.into(),

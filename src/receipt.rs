@@ -6,7 +6,7 @@ use stellate_protocol::event::{CallResult, EndCause};
 use stellate_protocol::frame::Outcome;
 
 use crate::connection::Connection;
-use crate::request::RequestError;
+use crate::request_error::RequestError;
 
 /// The place of a sent message in its class. Costs nothing; ask with
 /// [`Connection::received`](crate::Connection::received) whether the peer owns the message.

@@ -32,9 +32,14 @@ pub(super) struct Registration {
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        self.node.router().unregister(&self.inbox);
-        self.inbox.close();
+        retire(&self.node, &self.inbox);
     }
+}
+
+/// Nobody handles what is in the inbox, nor what would come. Doing it again changes nothing.
+pub(super) fn retire(node: &Node, inbox: &Arc<Inbox>) {
+    node.router().unregister(inbox);
+    inbox.close();
 }
 
 /// What one actor works off, through all its incarnations.

@@ -115,7 +115,7 @@ instances! {
     lossy_cut: LOSSY { says: [&[SAY, SAY], &[SAY]], budget: Budget { cuts: 1, ..NONE } }
     peer_race: PEERS { says: [&[SAY], &[SAY]], budget: Budget { early: 1, ..NONE } }
     peer_cut: PEERS { says: [&[SAY], &[SAY]], budget: Budget { cuts: 1, ..NONE } }
-    peer_wall: PEERS { says: [&[SAY], &[SAY]], budget: Budget { walls: [0, 1], ..NONE } }
+    peer_wall: PEERS { says: [&[SAY], &[SAY]], budget: Budget { walls: [0, 1], early: 1, ..NONE } }
     peer_restart: PEERS { says: [&[SAY], &[SAY]], budget: Budget { restarts: [0, 1], ..NONE } }
     peer_abort: PEERS { says: [&[SAY], &[SAY]], leaves: [Leave::Abort, Leave::Never] }
 

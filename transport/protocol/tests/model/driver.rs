@@ -144,9 +144,14 @@ impl Driver<'_> {
         let life = &mut self.world.nodes[node].lives[key.0 as usize];
         let told = life.ghost.edit(|ghost| match output {
             Output::Deliver(delivery) => {
+                let early = ghost.asked;
                 let whole = delivery.message.payload.is_whole();
                 ghost.inbox.push_back(delivery);
-                whole.then_some(()).ok_or("S2: a body was not whole")
+                match (whole, early) {
+                    (false, _) => Err("S2: a body was not whole"),
+                    (_, true) => Err("admission: handed out before the user's word"),
+                    _ => Ok(()),
+                }
             }
             Output::Received { lane, position } => {
                 let further = position > ghost.acked[lane.index()];

@@ -161,8 +161,16 @@ impl Connection {
     /// Asks, and resolves to the answer: await it, or give it a
     /// [`timeout`](Request::timeout) first.
     ///
-    /// ```ignore
+    /// ```
+    /// # use stellate::prelude::*;
+    /// # #[derive(Serialize, Deserialize)]
+    /// # struct Read { oid: u64 }
+    /// # impl Message for Read { const TYPE: MessageType = MessageType::new(0x102); type Reply = u64; }
+    /// # async fn read(connection: Connection) -> Result<u64, RequestError> {
+    /// let limit = std::time::Duration::from_secs(5);
     /// let Reply { body, data } = connection.request(Read { oid: 7 }).timeout(limit).await?;
+    /// # Ok(body + data.len() as u64)
+    /// # }
     /// ```
     pub fn request<M: Message>(&self, message: impl Into<Outgoing<M>>) -> Request<M> {
         Request::new(self.clone(), message.into())

@@ -68,7 +68,12 @@ impl Receipt {
         } = self;
         match handled.await {
             CallResult::Answered(Outcome::Handled | Outcome::Reply | Outcome::NoReply, _) => Ok(()),
-            other => Err(RequestError::of(&connection, other)),
+            CallResult::SessionEnded(fate) => {
+                // Its cause follows in the same turn of the session.
+                let cause = connection.ended().await;
+                Err(RequestError::SessionEnded { fate, cause })
+            }
+            other => Err(RequestError::of(other, None)),
         }
     }
 }

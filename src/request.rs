@@ -1,8 +1,9 @@
 //! Requests: messages with an answer.
 //!
 //! ```text
-//!   Start ──room──► Asked ──answer, timeout, end──► Done
-//!     └─ no room ──► Room ──room──┘└─ timeout ──► Done
+//!   Start ──room──────────────► Asked ──answer, timeout──► Done
+//!     └─ no room ──► Room ──room──┘ └──end──► Ending ──cause──► Done
+//!                      └─ timeout ──► Done
 //! ```
 //!
 //! The answer's room is reserved here before the request is sent: a reply spends only that, so two
@@ -18,7 +19,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use stellate_actors::handle;
 use stellate_actors::shared::{Refusal, Room};
-use stellate_protocol::event::{CallResult, EndCause};
+use stellate_protocol::event::{CallResult, EndCause, Fate};
 use stellate_protocol::frame::Outcome;
 use stellate_protocol::{Class, Parcel};
 use tokio::time::{Instant, Sleep};
@@ -96,9 +97,12 @@ enum Step<M> {
     Start(Outgoing<M>, Option<Duration>),
     Room(Box<Waiting>),
     Asked(handle::Reply),
+    /// The session is about to say why it ended.
+    Ending(Fate, EndFuture),
     Done,
 }
 
+type EndFuture = Pin<Box<dyn Future<Output = Option<EndCause>> + Send>>;
 type RoomFuture = Pin<Box<dyn Future<Output = Result<Room, Option<EndCause>>> + Send>>;
 
 /// A request that waits for room in the outbox.
@@ -216,7 +220,19 @@ impl<M: Message> Future for RequestFuture<M> {
                         this.step = Step::Asked(reply);
                         return Poll::Pending;
                     };
-                    return Poll::Ready(answer::<M>(&this.connection, result));
+                    match result {
+                        CallResult::SessionEnded(fate) => {
+                            Step::Ending(fate, Box::pin(this.connection.ended()))
+                        }
+                        other => return Poll::Ready(answer::<M>(other)),
+                    }
+                }
+                Step::Ending(fate, mut end) => {
+                    let Poll::Ready(cause) = end.as_mut().poll(cx) else {
+                        this.step = Step::Ending(fate, end);
+                        return Poll::Pending;
+                    };
+                    return Poll::Ready(Err(RequestError::SessionEnded { fate, cause }));
                 }
                 // Polled after it was ready: as any future, it may do anything but resolve twice.
                 Step::Done => return Poll::Pending,
@@ -225,12 +241,9 @@ impl<M: Message> Future for RequestFuture<M> {
     }
 }
 
-fn answer<M: Message>(
-    connection: &Connection,
-    result: CallResult<Parcel>,
-) -> Result<Reply<M::Reply>, RequestError> {
+fn answer<M: Message>(result: CallResult<Parcel>) -> Result<Reply<M::Reply>, RequestError> {
     let CallResult::Answered(Outcome::Reply, parcel) = result else {
-        return Err(RequestError::of(connection, result));
+        return Err(RequestError::of(result, None));
     };
     let stamp = Stamp {
         message_type: M::TYPE,

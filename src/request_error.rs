@@ -7,7 +7,6 @@ use stellate_protocol::event::{CallResult, EndCause, Fate};
 use stellate_protocol::frame::{Outcome, UndeliverableReason};
 use stellate_protocol::{Blame, Class, Parcel};
 
-use crate::connection::Connection;
 use crate::message::{FrontError, TooNew};
 use crate::raw::RawMessage;
 use crate::send_error::{blame_of, describe};
@@ -52,8 +51,8 @@ pub enum RequestFault {
 }
 
 impl RequestError {
-    /// `result` is not a reply.
-    pub(crate) fn of(connection: &Connection, result: CallResult<Parcel>) -> Self {
+    /// `result` is not a reply; `cause` is that of an end.
+    pub(crate) fn of(result: CallResult<Parcel>, cause: Option<EndCause>) -> Self {
         match result {
             CallResult::Answered(Outcome::HandlerPanicked, _) => Self::HandlerPanicked,
             CallResult::Answered(Outcome::Expired, _) => Self::Expired,
@@ -62,10 +61,7 @@ impl RequestError {
                 Self::NoReply
             }
             CallResult::Timeout => Self::Timeout,
-            CallResult::SessionEnded(fate) => Self::SessionEnded {
-                fate,
-                cause: connection.end_cause(),
-            },
+            CallResult::SessionEnded(fate) => Self::SessionEnded { fate, cause },
             CallResult::NoRoom => Self::Local(RequestFault::TooManyRequests),
         }
     }

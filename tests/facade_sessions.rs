@@ -9,9 +9,7 @@ use std::time::Duration;
 
 use facade_support::*;
 use stellate::prelude::*;
-use stellate::testing::{Direction, Fault, Faults};
-use stellate_protocol::FrameKind;
-use stellate_transport::Tcp;
+use stellate::testing::{Direction, Fault, Faults, FrameKind, Tcp};
 
 fn connected(event: SessionEvent) -> Option<bool> {
     match event {
@@ -440,4 +438,36 @@ async fn s6_a_peer_that_restarted_resets_the_session_and_gets_none_of_the_old() 
     .await;
     assert_eq!(reply.unwrap().body.n, 5);
     end.send(()).unwrap();
+}
+
+#[actix_rt::test]
+async fn what_waits_for_an_answer_learns_the_fate_and_the_cause() {
+    for by_peer in [false, true] {
+        let (mut one, mut two, there) = pair().await;
+        let asked = there.request(Ask {
+            n: 1,
+            how: How::Defer,
+        });
+        let asked = actix_rt::spawn(asked.into_future());
+        two.next(|seen| match seen {
+            Seen::Ask(1) => Some(()),
+            _ => None,
+        })
+        .await;
+        let cause = if by_peer {
+            two.messenger.sessions()[0].abort();
+            EndCause::ClosedByPeer
+        } else {
+            there.abort();
+            EndCause::ClosedHere
+        };
+        match within(asked).await.unwrap() {
+            Err(RequestError::SessionEnded { fate, cause: found }) => {
+                assert_eq!((fate, found), (Fate::MaybeHandled, Some(cause)));
+            }
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(one.end().await.1, cause);
+        two.end().await;
+    }
 }

@@ -20,9 +20,10 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
+use std::time::Duration;
 
 use actix::{Actor, ActorContext, ActorFuture, Addr, AsyncContext, Context, Handler, Message};
-use stellate_protocol::event::{Input, LinkFacts, Notice as PeerNotice, Settled};
+use stellate_protocol::event::{Event, Input, LinkFacts, Notice as PeerNotice, Settled};
 use stellate_protocol::frame::{Feature, Hello};
 use stellate_protocol::session::{Config, Phase, Session};
 use stellate_protocol::{Blame, Lane, LinkId, Parcel, SessionId, Time};
@@ -111,6 +112,8 @@ pub(crate) struct SessionActor {
     timer_at: Option<Time>,
     /// The link was asked to report before a deadline is believed.
     flushing: bool,
+    /// When the user was last told that we woke late.
+    stall_told: Option<Time>,
     dial_turn: u64,
     /// Which address is next.
     address: usize,
@@ -145,6 +148,7 @@ impl SessionActor {
             timer: None,
             timer_at: None,
             flushing: false,
+            stall_told: None,
             dial_turn: 0,
             address: 0,
             over: false,
@@ -276,7 +280,8 @@ impl SessionActor {
         if self.timer_at.is_none() || timer.as_mut().poll(cx).is_pending() {
             return;
         }
-        self.timer_at = None;
+        let late = self.timer_at.take().map(|at| now.since(at));
+        self.note_stall(now, late.unwrap_or_default());
         let due = self.core.as_ref().and_then(Session::poll_timeout);
         if due.is_none_or(|due| due > now) {
             // Put off since it was armed; it is armed anew at the end of the turn.
@@ -297,6 +302,19 @@ impl SessionActor {
                     jitter: self.node.random() as u16,
                 },
             ),
+        }
+    }
+
+    /// We woke late, so a silence may be our own fault. The protocol asks only while the peer is
+    /// still silent once all that waited was read; the user is told in any case (S9).
+    fn note_stall(&mut self, now: Time, late: Duration) {
+        let known = self.core.as_ref().is_some_and(|core| core.peer().is_some());
+        if known && late > self.node.limits().heartbeat_deadline / 4 {
+            self.stall_told = Some(now);
+            let late = late.as_nanos() as u64;
+            let shared = &self.shared;
+            self.node
+                .notify(|| Notice::Event(shared.clone(), Box::new(Event::LocalStall { late })));
         }
     }
 

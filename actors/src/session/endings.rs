@@ -19,12 +19,20 @@ impl SessionActor {
         match event {
             Event::Ended(end) => return self.finish(ctx, end),
             Event::NameConflict => self.tell_namesakes(),
+            Event::LocalStall { .. } if self.stall_is_told() => return,
             _ => {}
         }
         tracing::debug!(session = self.shared.key.0, peer = %self.shared.target, ?event);
         let shared = &self.shared;
         self.node
             .notify(|| Notice::Event(shared.clone(), Box::new(event.clone())));
+    }
+
+    /// Whether this stall was told when we woke.
+    fn stall_is_told(&self) -> bool {
+        let deadline = self.node.limits().heartbeat_deadline;
+        let told = |at| self.now().since(at) < deadline;
+        self.stall_told.is_some_and(told)
     }
 
     pub(super) fn tell_namesakes(&self) {

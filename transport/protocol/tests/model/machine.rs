@@ -317,6 +317,12 @@ fn long_patience(world: &World, steps: &mut Vec<Step>) {
                     .map(|key| Step::DialFails { node, key: *key }),
             );
         }
+    }
+    if !steps.is_empty() {
+        return;
+    }
+    for node in 0..2 {
+        let me = &world.nodes[node];
         for (key, life) in me.living() {
             let resting = life.session.phase() == Phase::Up;
             for timer in [Timer::Hold, Timer::Drain, Timer::Standby] {

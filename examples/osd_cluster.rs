@@ -41,7 +41,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .buffer_unordered(16)
         .try_for_each(|()| async { Ok(()) });
     let trouble = async {
-        client.panic_at(1).await?;
+        client.panic_at(1, false).await?;
         client.cut_at(0, Duration::from_secs(1)).await
     };
     let (written, cuts) = futures::join!(writes, trouble);

@@ -58,7 +58,13 @@ impl Handler<Incoming<PanicNow>> for Admin {
     type Result = ();
 
     fn handle(&mut self, order: Incoming<PanicNow>, _: &mut Self::Context) {
-        self.fuse.store(true, Ordering::Relaxed);
+        if order.now {
+            if let Err(error) = self.messenger.tree().panic("osd") {
+                tracing::error!(%error, "the actor is not there");
+            }
+        } else {
+            self.fuse.store(true, Ordering::Relaxed);
+        }
         order.reply(());
     }
 }

@@ -9,6 +9,7 @@ use stellate::prelude::*;
 use stellate::testing::Faults;
 use stellate_transport::Tcp;
 
+use super::check::Witness;
 use super::lane::LaneNumbers;
 use super::map::ClusterMap;
 use super::messages::{
@@ -33,12 +34,36 @@ impl std::fmt::Display for GivenUp {
 
 impl std::error::Error for GivenUp {}
 
+/// Keeps the numbers of sessions that end.
+struct Ears(Witness);
+
+impl Actor for Ears {
+    type Context = Context<Self>;
+}
+
+impl Handler<SessionEvent> for Ears {
+    type Result = ();
+
+    fn handle(&mut self, event: SessionEvent, _: &mut Self::Context) {
+        match event {
+            SessionEvent::Ended {
+                connection: old, ..
+            }
+            | SessionEvent::Reset { old, .. } => {
+                self.0.retire(&old);
+            }
+            other => tracing::debug!(event = ?other, "client"),
+        }
+    }
+}
+
 /// The client. Clones are the same client.
 #[derive(Clone)]
 pub(crate) struct Client {
     peers: Peers,
     monitor: Connection,
     faults: Faults,
+    witness: Witness,
     ops: Rc<Cell<u64>>,
     retries: Rc<Cell<u64>>,
 }
@@ -56,6 +81,13 @@ impl Client {
             .limits(daemon::limits())
             .build()
             .await?;
+        let witness = Witness::default();
+        let heard = witness.clone();
+        messenger
+            .supervise("ears", move || Ears(heard.clone()), Restart::default())
+            .events()
+            .placement(Placement::Inline)
+            .start()?;
         messenger.ready();
         let monitor = messenger.connect(EntityName::mon(0), monitor)?;
         let peers = Peers::new(messenger, LaneNumbers::default());
@@ -63,6 +95,7 @@ impl Client {
             peers,
             monitor,
             faults,
+            witness,
             ops: Rc::default(),
             retries: Rc::default(),
         };
@@ -102,6 +135,11 @@ impl Client {
     /// Tries beyond the first, of all writes.
     pub(crate) fn retries(&self) -> u64 {
         self.retries.get()
+    }
+
+    /// Sums over its sessions.
+    pub(crate) fn counts(&self) -> Status {
+        self.witness.status(self.messenger())
     }
 
     /// Stores `data` as `object` on all its replicas. Its id is the same in every try, so a try
@@ -191,12 +229,12 @@ impl Client {
         admin::cut_next(self.messenger(), &self.faults, patience).await
     }
 
-    /// Makes that OSD's actor panic with its next write in hand.
+    /// Makes that OSD's actor panic: now, or with its next write in hand.
     ///
     /// # Errors
     /// It cannot be asked.
-    pub(crate) async fn panic_at(&self, osd: u64) -> Result<(), GivenUp> {
-        self.ask(osd, || PanicNow {}).await.map(drop)
+    pub(crate) async fn panic_at(&self, osd: u64, now: bool) -> Result<(), GivenUp> {
+        self.ask(osd, || PanicNow { now }).await.map(drop)
     }
 
     /// Asks an OSD something that may be asked twice.

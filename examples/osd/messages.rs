@@ -198,9 +198,11 @@ pub(crate) struct Cut {
     pub(crate) unacked: u64,
 }
 
-/// To an OSD's admin: panic, with the next write in hand.
+/// To an OSD's admin: let the actor panic, now, or with the next write in hand.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct PanicNow {}
+pub(crate) struct PanicNow {
+    pub(crate) now: bool,
+}
 
 impl Message for PanicNow {
     const TYPE: MessageType = MessageType::new(0x0122);

@@ -23,6 +23,31 @@ pub(crate) enum Sabotage {
     Flip,
 }
 
+impl std::str::FromStr for Sabotage {
+    type Err = String;
+
+    fn from_str(how: &str) -> Result<Self, String> {
+        match how {
+            "drop" => Ok(Self::Drop),
+            "dup" => Ok(Self::Dup),
+            "swap" => Ok(Self::Swap),
+            "flip" => Ok(Self::Flip),
+            _ => Err(format!("{how:?} is none of drop, dup, swap, flip")),
+        }
+    }
+}
+
+impl std::fmt::Display for Sabotage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Drop => "drop",
+            Self::Dup => "dup",
+            Self::Swap => "swap",
+            Self::Flip => "flip",
+        })
+    }
+}
+
 /// A write that has passed the layer.
 pub(crate) struct Arrived<W: Write> {
     pub(crate) write: W,

@@ -1,0 +1,400 @@
+//! The trial: store objects while links are cut and an actor panics, then read every copy back.
+//!
+//! ```text
+//!   put, put, put …  │ cut │ put …  │ cut │ put … │ panic, crash │ put …  │ cut │ … ─► get every copy
+//! ```
+//!
+//! What is counted is counted outside the messenger: by the [`witness`](super::check) of each OSD,
+//! and by comparing each copy with the checksum of what was to be stored.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::time::Duration;
+
+use futures::future::LocalBoxFuture;
+use futures::{StreamExt, TryStreamExt, stream};
+use serde::Serialize;
+use stellate::prelude::Bytes;
+use tokio::time::Instant;
+
+use super::client::{Client, GivenUp};
+use super::messages::{Cut, Got};
+use super::placement;
+
+/// Writes, and reads, at once.
+const IN_FLIGHT: usize = 16;
+
+/// A trial in which nothing moves for so long is given up.
+const STUCK: Duration = Duration::from_secs(60);
+
+/// So long an armed cut waits for something to be sent.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// What is to be stored, and how to break things meanwhile.
+pub(crate) struct Trial<'a> {
+    /// Who stores it.
+    pub(crate) client: Client,
+    /// How many OSDs there are, numbered from 0.
+    pub(crate) osds: u64,
+    /// The names of the objects.
+    pub(crate) names: &'a [String],
+    /// The bytes of an object, by its place among the names.
+    pub(crate) read: &'a dyn Fn(usize) -> io::Result<Bytes>,
+    /// How many links are to be cut.
+    pub(crate) cuts: usize,
+    /// Done once, when half of the objects are stored.
+    pub(crate) crash: Option<&'a dyn Fn() -> LocalBoxFuture<'a, Result<(), GivenUp>>>,
+    /// Told of every step: what is done, of how many, and whether that is reading.
+    pub(crate) progress: &'a dyn Fn(Progress),
+}
+
+/// How far it is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Progress {
+    pub(crate) done: usize,
+    pub(crate) total: usize,
+    pub(crate) bytes: u64,
+    pub(crate) verifying: bool,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct Report {
+    /// Objects stored, and their bytes.
+    pub(crate) objects: u64,
+    pub(crate) bytes: u64,
+    /// Copies of each.
+    pub(crate) replicas: u64,
+    /// Copies that were read back and are what was stored.
+    pub(crate) verified: u64,
+    /// Copies that are not there, and messages that never came.
+    pub(crate) lost: u64,
+    /// Messages that came twice.
+    pub(crate) duplicated: u64,
+    /// Messages that came after a later one.
+    pub(crate) reordered: u64,
+    /// Copies, or messages, that are not what was stored or sent.
+    pub(crate) corrupt: u64,
+    /// Links cut with work in flight.
+    pub(crate) link_cuts: u64,
+    /// For each: messages that were sent, or queued, and not acknowledged.
+    pub(crate) unacked_at_cut: Vec<u64>,
+    /// The same, with names.
+    pub(crate) cuts: Vec<String>,
+    /// Links cut while only answers were under way, which the sender need not keep in its outbox.
+    pub(crate) idle_cuts: u64,
+    /// Over all sessions of OSDs and client.
+    pub(crate) resumes: u64,
+    pub(crate) replayed: u64,
+    pub(crate) deduplicated: u64,
+    /// Actors, and processes, that came back.
+    pub(crate) restarts: u64,
+    /// Writes that the client tried again, and those of them that were found stored.
+    pub(crate) retries: u64,
+    pub(crate) repeated: u64,
+    /// Peers that had to wait until an OSD had their map.
+    pub(crate) held: u64,
+    /// Messages checked for order and repetition.
+    pub(crate) checked: u64,
+    /// Objects that could not be read where they came from, and why.
+    pub(crate) unreadable: Vec<String>,
+    /// What did not hold. Empty: all did.
+    pub(crate) failures: Vec<String>,
+    /// Time for storing, for verifying, and for all.
+    pub(crate) store_seconds: f64,
+    pub(crate) verify_seconds: f64,
+    pub(crate) seconds: f64,
+}
+
+impl Report {
+    /// Whether everything held.
+    pub(crate) fn holds(&self) -> bool {
+        self.failures.is_empty()
+    }
+
+    fn judge(&mut self) {
+        let copies = self.objects * self.replicas;
+        let bad = [
+            (
+                self.lost > 0,
+                format!("{} copies or messages lost", self.lost),
+            ),
+            (
+                self.duplicated > 0,
+                format!("{} messages delivered twice", self.duplicated),
+            ),
+            (
+                self.reordered > 0,
+                format!("{} messages out of order", self.reordered),
+            ),
+            (
+                self.corrupt > 0,
+                format!("{} copies or messages corrupt", self.corrupt),
+            ),
+            (
+                self.verified != copies,
+                format!("{} of {copies} copies verified", self.verified),
+            ),
+            (
+                self.link_cuts == 0,
+                "no link was cut with work in flight".into(),
+            ),
+            (
+                self.unacked_at_cut.contains(&0),
+                "a link was cut with nothing in flight".into(),
+            ),
+            (self.restarts == 0, "no actor was restarted".into()),
+        ];
+        self.failures = bad
+            .into_iter()
+            .filter(|(bad, _)| *bad)
+            .map(|(_, what)| what)
+            .collect();
+    }
+}
+
+/// What both halves of the storing share.
+struct State {
+    done: Cell<usize>,
+    bytes: Cell<u64>,
+    finished: Cell<bool>,
+    sums: RefCell<Vec<Option<(u32, usize)>>>,
+    unreadable: RefCell<Vec<String>>,
+    cuts: RefCell<Vec<Cut>>,
+    crashes: Cell<u64>,
+}
+
+impl Trial<'_> {
+    /// Runs it.
+    ///
+    /// # Errors
+    /// A disk takes no writes, an OSD cannot be asked, or nothing moved for a minute.
+    pub(crate) async fn run(&self) -> Result<Report, GivenUp> {
+        let state = State {
+            done: Cell::new(0),
+            bytes: Cell::new(0),
+            finished: Cell::new(false),
+            sums: RefCell::new(vec![None; self.names.len()]),
+            unreadable: RefCell::default(),
+            cuts: RefCell::default(),
+            crashes: Cell::new(0),
+        };
+        let begun = Instant::now();
+        tokio::select! {
+            stored = async { tokio::try_join!(self.trouble(&state), self.store(&state)) } => stored?,
+            stuck = self.watch(&state) => return Err(stuck),
+        };
+        self.surely_panic().await?;
+        let stored = Instant::now();
+        state.finished.set(false);
+        state.done.set(0);
+        let mut report = tokio::select! {
+            report = self.verify(&state) => report?,
+            stuck = self.watch(&state) => return Err(stuck),
+        };
+        let ended = Instant::now();
+        report.store_seconds = (stored - begun).as_secs_f64();
+        report.verify_seconds = (ended - stored).as_secs_f64();
+        report.seconds = (ended - begun).as_secs_f64();
+        self.tally(&state, &mut report).await?;
+        report.judge();
+        Ok(report)
+    }
+
+    // --- storing -------------------------------------------------------------------------
+
+    async fn store(&self, state: &State) -> Result<(), GivenUp> {
+        let stored = stream::iter(0..self.names.len())
+            .map(|index| self.store_one(state, index))
+            .buffer_unordered(IN_FLIGHT)
+            .try_for_each(|()| async { Ok(()) })
+            .await;
+        state.finished.set(true);
+        stored
+    }
+
+    async fn store_one(&self, state: &State, index: usize) -> Result<(), GivenUp> {
+        match (self.read)(index) {
+            Ok(data) => {
+                let sum = (crc32c::crc32c(&data), data.len());
+                self.client.put(self.names[index].clone(), data).await?;
+                state.sums.borrow_mut()[index] = Some(sum);
+                state.bytes.set(state.bytes.get() + sum.1 as u64);
+            }
+            Err(error) => {
+                let what = format!("{}: {error}", self.names[index]);
+                state.unreadable.borrow_mut().push(what);
+            }
+        }
+        self.step(state, self.names.len(), false);
+        Ok(())
+    }
+
+    fn step(&self, state: &State, total: usize, verifying: bool) {
+        state.done.set(state.done.get() + 1);
+        let (done, bytes) = (state.done.get(), state.bytes.get());
+        (self.progress)(Progress {
+            done,
+            total,
+            bytes,
+            verifying,
+        });
+    }
+
+    // --- breaking ------------------------------------------------------------------------
+
+    /// Cuts at even distances, and the rest half-way. The first cut is armed before anything is
+    /// sent, so that there is one however little there is to store.
+    async fn trouble(&self, state: &State) -> Result<(), GivenUp> {
+        let half = self.cuts / 2;
+        for cut in 0..self.cuts.max(1) {
+            self.reached(state, cut * self.names.len() / (self.cuts + 1))
+                .await;
+            if cut == half {
+                self.break_an_osd(state).await?;
+            }
+            self.cut(state, cut).await?;
+        }
+        Ok(())
+    }
+
+    async fn reached(&self, state: &State, done: usize) {
+        while state.done.get() < done && !state.finished.get() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    async fn cut(&self, state: &State, cut: usize) -> Result<(), GivenUp> {
+        for _ in 0..5 {
+            if cut > 0 && state.finished.get() {
+                return Ok(());
+            }
+            let cuts = if cut.is_multiple_of(2) {
+                self.client.cut_here(PATIENCE).await
+            } else {
+                self.client
+                    .cut_at(cut as u64 / 2 % self.osds, PATIENCE)
+                    .await?
+            };
+            let loaded = cuts.iter().any(|cut| cut.unacked > 0);
+            state.cuts.borrow_mut().extend(cuts);
+            if loaded {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    async fn break_an_osd(&self, state: &State) -> Result<(), GivenUp> {
+        // The primary of an object that is yet to come: it will have a write in hand.
+        let next = &self.names[self.names.len() * 3 / 4];
+        let victim = placement::replicas(&self.client.map(), next)[0];
+        self.client.panic_at(victim, false).await?;
+        if let Some(crash) = self.crash {
+            crash().await?;
+            state.crashes.set(state.crashes.get() + 1);
+        }
+        Ok(())
+    }
+
+    /// Where too little was stored to burn the fuse, the panic comes without a write in hand.
+    async fn surely_panic(&self) -> Result<(), GivenUp> {
+        for osd in 0..self.osds {
+            if self.client.status(osd).await?.restarts > 0 {
+                return Ok(());
+            }
+        }
+        self.client.panic_at(0, true).await?;
+        while self.client.status(0).await?.restarts == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        Ok(())
+    }
+
+    // --- checking ------------------------------------------------------------------------
+
+    async fn verify(&self, state: &State) -> Result<Report, GivenUp> {
+        let map = self.client.map();
+        let mut copies = Vec::new();
+        for (name, sum) in self.names.iter().zip(&*state.sums.borrow()) {
+            let Some(sum) = *sum else { continue };
+            let holders = placement::replicas(&map, name);
+            copies.extend(holders.into_iter().map(|osd| (osd, name, sum)));
+        }
+        let total = copies.len();
+        let verdicts = stream::iter(copies).map(|(osd, name, (sum, len))| async move {
+            let (got, data) = self.client.get(osd, name).await?;
+            self.step(state, total, true);
+            Ok(match got {
+                Got::Found { .. } if (crc32c::crc32c(&data), data.len()) == (sum, len) => (1, 0, 0),
+                Got::Missing => (0, 1, 0),
+                Got::Failed { why } => return Err(GivenUp(format!("osd.{osd}: {why}"))),
+                Got::Found { .. } | Got::Corrupt | Got::Other => (0, 0, 1),
+            })
+        });
+        let add = |mut report: Report, (good, missing, bad): (u64, u64, u64)| {
+            report.verified += good;
+            report.lost += missing;
+            report.corrupt += bad;
+            std::future::ready(Ok(report))
+        };
+        verdicts
+            .buffer_unordered(IN_FLIGHT)
+            .try_fold(Report::default(), add)
+            .await
+    }
+
+    async fn tally(&self, state: &State, report: &mut Report) -> Result<(), GivenUp> {
+        report.objects = state.sums.borrow().iter().flatten().count() as u64;
+        report.bytes = state.bytes.get();
+        report.replicas = u64::from(self.client.map().replicas).min(self.osds);
+        report.retries = self.client.retries();
+        report.unreadable = state.unreadable.take();
+        report.restarts = state.crashes.get();
+        for osd in 0..self.osds {
+            let status = self.client.status(osd).await?;
+            report.lost += status.gaps;
+            report.duplicated += status.duplicated;
+            report.reordered += status.reordered;
+            report.corrupt += status.bad_sums;
+            report.restarts += status.restarts;
+            report.repeated += status.repeated;
+            report.held += status.held;
+            report.checked += status.checked;
+            report.resumes += status.resumes;
+            report.replayed += status.replayed;
+            report.deduplicated += status.deduplicated;
+        }
+        let own = self.client.counts();
+        report.resumes += own.resumes;
+        report.replayed += own.replayed;
+        report.deduplicated += own.deduplicated;
+        for Cut { from, to, unacked } in state.cuts.take() {
+            if unacked == 0 {
+                report.idle_cuts += 1;
+                continue;
+            }
+            report.link_cuts += 1;
+            report.unacked_at_cut.push(unacked);
+            report.cuts.push(format!("{from} - {to}: {unacked}"));
+        }
+        Ok(())
+    }
+
+    /// Resolves when nothing has moved for too long, and says what the messages wait for.
+    async fn watch(&self, state: &State) -> GivenUp {
+        let (mut last, mut since) = (state.done.get(), Instant::now());
+        loop {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            if state.done.get() != last {
+                (last, since) = (state.done.get(), Instant::now());
+            } else if since.elapsed() > STUCK {
+                let waits = self.client.messenger().sessions().into_iter();
+                let waits =
+                    waits.map(|session| format!("{session:?} waits for {:?}", session.why()));
+                let waits: Vec<String> = waits.collect();
+                return GivenUp(format!("nothing moved for {STUCK:?}: {}", waits.join("; ")));
+            }
+        }
+    }
+}

@@ -294,14 +294,15 @@ impl SessionActor {
             Some(link) if silent && !self.flushing => {
                 self.flushing = true;
                 link.do_send(Flush);
+                // A link that does not even answer this is as good as silent.
+                let grace = self.node.limits().heartbeat_deadline / 4;
+                self.arm_at(now.after(grace), cx);
             }
-            Some(_) if self.flushing => {}
-            _ => self.input(
-                now,
-                Input::Timer {
-                    jitter: self.node.random() as u16,
-                },
-            ),
+            _ => {
+                self.flushing = false;
+                let jitter = self.node.random() as u16;
+                self.input(now, Input::Timer { jitter });
+            }
         }
     }
 
@@ -332,8 +333,14 @@ impl SessionActor {
         {
             return;
         }
-        self.timer_at = due;
-        let Some(due) = due else { return };
+        match due {
+            Some(due) => self.arm_at(due, cx),
+            None => self.timer_at = None,
+        }
+    }
+
+    fn arm_at(&mut self, due: Time, cx: &mut TaskContext<'_>) {
+        self.timer_at = Some(due);
         let instant = self.node.inner().reactor.instant(due);
         let timer = match &mut self.timer {
             Some(timer) => {

@@ -264,6 +264,37 @@ async fn s4_a_killed_session_tells_a_peer_that_only_listens() {
     }
 }
 
+/// S9: a link whose actor does not move is as silent as one whose peer is.
+#[actix_rt::test]
+async fn s9_a_link_that_hangs_is_replaced() {
+    let start = |name: EntityName, instance| {
+        let mut config = quick(name, instance, Policy::lossless_peer());
+        config.limits.heartbeat_deadline = std::time::Duration::from_millis(500);
+        config.limits.heartbeat_every = std::time::Duration::from_millis(100);
+        TestNode::start(config)
+    };
+    let mut a = start(EntityName::osd(1), 1).await;
+    let mut b = start(EntityName::osd(2), 2).await;
+    let there = a.dial(&b);
+    a.connected().await;
+    let link = link_of(&a).expect("up");
+    a.node.tree().pause(&link).expect("there");
+    there
+        .try_send(Class::Normal, parcel(b"through", ""))
+        .expect("room");
+    assert_eq!(b.next_parcel().await.front[..], *b"through");
+    let link = link_of(&a).expect("up again");
+    a.node.tree().pause(&link).expect("there");
+    there
+        .try_send(Class::Normal, parcel(b"stuck", ""))
+        .expect("room");
+    there.close();
+    within("the end", there.ended()).await;
+    assert_eq!(a.next_end().await.cause, EndCause::ClosedHere);
+    a.shutdown().await;
+    b.shutdown().await;
+}
+
 /// V2: who dies too often takes nobody along but by the rules; the messenger ends in order.
 #[actix_rt::test]
 async fn v3_a_listener_that_keeps_dying_ends_the_tree_in_order() {

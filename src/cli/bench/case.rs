@@ -131,7 +131,7 @@ impl Case {
         match self {
             Self::RequestW32 => 32,
             Self::RequestW512 => 512,
-            Self::IdleSessions => 1000,
+            Self::IdleSessions => 500,
             Self::DialStorm | Self::ManyConnections => 256,
             _ => 1,
         }

@@ -85,6 +85,7 @@ async fn serve(role: &Role) -> Result<(), String> {
     };
     let messenger = Messenger::builder(EntityName::osd(0))
         .bind("tcp://127.0.0.1:0")
+        .arbiters(if role.place == Place::Inline { 0 } else { 1 })
         .default_policy(policy)
         .build()
         .await

@@ -7,14 +7,19 @@
 //! is never given away. There is no checksum, no acknowledgement, no window of its own, no
 //! reconnect, no type: it is the price list of the machine, not a competitor.
 
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use stellate::prelude::Address;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
+use super::ours::{BODY, PAUSE, resident};
 use super::role::{Check, FILL, Figures, Job, Latencies, Rate, Role, Side, Word, now, say};
 
 /// Bytes gathered before they are written.
 const WRITE: usize = 64 * 1024;
+/// Half the buffer of a connection that does nothing.
+const WRITE_MIN: usize = 2 * 1024;
 /// Bytes of the length before a message.
 const PREFIX: usize = 4;
 /// The number of the message that ends a stream; how many there were follows it.
@@ -39,18 +44,21 @@ async fn serve(role: &Role) -> Result<(), String> {
     let listener = TcpListener::bind("127.0.0.1:0").await.map_err(text)?;
     let address = listener.local_addr().map_err(text)?;
     say(&Word::Ready(format!("tcp://{address}")));
+    let memory = resident();
     loop {
         let (stream, _) = listener.accept().await.map_err(text)?;
-        let wire = Wire::new(stream, role.size)?;
         let role = role.clone();
         tokio::task::spawn_local(async move {
             let served = match role.job {
-                Job::Stream => sink(wire, &role).await,
-                _ => echo(wire).await,
+                Job::Stream => sink(Wire::new(stream, &role)?, &role).await,
+                Job::Urgent => swallow(Wire::new(stream, &role)?).await,
+                Job::Idle => idler(Wire::new(stream, &role)?, &role, memory).await,
+                _ => echo(Wire::new(stream, &role)?).await,
             };
-            if let Err(error) = served {
-                say(&Word::Error(error));
+            if let Err(error) = &served {
+                say(&Word::Error(error.clone()));
             }
+            served
         });
     }
 }
@@ -60,7 +68,10 @@ async fn drive(role: &Role) -> Result<(), String> {
         Job::Pingpong => pingpong(role).await?,
         Job::Stream => stream(role).await?,
         Job::Requests => requests(role).await?,
-        job => return Err(format!("raw does not know {job:?}")),
+        Job::Urgent => urgent(role).await?,
+        Job::Idle => idle(role).await?,
+        Job::Dials => dials(role).await?,
+        Job::Crowd => crowd(role).await?,
     };
     say(&Word::Result(figures));
     Ok(())
@@ -75,9 +86,14 @@ pub(super) struct Wire {
 }
 
 impl Wire {
-    fn new(stream: TcpStream, size: usize) -> Result<Self, String> {
+    fn new(stream: TcpStream, role: &Role) -> Result<Self, String> {
         stream.set_nodelay(true).map_err(text)?;
-        let buffer = vec![0; (4 * WRITE).max(2 * (size + PREFIX))];
+        let room = match role.job {
+            Job::Idle => 2 * WRITE_MIN,
+            Job::Urgent => 2 * BODY,
+            _ => (4 * WRITE).max(2 * (role.size + PREFIX)),
+        };
+        let buffer = vec![0; room];
         Ok(Self {
             stream,
             buffer,
@@ -91,7 +107,7 @@ impl Wire {
         let stream = TcpStream::connect(to.socket().map_err(text)?)
             .await
             .map_err(text)?;
-        Self::new(stream, role.size)
+        Self::new(stream, role)
     }
 
     /// The next message, length and all, that is in the buffer already.
@@ -116,7 +132,7 @@ impl Wire {
     async fn read(&mut self) -> Result<bool, String> {
         if self.begin == self.end {
             (self.begin, self.end) = (0, 0);
-        } else if self.buffer.len() - self.end < WRITE {
+        } else if self.buffer.len() - self.end < self.buffer.len() / 4 {
             self.buffer.copy_within(self.begin..self.end, 0);
             (self.begin, self.end) = (0, self.end - self.begin);
         }
@@ -182,6 +198,37 @@ async fn echo(mut wire: Wire) -> Result<(), String> {
             return Ok(());
         }
     }
+}
+
+/// Drops large messages and sends small ones back.
+async fn swallow(mut wire: Wire) -> Result<(), String> {
+    loop {
+        let mut answers = Vec::new();
+        while let Some(message) = wire.buffered()? {
+            if message.len() < WRITE {
+                answers.extend_from_slice(message);
+            }
+        }
+        wire.stream.write_all(&answers).await.map_err(text)?;
+        if !wire.read().await? {
+            return Ok(());
+        }
+    }
+}
+
+/// Sends everything back, and tells at the end what memory the connections took.
+async fn idler(mut wire: Wire, role: &Role, before: f64) -> Result<(), String> {
+    while wire.read().await? {
+        while let Some(message) = wire.buffered()? {
+            if number_of(message) == END {
+                let each = (resident() - before) / role.count.max(1) as f64;
+                say(&Word::Result(Figures::from([("bytes".into(), each)])));
+            }
+            let message = message.to_vec();
+            wire.stream.write_all(&message).await.map_err(text)?;
+        }
+    }
+    Ok(())
 }
 
 async fn sink(mut wire: Wire, role: &Role) -> Result<(), String> {
@@ -286,6 +333,84 @@ async fn requests(role: &Role) -> Result<Figures, String> {
             free += 1;
             rate.note();
         }
+    }
+    rate.figures(role.size)
+}
+
+/// Small messages behind bodies of 4 MiB on one connection: they wait for what is before them.
+async fn urgent(role: &Role) -> Result<Figures, String> {
+    let Wire { stream, .. } = Wire::dial(role).await?;
+    let (mut reader, writer) = stream.into_split();
+    let writer = std::rc::Rc::new(tokio::sync::Mutex::new(writer));
+    let bulk = writer.clone();
+    let stuffing = tokio::task::spawn_local(async move {
+        let body = message(BODY);
+        while bulk.lock().await.write_all(&body).await.is_ok() {}
+    });
+    let mut ping = message(role.size);
+    let mut pong = vec![0; ping.len()];
+    let mut times = Latencies::default();
+    let (begin, mut seq) = (now(), 0);
+    while begin.elapsed() < role.warm_up() + role.span() {
+        number(&mut ping, seq);
+        let before = now();
+        writer.lock().await.write_all(&ping).await.map_err(text)?;
+        reader.read_exact(&mut pong).await.map_err(text)?;
+        if number_of(&pong) != seq {
+            return Err("another answer was due".into());
+        }
+        if begin.elapsed() >= role.warm_up() {
+            times.note(before.elapsed());
+        }
+        seq += 1;
+        tokio::time::sleep(PAUSE).await;
+    }
+    stuffing.abort();
+    times.figures()
+}
+
+/// Connects all at once and asks each something.
+async fn storm(role: &Role) -> Result<Vec<Wire>, String> {
+    let one = |_| async {
+        let mut wire = Wire::dial(role).await?;
+        wire.ask(&message(role.size)).await?;
+        Ok::<_, String>(wire)
+    };
+    let wires: Vec<_> = (0..role.count).map(one).collect::<FuturesUnordered<_>>().collect().await;
+    wires.into_iter().collect()
+}
+
+async fn dials(role: &Role) -> Result<Figures, String> {
+    let begin = now();
+    let wires = storm(role).await?;
+    let per_s = wires.len() as f64 / begin.elapsed().as_secs_f64();
+    Ok(Figures::from([("per_s".into(), per_s)]))
+}
+
+async fn idle(role: &Role) -> Result<Figures, String> {
+    let mut wires = storm(role).await?;
+    let first = wires.first_mut().ok_or("no connection")?;
+    let mut last = message(role.size);
+    number(&mut last, END);
+    first.ask(&last).await?;
+    Ok(Figures::new())
+}
+
+async fn crowd(role: &Role) -> Result<Figures, String> {
+    let wires = storm(role).await?;
+    let mut rate = Rate::new(role.warm_up());
+    let (begin, span) = (now(), role.warm_up() + role.span());
+    let ping = message(role.size);
+    let ping = &ping;
+    let one = |mut wire: Wire| async move { wire.ask(ping).await.map(|()| wire) };
+    let mut under_way: FuturesUnordered<_> = wires.into_iter().map(one).collect();
+    while let Some(answered) = under_way.next().await {
+        let wire = answered?;
+        rate.note();
+        if rate.count().is_multiple_of(64) && begin.elapsed() >= span {
+            break;
+        }
+        under_way.push(one(wire));
     }
     rate.figures(role.size)
 }

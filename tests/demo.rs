@@ -1,5 +1,6 @@
 //! The main job, small: objects on a cluster of OSDs over TCP that is broken meanwhile, every copy
 //! read back; and a check that each sort of sabotage is seen.
+#![allow(clippy::unwrap_used)] // Helpers of tests are outside of what the lint takes for a test.
 
 #[path = "../examples/osd/mod.rs"]
 mod osd;
@@ -82,11 +83,8 @@ async fn s2_everything_acknowledged_is_on_every_replica_once_and_in_order() {
 #[actix::test(actix_rt)]
 async fn one_object_on_one_osd_is_cut_and_panicked_as_well() {
     let report = trial(1, 1, None).await;
-    assert!(report.holds(), "{report:#?}");
-    assert_eq!(
-        (report.objects, report.verified, report.link_cuts),
-        (1, 1, 1)
-    );
+    assert!(report.holds() && report.link_cuts > 0, "{report:#?}");
+    assert_eq!((report.objects, report.verified), (1, 1), "{report:#?}");
 }
 
 #[actix::test(actix_rt)]

@@ -1,7 +1,7 @@
 //! The trial: store objects while links are cut and an actor panics, then read every copy back.
 //!
 //! ```text
-//!   put, put, put …  │ cut │ put …  │ cut │ put … │ panic, crash │ put …  │ cut │ … ─► get every copy
+//!   cut │ put, put, put … │ cut │ put … │ panic, kill │ put, put … │ cut │ put … ─► get every copy
 //! ```
 //!
 //! What is counted is counted outside the messenger: by the [`witness`](super::check) of each OSD,
@@ -28,7 +28,7 @@ const IN_FLIGHT: usize = 16;
 const STUCK: Duration = Duration::from_secs(60);
 
 /// So long an armed cut waits for something to be sent.
-const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// What is to be stored, and how to break things meanwhile.
 pub(crate) struct Trial<'a> {
@@ -89,6 +89,8 @@ pub(crate) struct Report {
     pub(crate) deduplicated: u64,
     /// Actors, and processes, that came back.
     pub(crate) restarts: u64,
+    /// Processes that were killed.
+    pub(crate) kills: u64,
     /// Writes that the client tried again, and those of them that were found stored.
     pub(crate) retries: u64,
     pub(crate) repeated: u64,
@@ -161,7 +163,9 @@ struct State {
     sums: RefCell<Vec<Option<(u32, usize)>>>,
     unreadable: RefCell<Vec<String>>,
     cuts: RefCell<Vec<Cut>>,
-    crashes: Cell<u64>,
+    kills: Cell<u64>,
+    /// The second half of the writes may begin.
+    second_half: Cell<bool>,
 }
 
 impl Trial<'_> {
@@ -177,7 +181,8 @@ impl Trial<'_> {
             sums: RefCell::new(vec![None; self.names.len()]),
             unreadable: RefCell::default(),
             cuts: RefCell::default(),
-            crashes: Cell::new(0),
+            kills: Cell::new(0),
+            second_half: Cell::new(false),
         };
         let begun = Instant::now();
         tokio::select! {
@@ -214,6 +219,9 @@ impl Trial<'_> {
     }
 
     async fn store_one(&self, state: &State, index: usize) -> Result<(), GivenUp> {
+        while index >= self.names.len() / 2 && !state.second_half.get() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
         match (self.read)(index) {
             Ok(data) => {
                 let sum = (crc32c::crc32c(&data), data.len());
@@ -276,9 +284,10 @@ impl Trial<'_> {
                     .cut_at(cut as u64 / 2 % self.osds, PATIENCE)
                     .await?
             };
+            let silent = cuts.is_empty();
             let loaded = cuts.iter().any(|cut| cut.unacked > 0);
             state.cuts.borrow_mut().extend(cuts);
-            if loaded {
+            if loaded || silent {
                 return Ok(());
             }
         }
@@ -286,13 +295,16 @@ impl Trial<'_> {
     }
 
     async fn break_an_osd(&self, state: &State) -> Result<(), GivenUp> {
-        // The primary of an object that is yet to come: it will have a write in hand.
-        let next = &self.names[self.names.len() * 3 / 4];
+        // The primary of the object that comes next: it will have a write in hand.
+        let next = &self.names[self.names.len() / 2];
         let victim = placement::replicas(&self.client.map(), next)[0];
         self.client.panic_at(victim, false).await?;
+        state.second_half.set(true);
         if let Some(crash) = self.crash {
+            // Some writes are under way, and none has been answered that is not on disk.
+            tokio::time::sleep(Duration::from_millis(3)).await;
             crash().await?;
-            state.crashes.set(state.crashes.get() + 1);
+            state.kills.set(state.kills.get() + 1);
         }
         Ok(())
     }
@@ -350,7 +362,8 @@ impl Trial<'_> {
         report.replicas = u64::from(self.client.map().replicas).min(self.osds);
         report.retries = self.client.retries();
         report.unreadable = state.unreadable.take();
-        report.restarts = state.crashes.get();
+        report.kills = state.kills.get();
+        report.restarts = report.kills;
         for osd in 0..self.osds {
             let status = self.client.status(osd).await?;
             report.lost += status.gaps;

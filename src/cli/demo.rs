@@ -98,9 +98,24 @@ pub(crate) fn run(args: &Args, json: bool) -> Ended {
     actix_rt::System::new().block_on(async {
         tokio::select! {
             ended = run_cluster(args, &scan, json) => ended,
-            _ = tokio::signal::ctrl_c() => Err(Trouble::new("interrupted; nothing is left behind")),
+            () = told_to_stop() => Err(Trouble::new("interrupted; nothing is left behind")),
         }
     })
+}
+
+/// Ctrl-C, or the system's word for it.
+async fn told_to_stop() {
+    #[cfg(unix)]
+    if let Ok(mut terminate) =
+        tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
+    {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = tokio::signal::ctrl_c() => {}
+        }
+        return;
+    }
+    let _ = tokio::signal::ctrl_c().await;
 }
 
 async fn run_cluster(args: &Args, scan: &Scan, json: bool) -> Ended {
@@ -239,8 +254,8 @@ fn tell(args: &Args, scan: &Scan, report: &Report, json: bool) {
         report.resumes, report.replayed, report.deduplicated
     );
     println!(
-        "restarts  {}; {} writes tried again, {} of them found stored",
-        report.restarts, report.retries, report.repeated
+        "restarts  {} ({} by SIGKILL); {} writes tried again, {} copies found stored",
+        report.restarts, report.kills, report.retries, report.repeated
     );
     println!(
         "streams   {} messages checked: {} lost, {} twice, {} out of order, {} corrupt",

@@ -87,7 +87,7 @@ impl Connection {
             Err(refusal) => return Err(SendError::new(class, refusal)),
         };
         let bytes = parcel.front.len() as u64 + u64::from(parcel.data_len);
-        let room = match self.handle.reserve(bytes, false).await {
+        let room = match self.handle.reserve_in(class, bytes, false).await {
             Ok(room) => room,
             Err(cause) => {
                 return Err(SendError::new(class, Refusal::Ended(parcel, cause)));

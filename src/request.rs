@@ -155,7 +155,7 @@ impl Waiting {
         let alarm = deadline
             .filter(|_| tokio::runtime::Handle::try_current().is_ok())
             .map(|deadline| Box::pin(tokio::time::sleep_until(deadline)));
-        let room = Box::pin(async move { handle.reserve(bytes, true).await });
+        let room = Box::pin(async move { handle.reserve_in(class, bytes, true).await });
         Self {
             room,
             class,

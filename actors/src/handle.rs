@@ -61,7 +61,21 @@ impl SessionHandle {
     /// # Errors
     /// The cause, if the session has ended; `None` if it is closing.
     pub async fn reserve(&self, bytes: u64, call: bool) -> Result<Room, Option<EndCause>> {
-        self.shared.room(bytes, call).await
+        self.reserve_in(Class::Normal, bytes, call).await
+    }
+
+    /// As [`reserve`](Self::reserve), for a message of that class: `Control` has room of its own,
+    /// a sixteenth of the outbox beyond its end.
+    ///
+    /// # Errors
+    /// As [`reserve`](Self::reserve).
+    pub async fn reserve_in(
+        &self,
+        class: Class,
+        bytes: u64,
+        call: bool,
+    ) -> Result<Room, Option<EndCause>> {
+        self.shared.room(class, bytes, call).await
     }
 
     /// Sends a request in reserved room (taken with `call`).

@@ -24,7 +24,7 @@ const B: EntityName = EntityName::osd(2);
 /// Sends a request when there is room, and waits for the answer.
 async fn ask(handle: &SessionHandle, class: Class, message: Parcel) -> CallResult<Parcel> {
     let bytes = message.front.len() as u64;
-    let room = handle.reserve(bytes, true).await.expect("open");
+    let room = handle.reserve_in(class, bytes, true).await.expect("open");
     let reply = handle
         .request(room, class, message, None)
         .expect("reserved");
@@ -116,6 +116,42 @@ async fn call(handle: SessionHandle, rounds: u64) {
     assert_eq!(done, rounds);
 }
 
+/// The budgets are apart: requests that wait for the answers of others stop no message.
+#[actix_rt::test]
+async fn s7_a_message_passes_requests_that_wait_for_a_place() {
+    let mut config = quick(A, 1, Policy::lossless_peer());
+    config.limits.requests_max = 2;
+    let a = TestNode::start(config).await;
+    let mut b = TestNode::start(quick(B, 2, Policy::lossless_peer())).await;
+    let there = a.dial(&b);
+    b.connected().await;
+    let asking: Vec<_> = (0..5u64)
+        .map(|number| {
+            let there = there.clone();
+            let message = parcel(&number.to_le_bytes(), "");
+            actix_rt::spawn(async move { ask(&there, Class::Normal, message).await })
+        })
+        .collect();
+    let mut open = vec![b.next_arrived().await.0, b.next_arrived().await.0];
+    // Now three wait, and this does not.
+    send(&there, Class::Normal, parcel(&99u64.to_le_bytes(), "")).await;
+    assert_eq!(number_of(&b.next_parcel().await), 99);
+    let full = there.try_send(Class::Normal, parcel(&98u64.to_le_bytes(), ""));
+    full.expect("there is room");
+    assert_eq!(number_of(&b.next_parcel().await), 98);
+    for _ in 0..3 {
+        assert!(open.remove(0).reply(parcel(b"answer", "")));
+        open.push(b.next_arrived().await.0);
+    }
+    open.into_iter().for_each(drop);
+    for task in asking {
+        let result = within("an outcome", task).await.expect("no panic");
+        assert!(matches!(result, CallResult::Answered(..)));
+    }
+    a.shutdown().await;
+    b.shutdown().await;
+}
+
 /// Takes a message every 10 ms, and counts.
 async fn handle_slowly(inbox: Arc<Inbox>, done: Arc<AtomicU64>) {
     let mut batch = std::collections::VecDeque::new();
@@ -176,12 +212,27 @@ async fn a_slow_handler_holds_back_its_sender_and_nobody_else() {
                 let message = parcel(&number.to_le_bytes(), body.clone());
                 send(&slow, Class::Normal, message).await;
                 let (messages, _) = slow.shared().outbox();
-                assert!(messages <= 64, "S7: {messages} in the outbox");
+                assert!(messages <= 64 + 4, "S7: {messages} in the outbox");
             }
         }
     });
     let held_back = || slow.shared().outbox().0 == 64;
     until("the sender to be held back", held_back).await;
+    // Control has room of its own, though the sender waits for some.
+    let begun = done.load(Ordering::SeqCst);
+    for number in 0..20 {
+        let reply = within(
+            "a quick reply",
+            ask(&slow, Class::Control, quick_one(number)),
+        )
+        .await;
+        assert_eq!(number_of(&replied(reply)), number);
+    }
+    let meanwhile = done.load(Ordering::SeqCst) - begun;
+    assert!(
+        meanwhile < 20,
+        "20 control replies took the time of {meanwhile} slow messages"
+    );
     for number in 0..40u64 {
         let message = parcel(&number.to_le_bytes(), "");
         mixed.try_send(Class::Normal, message).expect("room");

@@ -11,12 +11,46 @@ use stellate_protocol::{Class, Parcel, Payload};
 
 use super::{Refusal, SessionShared, Staged, lock, wake_all};
 
+/// What room is wanted for. What one kind is short of must not stop the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Want {
+    /// A message.
+    Message,
+    /// A message that is answered: it needs a place among the open calls as well.
+    Call,
+    /// `Control`, answered or not: it has a sixteenth of the outbox for itself, beyond its end.
+    Urgent { call: bool },
+}
+
+impl Want {
+    fn new(class: Class, call: bool) -> Self {
+        match (class, call) {
+            (Class::Control, call) => Self::Urgent { call },
+            (_, true) => Self::Call,
+            (_, false) => Self::Message,
+        }
+    }
+
+    fn queue(self) -> usize {
+        match self {
+            Self::Message => 0,
+            Self::Call => 1,
+            Self::Urgent { .. } => 2,
+        }
+    }
+
+    fn is_call(self) -> bool {
+        matches!(self, Self::Call | Self::Urgent { call: true })
+    }
+}
+
 /// A waiter for room, in the order of arrival.
 #[derive(Debug)]
 pub(super) struct Waiter {
-    pub(super) bytes: u64,
-    pub(super) call: bool,
-    pub(super) state: Mutex<WaiterState>,
+    ticket: u64,
+    bytes: u64,
+    want: Want,
+    state: Mutex<WaiterState>,
 }
 
 #[derive(Debug, Default)]
@@ -31,7 +65,9 @@ pub(crate) struct Outbox {
     pub(super) messages: u64,
     pub(super) bytes: u64,
     pub(super) calls: u64,
-    pub(super) waiters: VecDeque<Arc<Waiter>>,
+    /// By [`Want::queue`].
+    waiters: [VecDeque<Arc<Waiter>>; 3],
+    tickets: u64,
     /// Messages accepted per class: a receipt's position.
     pub(super) positions: [u64; Class::COUNT],
     /// Received by the peer, per class, and who waits for it.
@@ -63,7 +99,8 @@ impl SessionShared {
         if let Err(refusal) = self.check(&outbox, bytes, &parcel) {
             return Err(refusal(parcel));
         }
-        if !outbox.waiters.is_empty() || !self.has_room(&outbox, bytes, call) {
+        let want = Want::new(class, call);
+        if !self.is_next(&outbox, want) || !self.has_room(&outbox, bytes, want) {
             return Err(Refusal::Full(parcel));
         }
         outbox.take(bytes, call);
@@ -130,21 +167,46 @@ impl SessionShared {
     }
 
     /// One message may always go into an empty outbox, however large it is.
-    pub(super) fn has_room(&self, outbox: &Outbox, bytes: u64, call: bool) -> bool {
+    fn has_room(&self, outbox: &Outbox, bytes: u64, want: Want) -> bool {
+        let (mut messages, mut most) = (
+            u64::from(self.limits.outbox_messages),
+            self.limits.outbox_bytes,
+        );
+        if let Want::Urgent { .. } = want {
+            messages += (messages / 16).max(1);
+            most += most / 16;
+        }
+        outbox.messages < messages
+            && (outbox.bytes + bytes <= most || outbox.messages == 0)
+            && (!want.is_call() || self.has_call_room(outbox))
+    }
+
+    fn has_call_room(&self, outbox: &Outbox) -> bool {
         let calls_max = outbox.terms.map_or(self.limits.requests_max, |terms| {
             terms.requests_max.min(self.limits.requests_max)
         });
-        outbox.messages < u64::from(self.limits.outbox_messages)
-            && (outbox.bytes + bytes <= self.limits.outbox_bytes || outbox.messages == 0)
-            && (!call || outbox.calls < u64::from(calls_max))
+        outbox.calls < u64::from(calls_max)
+    }
+
+    /// Whether nobody waits who would be granted room first.
+    fn is_next(&self, outbox: &Outbox, want: Want) -> bool {
+        let [messages, calls, urgent] = &outbox.waiters;
+        match want {
+            Want::Urgent { .. } => urgent.is_empty(),
+            Want::Call => messages.is_empty() && calls.is_empty(),
+            // Calls that wait for answers to others are not before a message that needs none.
+            Want::Message => {
+                messages.is_empty() && (calls.is_empty() || !self.has_call_room(outbox))
+            }
+        }
     }
 
     /// Waits for room, in order of arrival. Dropping the future gives it up.
-    pub(crate) fn room(self: &Arc<Self>, bytes: u64, call: bool) -> RoomFuture {
+    pub(crate) fn room(self: &Arc<Self>, class: Class, bytes: u64, call: bool) -> RoomFuture {
         RoomFuture {
             shared: self.clone(),
             bytes,
-            call,
+            want: Want::new(class, call),
             waiter: None,
         }
     }
@@ -152,19 +214,32 @@ impl SessionShared {
     /// Grants room to waiters while there is some, the first first.
     pub(super) fn grant(&self, outbox: &mut Outbox) -> Vec<Waker> {
         let mut wakers = Vec::new();
-        while let Some(waiter) = outbox.waiters.front() {
-            if !self.has_room(outbox, waiter.bytes, waiter.call) {
-                break;
-            }
-            let Some(waiter) = outbox.waiters.pop_front() else {
+        while let Some(queue) = self.grantable(outbox) {
+            let Some(waiter) = outbox.waiters[queue].pop_front() else {
                 break;
             };
-            outbox.take(waiter.bytes, waiter.call);
+            outbox.take(waiter.bytes, waiter.want.is_call());
             let mut state = lock(&waiter.state);
             state.granted = true;
             wakers.extend(state.waker.take());
         }
         wakers
+    }
+
+    /// The queue whose first waiter is next and has room.
+    fn grantable(&self, outbox: &Outbox) -> Option<usize> {
+        let fits = |waiter: &&Arc<Waiter>| self.has_room(outbox, waiter.bytes, waiter.want);
+        let [messages, calls, urgent] = &outbox.waiters;
+        if urgent.front().is_some_and(|waiter| fits(&waiter)) {
+            return Some(2);
+        }
+        let calls = calls.front().filter(|_| self.has_call_room(outbox));
+        let first = match (messages.front(), calls) {
+            (Some(message), Some(call)) if call.ticket < message.ticket => Some(call),
+            (Some(message), _) => Some(message),
+            (None, call) => call,
+        };
+        first.filter(fits).map(|waiter| waiter.want.queue())
     }
 
     /// Gives room back.
@@ -198,7 +273,8 @@ impl SessionShared {
         let Some((bytes, call)) = outbox.wanted else {
             return false;
         };
-        let there = outbox.waiters.is_empty() && self.has_room(outbox, bytes, call);
+        let want = Want::new(Class::Normal, call);
+        let there = self.is_next(outbox, want) && self.has_room(outbox, bytes, want);
         if there {
             outbox.wanted = None;
             self.writable.store(true, Ordering::Release);
@@ -262,7 +338,8 @@ impl Outbox {
     /// Wakes all who wait for room: they find the intake shut.
     pub(super) fn dismiss(&mut self) -> Vec<Waker> {
         self.waiters
-            .drain(..)
+            .iter_mut()
+            .flat_map(|queue| queue.drain(..))
             .filter_map(|waiter| lock(&waiter.state).waker.take())
             .collect()
     }
@@ -278,7 +355,7 @@ pub(crate) fn parcel_bytes(parcel: &Parcel) -> u64 {
 pub(crate) struct RoomFuture {
     shared: Arc<SessionShared>,
     bytes: u64,
-    call: bool,
+    want: Want,
     waiter: Option<Arc<Waiter>>,
 }
 
@@ -294,7 +371,8 @@ impl Future for RoomFuture {
                 drop(state);
                 self.waiter = None;
                 drop(outbox);
-                return Poll::Ready(Ok(Room::new(&shared, self.bytes, self.call)));
+                let room = Room::new(&shared, self.bytes, self.want.is_call());
+                return Poll::Ready(Ok(room));
             }
             match outbox.intake {
                 Intake::Open => {}
@@ -309,21 +387,24 @@ impl Future for RoomFuture {
             Intake::Closing => return Poll::Ready(Err(None)),
             Intake::Ended(cause) => return Poll::Ready(Err(Some(cause))),
         }
-        if outbox.waiters.is_empty() && shared.has_room(&outbox, self.bytes, self.call) {
-            outbox.take(self.bytes, self.call);
+        if shared.is_next(&outbox, self.want) && shared.has_room(&outbox, self.bytes, self.want) {
+            let call = self.want.is_call();
+            outbox.take(self.bytes, call);
             drop(outbox);
-            return Poll::Ready(Ok(Room::new(&shared, self.bytes, self.call)));
+            return Poll::Ready(Ok(Room::new(&shared, self.bytes, call)));
         }
         let state = WaiterState {
             granted: false,
             waker: Some(cx.waker().clone()),
         };
+        outbox.tickets += 1;
         let waiter = Arc::new(Waiter {
+            ticket: outbox.tickets,
             bytes: self.bytes,
-            call: self.call,
+            want: self.want,
             state: Mutex::new(state),
         });
-        outbox.waiters.push_back(waiter.clone());
+        outbox.waiters[self.want.queue()].push_back(waiter.clone());
         self.waiter = Some(waiter);
         Poll::Pending
     }
@@ -335,12 +416,14 @@ impl Drop for RoomFuture {
             return;
         };
         let mut outbox = lock(&self.shared.outbox);
-        outbox.waiters.retain(|other| !Arc::ptr_eq(other, &waiter));
+        outbox.waiters[self.want.queue()].retain(|other| !Arc::ptr_eq(other, &waiter));
         let granted = lock(&waiter.state).granted;
         drop(outbox);
         // Whom it stood in the way of may have room now, also if it had none itself.
         match granted {
-            true => self.shared.free(1, self.bytes, u64::from(self.call)),
+            true => self
+                .shared
+                .free(1, self.bytes, u64::from(self.want.is_call())),
             false => self.shared.free(0, 0, 0),
         }
     }

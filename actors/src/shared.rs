@@ -328,7 +328,9 @@ impl SessionShared {
         if ended.over {
             return Poll::Ready(());
         }
-        ended.wakers.push(cx.waker().clone());
+        if !ended.wakers.iter().any(|known| known.will_wake(cx.waker())) {
+            ended.wakers.push(cx.waker().clone());
+        }
         Poll::Pending
     }
 }

@@ -83,6 +83,23 @@ impl DispatchQueue {
 }
 
 impl Queues {
+    /// Puts messages in front of their inboxes: straight into one that has room and before which
+    /// nothing waits (S1), each run of one type under one lock.
+    fn take_in(&mut self, routes: &Routes, received: Vec<Arrived>) {
+        let mut rest = received.into_iter();
+        while let Some(first) = rest.as_slice().first() {
+            if let Some(inbox) = routes.of_type(first.kind())
+                && !self.by_inbox.contains_key(&(Arc::as_ptr(inbox) as usize))
+                && inbox.push_run(&mut rest)
+            {
+                continue;
+            }
+            if let Some(arrived) = rest.next() {
+                self.sort(routes, arrived);
+            }
+        }
+    }
+
     /// Puts a message in front of its inbox, or tells both sides that nobody handles it.
     fn sort(&mut self, routes: &Routes, mut arrived: Arrived) {
         match routes.of_type(arrived.kind()) {
@@ -130,10 +147,7 @@ impl Handler<Received> for DispatchQueue {
             return;
         }
         let routes = self.node.router().routes();
-        received
-            .0
-            .into_iter()
-            .for_each(|arrived| queues.sort(&routes, arrived));
+        queues.take_in(&routes, received.0);
     }
 }
 

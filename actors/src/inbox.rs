@@ -321,6 +321,35 @@ impl Inbox {
         from.is_empty()
     }
 
+    /// Takes messages of the first one's type off `from` while there is room; whether it took any.
+    pub(crate) fn push_run(&self, from: &mut std::vec::IntoIter<Arrived>) -> bool {
+        let Some(kind) = from.as_slice().first().map(Arrived::kind) else {
+            return false;
+        };
+        let mut state = lock(&self.state);
+        if state.closed {
+            return false;
+        }
+        let (was_empty, before) = (state.is_empty(), state.messages);
+        while let Some(next) = from.as_slice().first()
+            && next.kind() == kind
+        {
+            let class = next.class().index();
+            if state.queues[class].len() >= self.messages_max {
+                break;
+            }
+            let Some(arrived) = from.next() else { break };
+            state.messages += 1;
+            state.queues[class].push_back(arrived);
+        }
+        let took = state.messages > before;
+        drop(state);
+        if was_empty && took {
+            self.waker.wake();
+        }
+        took
+    }
+
     /// Puts in what is not a message. A later `Resumed` or `Writable` of a session replaces an
     /// earlier one that nobody saw yet, so a link that flaps does not grow the queue.
     pub fn push_notice(&self, notice: Notice) {

@@ -150,6 +150,11 @@ pub(crate) struct LinkActor {
     last_token: Token,
     /// Bytes of the `Transmit`s that are still in the backlog.
     unsubmitted: VecDeque<(usize, u64)>,
+    /// Bytes that are done and that the session was not told of.
+    sent: u64,
+    /// It waits for no more than this before it is told: half of what it may have in flight, so
+    /// that it never starves. Mostly it is told with the frames that come in.
+    sent_max: u64,
     flush: bool,
     hang: Option<CloseHow>,
 }
@@ -173,10 +178,15 @@ impl LinkActor {
                 Some((link, role)) => (Some(link), role),
                 None => (None, Role::Draining),
             };
+            let sent_max = link
+                .as_ref()
+                .map_or(0, |link| link.limits().send_bytes as u64 / 2);
             Self {
                 id,
                 link,
                 role,
+                sent: 0,
+                sent_max,
                 node: owner.clone(),
                 batch: Batch::default(),
                 backlog: VecDeque::new(),
@@ -245,12 +255,11 @@ impl LinkActor {
     fn report(&mut self, ctx: &mut Context<Self>) {
         let next = Vec::with_capacity(self.batch.frames.len());
         let frames = std::mem::replace(&mut self.batch.frames, next);
-        let mut sent = 0;
         if let Some(done) = self.batch.done {
             while let Some((token, bytes)) = self.batches.front()
                 && *token <= done.upto
             {
-                sent += bytes;
+                self.sent += bytes;
                 self.batches.pop_front();
             }
         }
@@ -266,11 +275,11 @@ impl LinkActor {
                     if let Some(link) = &mut self.link {
                         link.close(CloseHow::Abort);
                     }
-                } else if !frames.is_empty() || sent > 0 || over || flushed {
+                } else if !frames.is_empty() || self.sent > self.sent_max || over || flushed {
                     session.do_send(FromLink {
                         link: self.id,
                         frames,
-                        sent,
+                        sent: std::mem::take(&mut self.sent),
                         closed,
                         flushed,
                     });

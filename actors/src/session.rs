@@ -283,7 +283,7 @@ impl SessionActor {
         let late = self.timer_at.take().map(|at| now.since(at));
         self.note_stall(now, late.unwrap_or_default());
         let due = self.core.as_ref().and_then(Session::poll_timeout);
-        if due.is_none_or(|due| due > now) {
+        if !self.flushing && due.is_none_or(|due| due > now) {
             // Put off since it was armed; it is armed anew at the end of the turn.
             return;
         }

@@ -79,7 +79,9 @@ pub struct Limits {
     pub slot_bytes: u32,
     /// Bytes in one chunk of pulled data.
     pub chunk_bytes: u32,
-    /// Messages in front of one actor.
+    /// Messages of a class in front of one actor. As many as a window holds, so that one busy
+    /// session never waits in a second queue for the first: with 16, a stream of small messages
+    /// took a wake-up of the actor's thread for every 16 of them.
     pub inbox_messages: u32,
     /// Messages handed to an actor in one poll.
     pub inbox_drain: u32,
@@ -115,7 +117,7 @@ impl Default for Limits {
             data_max: 64 * MIB,
             slot_bytes: 8 * KIB,
             chunk_bytes: 128 * KIB,
-            inbox_messages: 16,
+            inbox_messages: 1024,
             inbox_drain: 64,
             handshakes_max: 1024,
             sessions_max: 65_536,

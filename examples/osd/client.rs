@@ -1,6 +1,7 @@
 //! A client: knows the map, writes to primaries, and tries again until a write is stored.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,6 +66,8 @@ pub(crate) struct Client {
     faults: Faults,
     witness: Witness,
     ops: Rc<Cell<u64>>,
+    /// Writes that are not answered.
+    open: Rc<RefCell<BTreeSet<u64>>>,
     retries: Rc<Cell<u64>>,
 }
 
@@ -97,6 +100,7 @@ impl Client {
             faults,
             witness,
             ops: Rc::default(),
+            open: Rc::default(),
             retries: Rc::default(),
         };
         actix_rt::spawn(client.clone().watch());
@@ -149,9 +153,24 @@ impl Client {
     /// A disk does not take it.
     pub(crate) async fn put(&self, object: String, data: Bytes) -> Result<(), GivenUp> {
         let number = self.ops.replace(self.ops.get() + 1);
+        self.open.borrow_mut().insert(number);
+        let stored = self.put_until_stored(number, object, data).await;
+        self.open.borrow_mut().remove(&number);
+        stored
+    }
+
+    async fn put_until_stored(
+        &self,
+        number: u64,
+        object: String,
+        data: Bytes,
+    ) -> Result<(), GivenUp> {
+        let client = self.messenger().identity().instance.0;
+        let floor = self.open.borrow().first().copied().unwrap_or(number);
         let op = OpId {
-            client: self.messenger().identity().instance.0,
+            client,
             number,
+            floor,
         };
         let sum = crc32c::crc32c(&data);
         loop {

@@ -15,6 +15,8 @@ pub(crate) struct OpId {
     pub(crate) client: u128,
     /// Counts its writes.
     pub(crate) number: u64,
+    /// All its writes below this are answered, and will not be tried again: forget them.
+    pub(crate) floor: u64,
 }
 
 /// The place of a message in the stream it was sent on: for the demonstration, which counts what

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! The write and the id of its op are stored in one transaction, so a write is applied once: its
-//! retry finds the id, after a restart as well. A copy that is older than what is here is not
+//! retry finds the id, after a restart as well. Ids that their client will not use again are
+//! forgotten; it says so with each write. A copy that is older than what is here is not
 //! stored over it.
 
 use std::path::Path;
@@ -15,7 +16,7 @@ use std::sync::Arc;
 
 use actix::prelude::*;
 use bytes::Bytes;
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use redb::{Database, ReadableDatabase, ReadableTable, Table, TableDefinition, WriteTransaction};
 use tokio::sync::oneshot;
 
 use super::messages::{Got, OpId};
@@ -24,6 +25,9 @@ use super::messages::{Got, OpId};
 const OBJECTS: TableDefinition<'_, &str, (u64, u32, &[u8])> = TableDefinition::new("objects");
 /// Client and number of an op → the version that it made.
 const OPS: TableDefinition<'_, (u128, u64), u64> = TableDefinition::new("ops");
+
+/// Client → below which number its ops are answered and forgotten.
+const FLOORS: TableDefinition<'_, u128, u64> = TableDefinition::new("floors");
 
 /// Bytes in one transaction; more waiting is for the next.
 const BATCH_BYTES: usize = 16 * 1024 * 1024;
@@ -53,6 +57,7 @@ pub(crate) fn open(path: &Path) -> Result<Arc<Database>, StoreError> {
         let transaction = database.begin_write()?;
         transaction.open_table(OBJECTS)?;
         transaction.open_table(OPS)?;
+        transaction.open_table(FLOORS)?;
         Ok(transaction.commit()?)
     };
     tables().map_err(|error| failed(&error))?;
@@ -197,6 +202,13 @@ fn apply_one(transaction: &WriteTransaction, apply: &Apply) -> Result<Applied, r
             repeated: true,
         });
     }
+    if apply.op.number < raise_floor(transaction, &mut ops, apply.op)? {
+        // Answered long ago: a copy that was under way all that time.
+        return Ok(Applied {
+            version: 0,
+            repeated: true,
+        });
+    }
     let mut objects = transaction.open_table(OBJECTS)?;
     let have = objects
         .get(apply.object.as_str())?
@@ -210,6 +222,22 @@ fn apply_one(transaction: &WriteTransaction, apply: &Apply) -> Result<Applied, r
         version,
         repeated: false,
     })
+}
+
+/// The number below which all ops of that client are answered. They are forgotten.
+fn raise_floor(
+    transaction: &WriteTransaction,
+    ops: &mut Table<'_, (u128, u64), u64>,
+    op: OpId,
+) -> Result<u64, redb::Error> {
+    let mut floors = transaction.open_table(FLOORS)?;
+    let old = floors.get(op.client)?.map_or(0, |floor| floor.value());
+    if op.floor <= old {
+        return Ok(old);
+    }
+    floors.insert(op.client, op.floor)?;
+    ops.retain_in((op.client, 0)..(op.client, op.floor), |_, _| false)?;
+    Ok(op.floor)
 }
 
 impl Actor for Store {
@@ -259,5 +287,65 @@ impl Handler<Fetch> for Store {
                 data: Bytes::new(),
             }
         })
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)] // The tests of an example are not seen as tests by the lint.
+mod tests {
+    use super::*;
+
+    fn apply(store: &Store, number: u64, floor: u64, version: Option<u64>, data: &str) -> Applied {
+        let op = OpId {
+            client: 7,
+            number,
+            floor,
+        };
+        let data = Bytes::from(data.to_owned());
+        let (sum, object) = (crc32c::crc32c(&data), "name".to_owned());
+        let apply = Apply {
+            object,
+            op,
+            sum,
+            version,
+            data,
+        };
+        store.write(&[(apply, oneshot::channel().0)]).unwrap()[0]
+    }
+
+    fn data(store: &Store) -> Bytes {
+        store.fetch("name").unwrap().data
+    }
+
+    #[test]
+    fn a_write_is_applied_once_and_an_old_copy_never_over_a_new_one() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("x.redb");
+        let store = Store::new(open(&path).unwrap());
+        let first = Applied {
+            version: 1,
+            repeated: false,
+        };
+        assert_eq!(apply(&store, 0, 0, None, "one"), first);
+        assert_eq!(apply(&store, 1, 0, None, "two").version, 2);
+        assert!(apply(&store, 0, 0, None, "one").repeated);
+        assert_eq!(data(&store), "two");
+        assert_eq!(apply(&store, 3, 0, Some(1), "an old copy").version, 1);
+        assert_eq!(data(&store), "two");
+        drop(store);
+
+        // After a restart as well, and after the ids were forgotten.
+        let store = Store::new(open(&path).unwrap());
+        assert!(apply(&store, 1, 0, None, "two").repeated);
+        assert_eq!(apply(&store, 4, 4, None, "three").version, 3);
+        let ops = store
+            .database
+            .begin_read()
+            .unwrap()
+            .open_table(OPS)
+            .unwrap();
+        assert_eq!(ops.iter().unwrap().count(), 1);
+        assert!(apply(&store, 1, 0, None, "two").repeated);
+        assert_eq!(data(&store), "three");
     }
 }

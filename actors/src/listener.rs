@@ -1,7 +1,7 @@
 //! Accepts links at one address, as many as may be greeting at once.
 //!
 //! The socket belongs to the recipe, not to the actor value: a panic loses no connection that
-//! waits in the backlog. A listener whose socket died binds again when it restarts.
+//! waits in the backlog. A listener whose socket died binds again, as often as it takes.
 
 use std::cell::RefCell;
 use std::pin::Pin;
@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
-use actix::{Actor, ActorContext, ActorFuture, Addr, AsyncContext, Context, Handler, Message};
+use actix::{Actor, ActorFuture, Addr, AsyncContext, Context, Handler, Message};
 use stellate_transport::{AcceptError, Address, Link, Listener};
 
 use crate::link::{Handshake, LinkActor, Role};
@@ -44,22 +44,11 @@ pub(crate) fn start(node: &Node, listener: Box<dyn Listener>) -> Result<(), Tree
     let path = format!("listener-{}", lock(&node.inner().listeners).len());
     let socket: Socket = Rc::new(RefCell::new(Some(listener)));
     let owner = node.clone();
-    let recipe = Recipe::new(move || {
-        let mut held = socket.borrow_mut();
-        if held.is_none() {
-            let again = owner.transport(&at).map(|transport| transport.listen(&at));
-            match again {
-                Some(Ok(listener)) => *held = Some(listener),
-                Some(Err(error)) => tracing::error!(%at, %error, "cannot listen again"),
-                None => {}
-            }
-        }
-        ListenerActor {
-            node: owner.clone(),
-            at: at.clone(),
-            socket: socket.clone(),
-            paused: false,
-        }
+    let recipe = Recipe::new(move || ListenerActor {
+        node: owner.clone(),
+        at: at.clone(),
+        socket: socket.clone(),
+        paused: false,
     });
     let listener = node.tree().spawn(&path, recipe, Restart::default())?;
     lock(&node.inner().listeners).push(listener);
@@ -87,12 +76,33 @@ impl ListenerActor {
             AcceptError::Transient(..) => {
                 tracing::warn!(at = %self.at, %error, "accepting pauses");
                 self.paused = true;
-                ctx.run_later(RETRY, |actor, _| actor.paused = false);
+                ctx.run_later(RETRY, |actor, ctx| {
+                    actor.paused = false;
+                    // Through the mailbox: the pump has had its turn before this timer.
+                    ctx.address().do_send(Run);
+                });
             }
             AcceptError::Fatal(..) => {
                 tracing::error!(at = %self.at, %error, "the listener binds again");
                 self.socket.borrow_mut().take();
-                ctx.stop();
+                self.bind_again(ctx);
+            }
+        }
+    }
+
+    /// Binds the address anew, and tries again until it can.
+    fn bind_again(&mut self, ctx: &mut Context<Self>) {
+        let Some(transport) = self.node.transport(&self.at) else {
+            return;
+        };
+        match transport.listen(&self.at) {
+            Ok(listener) => {
+                *self.socket.borrow_mut() = Some(listener);
+                ctx.address().do_send(Run);
+            }
+            Err(error) => {
+                tracing::error!(at = %self.at, %error, "cannot listen again");
+                ctx.run_later(RETRY, Self::bind_again);
             }
         }
     }
@@ -102,6 +112,9 @@ impl Actor for ListenerActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
+        if self.socket.borrow().is_none() {
+            self.bind_again(ctx);
+        }
         ctx.spawn(AcceptPump);
     }
 }

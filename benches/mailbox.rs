@@ -51,9 +51,8 @@ fn mailbox(criterion: &mut Criterion) {
     let system = actix_rt::System::new();
     let here = system.block_on(async { Counter(0).start() });
     let arbiter = actix_rt::Arbiter::new();
-    let there = system.block_on(async {
-        Counter::start_in_arbiter(&arbiter.handle(), |_| Counter(0))
-    });
+    let there =
+        system.block_on(async { Counter::start_in_arbiter(&arbiter.handle(), |_| Counter(0)) });
     let mut group = criterion.benchmark_group("mailbox");
     group.throughput(Throughput::Elements(MESSAGES));
     for (place, actor) in [("same thread", &here), ("other thread", &there)] {

@@ -325,7 +325,7 @@ async fn requests(role: &Role) -> Result<Figures, String> {
     while let Some(answered) = under_way.next().await {
         answered?;
         rate.note();
-        if seq % 64 != 0 || begin.elapsed() < span {
+        if !seq.is_multiple_of(64) || begin.elapsed() < span {
             under_way.push(one(seq));
             seq += 1;
         } else {

@@ -18,8 +18,8 @@ use super::role::{Check, FILL, Figures, Job, Latencies, Rate, Role, Side, Word, 
 
 /// Bytes gathered before they are written.
 const WRITE: usize = 64 * 1024;
-/// Half the buffer of a connection that does nothing.
-const WRITE_MIN: usize = 2 * 1024;
+/// Half the buffer of one of many connections.
+const SMALL: usize = 2 * 1024;
 /// Bytes of the length before a message.
 const PREFIX: usize = 4;
 /// The number of the message that ends a stream; how many there were follows it.
@@ -89,7 +89,7 @@ impl Wire {
     fn new(stream: TcpStream, role: &Role) -> Result<Self, String> {
         stream.set_nodelay(true).map_err(text)?;
         let room = match role.job {
-            Job::Idle => 2 * WRITE_MIN,
+            Job::Idle | Job::Dials | Job::Crowd => (2 * SMALL).max(2 * (role.size + PREFIX)),
             Job::Urgent => 2 * BODY,
             _ => (4 * WRITE).max(2 * (role.size + PREFIX)),
         };
@@ -237,11 +237,7 @@ async fn sink(mut wire: Wire, role: &Role) -> Result<(), String> {
         while let Some(message) = wire.buffered()? {
             let seq = number_of(message);
             if seq == END {
-                check.end(
-                    message
-                        .get(PREFIX + 8..)
-                        .map_or(0, |rest| number_of_end(rest)),
-                )?;
+                check.end(message.get(PREFIX + 8..).map_or(0, number_of_end))?;
                 say(&Word::Result(rate.figures(role.size)?));
                 return wire.stream.write_all(&[1]).await.map_err(text);
             }
@@ -376,7 +372,11 @@ async fn storm(role: &Role) -> Result<Vec<Wire>, String> {
         wire.ask(&message(role.size)).await?;
         Ok::<_, String>(wire)
     };
-    let wires: Vec<_> = (0..role.count).map(one).collect::<FuturesUnordered<_>>().collect().await;
+    let wires: Vec<_> = (0..role.count)
+        .map(one)
+        .collect::<FuturesUnordered<_>>()
+        .collect()
+        .await;
     wires.into_iter().collect()
 }
 

@@ -11,8 +11,9 @@ use std::time::Duration;
 use osd::client::Client;
 use osd::daemon::{self, Config, Daemon};
 use osd::messages::{Get, Got};
+use osd::report::Report;
 use osd::sabotage::Sabotage;
-use osd::trial::{Report, Trial};
+use osd::trial::Trial;
 use stellate::prelude::*;
 use stellate_transport::Tcp;
 

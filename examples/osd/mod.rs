@@ -22,7 +22,7 @@
 //! | [`client`] | retries until a write is stored, safely, since every write has an id |
 //! | [`daemon`], [`admin`] | puts the actors into one messenger, with commands to look at them and break them |
 //! | [`check`], [`sabotage`] | the demonstration's own: counts what arrives, and a layer that can be told to lie |
-//! | [`trial`] | the demonstration: store, break, read back, compare |
+//! | [`trial`], [`report`] | the demonstration: store, break, read back, compare |
 #![allow(dead_code)] // Shared by the example, the command line and the tests: each uses a part.
 
 pub(crate) mod admin;
@@ -37,6 +37,7 @@ pub(crate) mod mon;
 pub(crate) mod osd;
 pub(crate) mod peers;
 pub(crate) mod placement;
+pub(crate) mod report;
 pub(crate) mod sabotage;
 pub(crate) mod store;
 pub(crate) mod trial;

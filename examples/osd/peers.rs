@@ -96,7 +96,6 @@ impl Peers {
                 return None;
             }
         };
-        // A session that the peer dialled may be the one, and know an older address.
         let lane = Lane::new(&self.inner.messenger, &self.inner.numbers, connection);
         state.lanes.insert(osd, lane.clone());
         Some(lane)

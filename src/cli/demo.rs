@@ -17,8 +17,9 @@ use serde_json::json;
 use self::cluster::Cluster;
 use self::osd::client::{Client, GivenUp};
 use self::osd::daemon::{Config, Daemon};
+use self::osd::report::Report;
 use self::osd::sabotage::Sabotage;
-use self::osd::trial::{Progress, Report, Trial};
+use self::osd::trial::{Progress, Trial};
 use self::scan::{Caps, Scan};
 use super::report::{Ended, Trouble, print_json};
 

@@ -62,15 +62,27 @@ impl<A: Actor<Context = Context<A>>> Work<A> {
         }
     }
 
-    fn hand_out(&self, item: Item, actor: &mut A, ctx: &mut Context<A>) {
-        match item {
-            Item::Message(arrived) => self.hand_out_message(arrived, actor, ctx),
-            Item::Notice(Notice::Admission(ask)) => {
+    /// What is in front, if it is not a message.
+    #[inline]
+    fn take_notice(&self) -> Option<Notice> {
+        let mut batch = self.batch.borrow_mut();
+        if let Some(Item::Message(_)) = batch.front() {
+            return None;
+        }
+        match batch.pop_front() {
+            Some(Item::Notice(notice)) => Some(notice),
+            _ => None,
+        }
+    }
+
+    fn hand_out_notice(&self, notice: Notice, actor: &mut A, ctx: &mut Context<A>) {
+        match notice {
+            Notice::Admission(ask) => {
                 if let Some(admit) = self.table.admission {
                     admit(actor, AdmissionRequest::new(*ask), ctx);
                 }
             }
-            Item::Notice(notice) => {
+            notice => {
                 if let (Some(tell), Some((event, held))) =
                     (self.table.events, SessionEvent::of(notice))
                 {
@@ -81,24 +93,34 @@ impl<A: Actor<Context = Context<A>>> Work<A> {
         }
     }
 
+    /// Hands out the message in front of the batch. It is looked at in its place and moved once:
+    /// on a busy stream, moving messages is what costs most.
     #[inline]
-    fn hand_out_message(&self, mut arrived: Arrived, actor: &mut A, ctx: &mut Context<A>) {
+    fn hand_out_message(&self, actor: &mut A, ctx: &mut Context<A>) {
+        let mut batch = self.batch.borrow_mut();
+        let Some(Item::Message(arrived)) = batch.front_mut() else {
+            return;
+        };
         let node = &self.registration.node;
-        if arrived
-            .expires()
-            .is_some_and(|expires| node.now_nanos() >= expires)
-        {
+        let expires = arrived.expires();
+        if expires.is_some_and(|expires| node.now_nanos() >= expires) {
             arrived.expire();
+            batch.pop_front();
             return;
         }
         let Some(deliver) = self.table.get(arrived.kind()) else {
             // Routed here and not known here: the router and the table were made from one list.
             arrived.reject(UndeliverableReason::UnknownType);
+            batch.pop_front();
             return;
         };
         // None: its session has ended, and what it counted as undelivered stays that (S4, S6).
-        let Some(parcel) = arrived.open() else { return };
-        if let Err(unfit) = deliver(actor, arrived, parcel, ctx) {
+        let Some(parcel) = arrived.open() else {
+            batch.pop_front();
+            return;
+        };
+        drop(batch);
+        if let Err(unfit) = deliver(actor, InHand(&self.batch), parcel, ctx) {
             self.tell_unfit(*unfit);
         }
     }
@@ -133,6 +155,28 @@ impl<A: Actor> Drop for Work<A> {
     }
 }
 
+/// The message in front of a batch, opened, and still in its place. Taken out where it is put
+/// before the handler; dropped otherwise, as when its `Deserialize` panics (V1).
+pub(crate) struct InHand<'a>(&'a RefCell<VecDeque<Item>>);
+
+impl InHand<'_> {
+    /// The message. There always is one: whoever made this has seen it in front.
+    #[inline]
+    pub(crate) fn take(self) -> Option<Arrived> {
+        let batch = std::mem::ManuallyDrop::new(self).0;
+        match batch.borrow_mut().pop_front() {
+            Some(Item::Message(arrived)) => Some(arrived),
+            _ => None,
+        }
+    }
+}
+
+impl Drop for InHand<'_> {
+    fn drop(&mut self) {
+        self.0.borrow_mut().pop_front();
+    }
+}
+
 /// The future in the context of one incarnation.
 pub(super) struct Pump<A: Actor> {
     pub(super) work: Rc<Work<A>>,
@@ -156,16 +200,15 @@ impl<A: Actor<Context = Context<A>>> ActorFuture<A> for Pump<A> {
                 }
                 return Poll::Pending;
             }
+            if work.batch.borrow().is_empty() && !self.take_batch(task) {
+                return Poll::Pending;
+            }
+            let notice = work.take_notice();
             // Taken out, and the borrow over, before it is handed out: a panic costs this one.
-            let next = work.batch.borrow_mut().pop_front();
-            let item = match next {
-                Some(item) => item,
-                None => match self.take_batch(task) {
-                    Some(item) => item,
-                    None => return Poll::Pending,
-                },
-            };
-            work.hand_out(item, actor, ctx);
+            match notice {
+                Some(notice) => work.hand_out_notice(notice, actor, ctx),
+                None => work.hand_out_message(actor, ctx),
+            }
         }
         task.waker().wake_by_ref();
         Poll::Pending
@@ -173,14 +216,14 @@ impl<A: Actor<Context = Context<A>>> ActorFuture<A> for Pump<A> {
 }
 
 impl<A: Actor> Pump<A> {
-    /// The first item of the next batch, if there is one now.
-    fn take_batch(&self, task: &mut Task<'_>) -> Option<Item> {
+    /// Whether there is a next batch now.
+    fn take_batch(&self, task: &mut Task<'_>) -> bool {
         let work = &*self.work;
         let mut batch = work.batch.borrow_mut();
         let taken = work
             .registration
             .inbox
             .poll_take(task, &mut batch, work.drain);
-        taken.is_ready().then(|| batch.pop_front())?
+        taken.is_ready()
     }
 }

@@ -8,6 +8,7 @@ use stellate_actors::inbox::Arrived;
 use stellate_protocol::Parcel;
 use stellate_protocol::frame::UndeliverableReason;
 
+use super::pump::InHand;
 use crate::admission::AdmissionRequest;
 use crate::event::SessionEvent;
 use crate::incoming::Incoming;
@@ -15,7 +16,7 @@ use crate::message::{Message, MessageType, Stamp, decode_front};
 
 /// Decodes a message and calls the actor's handler with it; gives back what it cannot decode.
 pub(crate) type Deliver<A> =
-    fn(&mut A, Arrived, Parcel, &mut <A as Actor>::Context) -> Result<(), Box<Unfit>>;
+    fn(&mut A, InHand<'_>, Parcel, &mut <A as Actor>::Context) -> Result<(), Box<Unfit>>;
 
 /// A message whose front is none of its type.
 pub(crate) struct Unfit {
@@ -93,7 +94,7 @@ impl<A: Actor<Context = Context<A>>> Table<A> {
 
 fn deliver<A, M>(
     actor: &mut A,
-    arrived: Arrived,
+    in_hand: InHand<'_>,
     parcel: Parcel,
     ctx: &mut A::Context,
 ) -> Result<(), Box<Unfit>>
@@ -107,28 +108,38 @@ where
         compat: parcel.compat,
     };
     if stamp.check::<M>().is_err() {
-        return Err(unfit(arrived, parcel, UndeliverableReason::TooNew));
+        return unfit(in_hand, parcel, UndeliverableReason::TooNew);
     }
     match decode_front(&parcel.front) {
         Ok(message) => {
-            let incoming = Incoming::new(message, parcel.data, arrived);
             // The front's bytes are done with: their buffer must not wait for the handler.
             drop(parcel.front);
+            let Some(arrived) = in_hand.take() else {
+                return Ok(());
+            };
+            let incoming = Incoming::new(message, parcel.data, arrived);
             actor.handle(incoming, ctx).handle(ctx, None);
             Ok(())
         }
         Err(error) => {
             tracing::warn!(message = %M::TYPE, %error, "a front does not decode");
-            Err(unfit(arrived, parcel, UndeliverableReason::BadFront))
+            unfit(in_hand, parcel, UndeliverableReason::BadFront)
         }
     }
 }
 
 #[cold]
-fn unfit(arrived: Arrived, parcel: Parcel, reason: UndeliverableReason) -> Box<Unfit> {
-    Box::new(Unfit {
+fn unfit(
+    in_hand: InHand<'_>,
+    parcel: Parcel,
+    reason: UndeliverableReason,
+) -> Result<(), Box<Unfit>> {
+    let Some(arrived) = in_hand.take() else {
+        return Ok(());
+    };
+    Err(Box::new(Unfit {
         arrived,
         parcel,
         reason,
-    })
+    }))
 }

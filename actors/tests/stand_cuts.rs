@@ -55,7 +55,16 @@ async fn take_all(node: &mut TestNode, count: u64, body: &Bytes, mut progress: i
 
 #[actix_rt::test]
 async fn s1_s2_through_cuts_at_any_byte() {
-    let (count, cuts) = (scale(20_000, 500_000), scale(100, 1_000));
+    cut_often(0).await;
+}
+
+#[actix_rt::test]
+async fn s1_s2_through_cuts_at_any_byte_on_several_threads() {
+    cut_often(2).await;
+}
+
+async fn cut_often(arbiters: usize) {
+    let (count, cuts) = (scale(10_000, 500_000), scale(100, 1_000));
     let body: Bytes = {
         let mut draw = Draw(7);
         (0..400_000)
@@ -66,6 +75,7 @@ async fn s1_s2_through_cuts_at_any_byte() {
     let knives = [ByteCut::disarmed(), ByteCut::disarmed()];
     let start = |name: EntityName, instance, knife: &ByteCut| {
         let mut config = quick(name, instance, Policy::lossless_peer());
+        config.arbiters = arbiters;
         config.transports = vec![Arc::new(Tcp::with(TcpOptions {
             cut: Some(knife.clone()),
             ..TcpOptions::default()
@@ -98,7 +108,11 @@ async fn s1_s2_through_cuts_at_any_byte() {
     }
     let (left, right) = (there.shared().snapshot(), back.shared().snapshot());
     let lost = left.counters.links_lost.max(right.counters.links_lost);
-    assert!(lost >= cuts / 2, "{lost} links were lost for {armed} cuts");
+    // A cut far on may find no bytes any more.
+    assert!(
+        armed >= 10 && lost >= armed / 2,
+        "{lost} links were lost for {armed} cuts"
+    );
     assert_eq!(left.counters.ended + right.counters.ended, 0);
     for node in [a, b] {
         node.shutdown().await;

@@ -118,10 +118,19 @@ pub(crate) fn run(args: &Args, as_json: bool) -> Ended {
             peers.join(", ")
         )));
     }
+    let allocations = allocations(&stage.own.path);
     if as_json {
-        print_json(&json!({ "rows": rows, "rounds": args.rounds, "seconds": args.seconds }));
+        print_json(&json!({
+            "rows": rows,
+            "rounds": args.rounds,
+            "seconds": args.seconds,
+            "allocations_per_message": allocations,
+        }));
     } else {
         print!("{}", table(&rows));
+        if let Some(allocations) = allocations {
+            println!("allocations per message, both ends together: {allocations}");
+        }
     }
     Ok(true)
 }
@@ -280,6 +289,18 @@ fn both(figure: &Figure, mine: &[Figures], theirs: &[Figures]) -> Vec<(f64, f64)
         .zip(theirs)
         .map(|(mine, theirs)| (value(mine), value(theirs)))
         .collect()
+}
+
+/// Allocations of our side for each message, if the program that counts them is there: a counting
+/// allocator in this one would cost something in everything that it measures.
+fn allocations(own: &Path) -> Option<serde_json::Value> {
+    let path = own.with_file_name(format!("stellate-peers{}", std::env::consts::EXE_SUFFIX));
+    let counted = std::process::Command::new(path)
+        .arg("allocations")
+        .output()
+        .ok()?;
+    let figures = serde_json::from_slice(&counted.stdout).ok()?;
+    counted.status.success().then_some(figures)
 }
 
 /// The program with the other peers, beside our own; built if it is not there.

@@ -7,6 +7,9 @@
 //! is never given away. There is no checksum, no acknowledgement, no window of its own, no
 //! reconnect, no type: it is the price list of the machine, not a competitor.
 
+use std::cell::RefCell;
+use std::rc::Rc;
+
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use stellate::prelude::Address;
@@ -45,21 +48,57 @@ async fn serve(role: &Role) -> Result<(), String> {
     let address = listener.local_addr().map_err(text)?;
     say(&Word::Ready(format!("tcp://{address}")));
     let memory = resident();
+    let streams = Rc::new(RefCell::new(Streams::new(role)));
     loop {
         let (stream, _) = listener.accept().await.map_err(text)?;
-        let role = role.clone();
+        let (role, streams) = (role.clone(), streams.clone());
         tokio::task::spawn_local(async move {
+            let wire = Wire::new(stream, &role)?;
             let served = match role.job {
-                Job::Stream => sink(Wire::new(stream, &role)?, &role).await,
-                Job::Urgent => swallow(Wire::new(stream, &role)?).await,
-                Job::Idle => idler(Wire::new(stream, &role)?, &role, memory).await,
-                _ => echo(Wire::new(stream, &role)?).await,
+                Job::Stream => sink(wire, &role, &streams).await,
+                Job::Urgent => swallow(wire).await,
+                Job::Idle => idler(wire, &role, memory).await,
+                _ => echo(wire).await,
             };
-            if let Err(error) = &served {
+            // A client that has its figures hangs up in the middle of things; one that misses
+            // answers says so itself.
+            if let (Err(error), Job::Stream) = (&served, role.job) {
                 say(&Word::Error(error.clone()));
             }
             served
         });
+    }
+}
+
+/// What all streams to one server add up to.
+struct Streams {
+    rate: Rate,
+    /// Streams that have not ended.
+    left: usize,
+    /// Taken when the first one ends: then the others are alone.
+    figures: Option<Figures>,
+}
+
+impl Streams {
+    fn new(role: &Role) -> Self {
+        Self {
+            rate: Rate::new(role.warm_up()),
+            left: role.clients.max(1),
+            figures: None,
+        }
+    }
+
+    fn end_one(&mut self, size: usize) -> Result<(), String> {
+        let figures = match self.figures.take() {
+            Some(figures) => figures,
+            None => self.rate.figures(size)?,
+        };
+        self.left = self.left.saturating_sub(1);
+        if self.left == 0 {
+            say(&Word::Result(figures.clone()));
+        }
+        self.figures = Some(figures);
+        Ok(())
     }
 }
 
@@ -231,19 +270,19 @@ async fn idler(mut wire: Wire, role: &Role, before: f64) -> Result<(), String> {
     Ok(())
 }
 
-async fn sink(mut wire: Wire, role: &Role) -> Result<(), String> {
-    let (mut rate, mut check) = (Rate::new(role.warm_up()), Check::new(role.size.max(8)));
+async fn sink(mut wire: Wire, role: &Role, streams: &RefCell<Streams>) -> Result<(), String> {
+    let mut check = Check::new(role.size.max(8));
     loop {
         while let Some(message) = wire.buffered()? {
             let seq = number_of(message);
             if seq == END {
                 check.end(message.get(PREFIX + 8..).map_or(0, number_of_end))?;
-                say(&Word::Result(rate.figures(role.size)?));
+                streams.borrow_mut().end_one(role.size)?;
                 return wire.stream.write_all(&[1]).await.map_err(text);
             }
             let last = (message.len() > PREFIX + 8).then(|| message[message.len() - 1]);
             check.message(seq, message.len() - PREFIX, last)?;
-            rate.note();
+            streams.borrow_mut().rate.note();
         }
         if !wire.read().await? {
             return Err("the stream ended before its end".into());

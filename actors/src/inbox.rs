@@ -116,6 +116,10 @@ impl Arrived {
                 return None;
             }
             self.opened = true;
+            if self.is_request() {
+                let (front, data) = (self.front_len, self.data_len);
+                self.session.take_in_hand(self.lane, front, data);
+            }
         }
         self.parcel.take()
     }
@@ -198,6 +202,10 @@ impl Drop for Arrived {
         }
         self.session
             .done(self.lane, self.front_len, self.data_len, self.pulled);
+        if self.opened && self.is_request() {
+            let (front, data) = (self.front_len, self.data_len);
+            self.session.out_of_hand(self.lane, front, data);
+        }
     }
 }
 

@@ -106,6 +106,8 @@ pub(crate) struct SessionActor {
     frames_hint: usize,
     /// What was read of the ledger so far, per lane.
     seen: [[u64; 4]; Lane::COUNT],
+    /// Requests in hand, and their cost, as the protocol knows them.
+    in_hand: [(u64, u64); Lane::COUNT],
     staged: Vec<Staged>,
     received: Vec<Arrived>,
     timer: Option<Pin<Box<tokio::time::Sleep>>>,
@@ -143,6 +145,7 @@ impl SessionActor {
             in_flight_max: 0,
             frames_hint: 0,
             seen: Default::default(),
+            in_hand: Default::default(),
             staged: Vec::new(),
             received: Vec::new(),
             timer: None,
@@ -271,6 +274,19 @@ impl SessionActor {
             } else {
                 // Sums without their count: they go with the next one.
                 self.seen[lane.index()][2..].copy_from_slice(&seen[2..]);
+            }
+            let in_hand = self.shared.ledger[lane.index()].in_hand();
+            if in_hand != self.in_hand[lane.index()] {
+                self.in_hand[lane.index()] = in_hand;
+                let (requests, cost) = in_hand;
+                self.input(
+                    now,
+                    Input::InHand {
+                        lane,
+                        requests,
+                        cost,
+                    },
+                );
             }
         }
     }

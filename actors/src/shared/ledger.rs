@@ -19,6 +19,12 @@ pub(crate) struct LaneLedger {
     pub(super) done: AtomicU64,
     pub(super) cost: AtomicU64,
     pub(super) pulled: AtomicU64,
+    /// Requests that were opened, and those of them that are done, with their costs: what is
+    /// between is in hand and holds no window.
+    asked: AtomicU64,
+    asked_cost: AtomicU64,
+    answered: AtomicU64,
+    answered_cost: AtomicU64,
 }
 
 /// Set in [`LaneLedger::opened`] when the session has ended: nothing of it is opened any more.
@@ -32,6 +38,24 @@ impl SessionShared {
         opened
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, opening)
             .is_ok()
+    }
+
+    /// A request of this lane was opened: it is in hand.
+    pub(crate) fn take_in_hand(&self, lane: Lane, front_len: u32, data_len: u32) {
+        let ledger = &self.ledger[lane.index()];
+        let cost = window_cost(front_len, data_len);
+        ledger.asked_cost.fetch_add(cost, Ordering::Relaxed);
+        ledger.asked.fetch_add(1, Ordering::Release);
+        self.wake();
+    }
+
+    /// A request that was in hand is done.
+    pub(crate) fn out_of_hand(&self, lane: Lane, front_len: u32, data_len: u32) {
+        let ledger = &self.ledger[lane.index()];
+        let cost = window_cost(front_len, data_len);
+        ledger.answered_cost.fetch_add(cost, Ordering::Relaxed);
+        ledger.answered.fetch_add(1, Ordering::Release);
+        self.wake();
     }
 
     /// A message is done: its window is free.
@@ -82,6 +106,18 @@ impl SessionShared {
 }
 
 impl LaneLedger {
+    /// Requests in hand and their cost. Never negative: what is done is read first.
+    pub(crate) fn in_hand(&self) -> (u64, u64) {
+        let answered = self.answered.load(Ordering::Acquire);
+        let answered_cost = self.answered_cost.load(Ordering::Acquire);
+        let asked = self.asked.load(Ordering::Acquire);
+        let asked_cost = self.asked_cost.load(Ordering::Acquire);
+        (
+            asked.saturating_sub(answered),
+            asked_cost.saturating_sub(answered_cost),
+        )
+    }
+
     /// Opened, done, cost and pulled bytes so far. `done` is read first, so that the sums are at
     /// least those of the messages counted.
     pub(crate) fn read(&self) -> [u64; 4] {

@@ -48,6 +48,15 @@ pub enum Input<P> {
     Done(Done),
     /// Several of one lane are done, summed up.
     Settled(Settled),
+    /// So many requests of the lane are open in handlers: they do not hold the window any more.
+    InHand {
+        /// The lane.
+        lane: Lane,
+        /// How many requests were opened and are not done.
+        requests: u64,
+        /// Sum of their [`window_cost`](crate::limits::window_cost).
+        cost: u64,
+    },
     /// The dial asked for by [`Output::Dial`] has a link.
     Dialled {
         /// The link.

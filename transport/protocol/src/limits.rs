@@ -2,9 +2,11 @@
 //!
 //! ```text
 //! per session, at most
-//!   out   = outbox_bytes + one message                       queued, unacked and replayed alike
+//!   out   = outbox_bytes × 17/16 + one message (the sixteenth is `Control`'s)
+//!                              queued, unacked and replayed alike
 //!   in    = Σ class (window_bytes + one eager message)       received, not yet done
 //!         + Σ lane  (pull_bytes + one body)                  pulled, not yet done
+//!   asked = Σ class requests_max × slot_bytes                requests open in handlers
 //!   reply = requests_max × slot_bytes                        reserved before a request is sent
 //! per link, at most
 //!   read and write buffers of its transport, or slots × slot_bytes
@@ -131,11 +133,12 @@ impl Limits {
     pub fn session_bytes_max(&self) -> u64 {
         let message = u64::from(self.front_max) + u64::from(self.data_max);
         let eager = u64::from(self.front_max) + u64::from(WINDOW_COST_DATA_MAX);
-        let out = self.outbox_bytes + message;
+        let out = self.outbox_bytes + self.outbox_bytes / 16 + message;
         let window = Class::COUNT as u64 * (self.window_bytes + eager);
         let pulled = Lane::COUNT as u64 * (self.pull_bytes + u64::from(self.data_max));
         let replies = u64::from(self.requests_max) * u64::from(self.slot_bytes);
-        out + window + pulled + replies
+        let asked = Class::COUNT as u64 * replies;
+        out + window + pulled + asked + replies
     }
 
     /// Entries a reply lane may hold: a peer that asks and never acks the answers misbehaves.

@@ -251,16 +251,7 @@ impl<P: Payload> Session<P> {
             insist: false,
             link: None,
             send: std::array::from_fn(|index| SendLane::new(!lane(index as u8).is_replies())),
-            recv: std::array::from_fn(|index| {
-                let lane = lane(index as u8);
-                let messages = limits.window_messages[lane.class().index()];
-                RecvLane::new(
-                    !lane.is_replies(),
-                    messages,
-                    limits.window_bytes,
-                    limits.pull_bytes,
-                )
-            }),
+            recv: std::array::from_fn(|index| RecvLane::new(lane(index as u8), &limits)),
             opened: Silent([0; Lane::COUNT]),
             terms: None,
             admission: Admission::Open,
@@ -293,6 +284,11 @@ impl<P: Payload> Session<P> {
             Input::Frame { link, frame } => self.on_frame(now, link, frame),
             Input::Done(done) => self.on_done(now, done),
             Input::Settled(settled) => self.on_settled(now, settled),
+            Input::InHand {
+                lane,
+                requests,
+                cost,
+            } => self.on_in_hand(now, lane, requests, cost),
             Input::Opened { lane, total } => self.opened[lane.index()] = total,
             Input::Reply {
                 class,

@@ -163,6 +163,16 @@ impl<P: Payload> Session<P> {
         );
     }
 
+    /// A handler that has opened a request may ask back before it replies. Did its request hold
+    /// the window until then, two nodes that do so would wait for each other for ever; what bounds
+    /// it instead is the requester's room for replies (the third budget).
+    pub(super) fn on_in_hand(&mut self, now: Time, lane: Lane, requests: u64, cost: u64) {
+        let recv = &mut self.recv[lane.index()];
+        recv.in_hand(requests, cost);
+        let urgent = recv.is_urgent();
+        self.owe_ack(now, lane, urgent);
+    }
+
     pub(super) fn on_settled(&mut self, now: Time, settled: Settled) {
         let Settled {
             lane,

@@ -7,9 +7,10 @@
 
 use std::collections::VecDeque;
 
+use crate::class::Lane;
 use crate::frame::{LaneState, Message, Payload};
 use crate::id::Seq;
-use crate::limits::window_cost;
+use crate::limits::{Limits, window_cost};
 
 /// A message whose turn has not come.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -56,6 +57,11 @@ pub(crate) struct RecvLane<P> {
     handed: u64,
     done: u64,
     done_cost: u64,
+    /// Requests open in handlers, and their cost: counted by the room for replies, not here.
+    in_hand: u64,
+    in_hand_cost: u64,
+    in_hand_max: u64,
+    in_hand_cost_max: u64,
     /// Cost of all that was taken in, to check the peer against its window.
     cost: u64,
     /// Bytes pulled and not done.
@@ -68,7 +74,7 @@ pub(crate) struct RecvLane<P> {
 }
 
 impl<P: Payload> RecvLane<P> {
-    pub(crate) fn new(windowed: bool, messages: u32, bytes: u64, pull_bytes: u64) -> Self {
+    pub(crate) fn new(lane: Lane, limits: &Limits) -> Self {
         Self {
             received: Seq(0),
             pending: VecDeque::new(),
@@ -76,13 +82,17 @@ impl<P: Payload> RecvLane<P> {
             handed: 0,
             done: 0,
             done_cost: 0,
+            in_hand: 0,
+            in_hand_cost: 0,
+            in_hand_max: u64::from(limits.requests_max),
+            in_hand_cost_max: u64::from(limits.requests_max) * u64::from(limits.slot_bytes),
             cost: 0,
             pulled: 0,
             told: LaneState::default(),
-            window_messages: messages,
-            window_bytes: bytes,
-            pull_bytes,
-            windowed,
+            window_messages: limits.window_messages[lane.class().index()],
+            window_bytes: limits.window_bytes,
+            pull_bytes: limits.pull_bytes,
+            windowed: !lane.is_replies(),
         }
     }
 
@@ -108,13 +118,21 @@ impl<P: Payload> RecvLane<P> {
         self.pending.len() as u64
     }
 
-    /// What the peer is to be told now.
+    /// What the peer is to be told now. A window never shrinks.
     pub(crate) fn state(&self) -> LaneState {
+        let window = self.done + self.in_hand + u64::from(self.window_messages);
+        let window_bytes = self.done_cost + self.in_hand_cost + self.window_bytes;
         LaneState {
             received: self.received,
-            window: Seq(self.done + u64::from(self.window_messages)),
-            window_bytes: self.done_cost + self.window_bytes,
+            window: self.told.window.max(Seq(window)),
+            window_bytes: self.told.window_bytes.max(window_bytes),
         }
+    }
+
+    /// So many requests are open in handlers, at most as many as replies have room for.
+    pub(crate) fn in_hand(&mut self, requests: u64, cost: u64) {
+        self.in_hand = requests.min(self.in_hand_max);
+        self.in_hand_cost = cost.min(self.in_hand_cost_max);
     }
 
     /// As [`state`](Self::state), and remembers that it was told.
@@ -174,10 +192,8 @@ impl<P: Payload> RecvLane<P> {
         if !self.pending.is_empty() || message.seq.0 != self.received.0 + 1 {
             return Err(message);
         }
-        if self.windowed
-            && (message.seq.0 > self.done + u64::from(self.window_messages)
-                || self.cost >= self.done_cost + self.window_bytes)
-        {
+        let state = self.state();
+        if self.windowed && (message.seq > state.window || self.cost >= state.window_bytes) {
             return Err(message);
         }
         self.cost += window_cost(message.payload.front_len(), message.payload.data_len());

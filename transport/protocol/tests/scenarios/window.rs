@@ -4,7 +4,7 @@ use stellate_protocol::event::{Ask, Input};
 use stellate_protocol::frame::{FrameKind, Outcome};
 use stellate_protocol::limits::Limits;
 use stellate_protocol::session::Phase;
-use stellate_protocol::{Class, Frame};
+use stellate_protocol::{Class, Frame, Lane};
 
 use crate::pair::{A, Answers, B, Conn, World};
 
@@ -59,6 +59,33 @@ fn s7_replies_pass_a_closed_window() {
     world.millis(10);
     assert!(world.side(a).outcome(ask).is_some());
     assert!(world.side(b).outcome(other).is_some());
+}
+
+/// A handler that has opened a request may ask back before it replies: the request holds no place
+/// in the window meanwhile, up to as many as replies have room for.
+fn s7_a_request_in_hand_holds_no_window() {
+    let (mut world, a, b) = with(|limits| {
+        limits.window_messages = [1; 4];
+        limits.requests_max = 2;
+    });
+    world.side_mut(b).finishes = false;
+    let normal = Lane::messages(Class::Normal);
+    let ids = [(); 2].map(|()| world.request(a, Class::Normal, None));
+    world.send(a, Class::Normal, 2);
+    world.millis(10);
+    assert_eq!(world.side(b).in_hand.len(), 1, "the window is one");
+    world.feed(b, Input::InHand { lane: normal, requests: 1, cost: 8 });
+    world.millis(10);
+    assert_eq!(world.side(b).in_hand.len(), 2, "the first holds no place");
+    world.feed(b, Input::InHand { lane: normal, requests: 9, cost: 16 });
+    world.millis(10);
+    assert_eq!(world.side(b).in_hand.len(), 3, "two replies have room, whatever is claimed");
+    world.feed(b, Input::InHand { lane: normal, requests: 0, cost: 0 });
+    world.side_mut(b).finishes = true;
+    world.finish(b);
+    world.millis(50);
+    assert!(ids.iter().all(|id| world.side(a).outcome(*id).is_some()));
+    world.check_healed(a, b);
 }
 
 fn s7_the_window_bounds_what_is_in_hand() {

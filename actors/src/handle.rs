@@ -9,7 +9,7 @@ use stellate_protocol::event::{Ask, CallResult, EndCause};
 use stellate_protocol::{Class, Parcel, RequestId};
 use stellate_transport::Address;
 
-use crate::shared::{Refusal, Room, SessionShared, Staged, lock, parcel_bytes};
+use crate::shared::{Refusal, Room, SessionShared, Staged, parcel_bytes};
 
 /// One session for ever (S6): cheap to clone, usable from any thread.
 #[derive(Clone, Debug)]
@@ -122,10 +122,10 @@ impl SessionHandle {
         }
     }
 
-    /// Goes on over other addresses, the first first. Nothing is lost.
+    /// Goes on over other addresses, the first first. Nothing is lost. Addresses that no transport
+    /// serves are left out; if none is left the session stays where it is, and a warning is logged.
     pub fn readdress(&self, addresses: Vec<Address>) {
-        *lock(&self.shared.addresses) = addresses;
-        self.shared.stage(Staged::Readdress);
+        self.shared.stage(Staged::Readdress(addresses));
     }
 
     /// Stops intake and drains. [`ended`](Self::ended) tells when it is over.

@@ -109,6 +109,8 @@ pub(crate) struct SessionActor {
     /// Requests in hand, and their cost, as the protocol knows them.
     in_hand: [(u64, u64); Lane::COUNT],
     staged: Vec<Staged>,
+    /// What was staged behind the input that ended the session.
+    leftover: Vec<Staged>,
     received: Vec<Arrived>,
     timer: Option<Pin<Box<tokio::time::Sleep>>>,
     timer_at: Option<Time>,
@@ -147,6 +149,7 @@ impl SessionActor {
             seen: Default::default(),
             in_hand: Default::default(),
             staged: Vec::new(),
+            leftover: Vec::new(),
             received: Vec::new(),
             timer: None,
             timer_at: None,
@@ -225,9 +228,13 @@ impl SessionActor {
             return;
         }
         let now = self.now();
-        self.take_ledger(now);
-        self.take_staged(now);
-        self.take_timer(now, cx);
+        // An end that waits to be told was counted with what was known then: nothing is taken in
+        // after it, and what is staged goes back to its user (S4).
+        if !self.has_ended() {
+            self.take_ledger(now);
+            self.take_staged(now);
+            self.take_timer(now, cx);
+        }
         self.let_out(ctx, now);
         if self.shared.take_writable() && !self.over {
             let shared = &self.shared;
@@ -240,13 +247,44 @@ impl SessionActor {
     fn take_staged(&mut self, now: Time) {
         let mut staged = std::mem::take(&mut self.staged);
         self.shared.take_staged(&mut staged);
-        for staged in staged.drain(..) {
-            if let Staged::Readdress = staged {
-                self.address = 0;
+        let mut rest = staged.drain(..);
+        while !self.has_ended()
+            && let Some(staged) = rest.next()
+        {
+            if let Staged::Readdress(addresses) = &staged
+                && !self.take_addresses(addresses)
+            {
+                continue;
             }
             self.input(now, staged.into_input());
         }
+        self.leftover.extend(rest);
         self.staged = staged;
+    }
+
+    /// Whether one of the new addresses can be dialled at all.
+    fn take_addresses(&mut self, addresses: &[stellate_transport::Address]) -> bool {
+        let served = addresses
+            .iter()
+            .filter(|to| self.node.transport(to).is_some());
+        let served: Vec<_> = served.cloned().collect();
+        let taken = !served.is_empty();
+        if taken {
+            *lock(&self.shared.addresses) = served;
+            self.address = 0;
+        } else {
+            tracing::warn!(
+                ?addresses,
+                "no transport is built in for any: not readdressed"
+            );
+        }
+        taken
+    }
+
+    fn has_ended(&self) -> bool {
+        self.core
+            .as_ref()
+            .is_some_and(|core| core.phase() == Phase::Ended)
     }
 
     fn take_ledger(&mut self, now: Time) {

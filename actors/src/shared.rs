@@ -58,7 +58,7 @@ pub(crate) enum Staged {
     },
     Forget(RequestId),
     Admission(Decision),
-    Readdress,
+    Readdress(Vec<stellate_transport::Address>),
     Close,
     Abort,
 }
@@ -85,7 +85,7 @@ impl Staged {
             Self::Reject { lane, seq, reason } => Input::Reject { lane, seq, reason },
             Self::Forget(id) => Input::Forget(id),
             Self::Admission(decision) => Input::Admission(decision),
-            Self::Readdress => Input::Readdress,
+            Self::Readdress(_) => Input::Readdress,
             Self::Close => Input::Close,
             Self::Abort => Input::Abort,
         }
@@ -204,7 +204,9 @@ impl SessionShared {
     /// The actor begins a turn.
     pub(crate) fn begin_turn(&self, waker: &Waker) {
         self.waker.register(waker);
-        self.dirty.store(false, Ordering::Release);
+        // A swap, not a store: what is read after it must not be read before it, or the wake-up of
+        // a ledger entry made in between is lost.
+        self.dirty.swap(false, Ordering::AcqRel);
     }
 
     pub(crate) fn show(&self, snapshot: Snapshot) {

@@ -105,3 +105,40 @@ async fn s6_a_new_session_of_a_lossy_client_begins_anew() {
     a.shutdown().await;
     b.shutdown().await;
 }
+
+/// What is sent from another thread while the session ends comes back whole: what the session had
+/// taken in, and what was staged behind the input that ended it.
+#[actix_rt::test]
+async fn s4_nothing_vanishes_that_was_accepted_while_the_session_ended() {
+    for round in 0..30u64 {
+        let faults = Faults::new();
+        faults.on(FrameKind::Message, Direction::Sent, 100 + round * 37, Fault::Fail);
+        let mut config = quick(EntityName::client(1), 1, Policy::lossy_client());
+        let tcp: Arc<dyn Transport> = Arc::new(Tcp::new());
+        config.transports = vec![faults.wrap(tcp)];
+        config.arbiters = 1;
+        let mut a = TestNode::start(config).await;
+        let b = TestNode::start(quick(EntityName::osd(2), 2, Policy::stateless_server())).await;
+        let handle = a.dial(&b);
+        a.connected().await;
+        let mut accepted = 0u64;
+        loop {
+            match handle.try_send(Class::Normal, parcel(&accepted.to_le_bytes(), "")) {
+                Ok(_) => accepted += 1,
+                Err(stellate_actors::shared::Refusal::Ended(..)) => break,
+                Err(_) => tokio::task::yield_now().await,
+            }
+            if accepted.is_multiple_of(64) {
+                tokio::task::yield_now().await;
+            }
+        }
+        let end = a.next_end().await;
+        let back: Vec<u64> = end.unacked.iter().map(|back| number_of(&back.payload)).collect();
+        let first = accepted - back.len() as u64;
+        let all: Vec<u64> = (first..accepted).collect();
+        assert!(back == all, "S4: round {round}: of {accepted} came back {}", back.len());
+        assert_eq!(end.counts[Class::Normal.index()].unacked, back.len() as u64);
+        a.shutdown().await;
+        b.shutdown().await;
+    }
+}

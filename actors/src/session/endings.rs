@@ -65,7 +65,8 @@ impl SessionActor {
             let counts = &mut end.counts[lane.class().index()];
             counts.undelivered = counts.undelivered.saturating_sub(later);
         }
-        for staged in self.shared.shut(end.cause) {
+        let staged = self.shared.shut(end.cause);
+        for staged in std::mem::take(&mut self.leftover).into_iter().chain(staged) {
             take_back(&self.shared, &mut end, staged);
         }
         conclude(&self.node, &self.shared, end);

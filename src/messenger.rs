@@ -199,6 +199,8 @@ pub enum ConnectError {
     TooManySessions(u32),
     /// The messenger is shutting down.
     ShuttingDown,
+    /// The session to that peer is closing: await its `close`, then connect again.
+    StillClosing(EntityName),
     /// An anonymous entity cannot be dialled: it has no name to be known by.
     Anonymous,
 }
@@ -211,6 +213,7 @@ impl ConnectError {
             node::ConnectError::NeverDials(_) => Self::NeverDials(name),
             node::ConnectError::TooManySessions(max) => Self::TooManySessions(max),
             node::ConnectError::ShuttingDown => Self::ShuttingDown,
+            node::ConnectError::StillClosing(name) => Self::StillClosing(name),
             node::ConnectError::Anonymous => Self::Anonymous,
         }
     }
@@ -243,6 +246,10 @@ impl fmt::Display for ConnectError {
                 )
             }
             Self::ShuttingDown => f.write_str("the messenger is shutting down"),
+            Self::StillClosing(name) => write!(
+                f,
+                "the session to {name} is still closing: await its close, then connect again"
+            ),
             Self::Anonymous => f.write_str("an anonymous entity has no name to dial"),
         }
     }

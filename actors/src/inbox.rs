@@ -23,6 +23,7 @@ use stellate_protocol::frame::{Call, Message, Outcome, UndeliverableReason};
 use stellate_protocol::{Class, Identity, Lane, Parcel, Payload, RequestId, Seq};
 
 use crate::shared::{SessionShared, Staged, lock};
+use crate::supervise::is_abandoning;
 
 /// A message in front of a handler. Dropping it is being done with it: its window is free, and a
 /// request or notify that has no answer yet gets one.
@@ -178,8 +179,8 @@ impl Arrived {
 impl Drop for Arrived {
     fn drop(&mut self) {
         if !self.answered && self.opened {
-            // Unwinding is not handled (S3).
-            let panicked = std::thread::panicking();
+            // Unwinding is not handled (S3), nor is what goes with an actor that was given up.
+            let panicked = std::thread::panicking() || is_abandoning();
             match self.call {
                 Call::Request { id, .. } => {
                     let outcome = if panicked {

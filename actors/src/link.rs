@@ -39,7 +39,7 @@ pub(crate) enum Role {
 }
 
 /// A place among the accepted links that have not said hello (`handshakes_max`).
-pub(crate) struct Handshake(Node);
+pub(crate) struct Handshake(Option<Node>);
 
 impl Handshake {
     /// Takes a place, if there is one.
@@ -50,15 +50,25 @@ impl Handshake {
         let taken = inner
             .handshakes
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, more);
-        taken.ok().map(|_| Self(node.clone()))
+        taken.ok().map(|_| Self(Some(node.clone())))
+    }
+}
+
+impl Handshake {
+    /// Gives the place back unused, without waking anybody: it was never missing.
+    pub(crate) fn leave(mut self) {
+        if let Some(node) = self.0.take() {
+            node.inner().handshakes.fetch_sub(1, Ordering::AcqRel);
+        }
     }
 }
 
 impl Drop for Handshake {
     fn drop(&mut self) {
-        let inner = self.0.inner();
+        let Some(node) = self.0.take() else { return };
+        let inner = node.inner();
         if inner.handshakes.fetch_sub(1, Ordering::AcqRel) == inner.limits.handshakes_max {
-            crate::listener::wake_all(&self.0);
+            crate::listener::wake_all(&node);
         }
     }
 }

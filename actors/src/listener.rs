@@ -146,7 +146,7 @@ impl ActorFuture<ListenerActor> for AcceptPump {
             };
             let accepted = match actor.socket.borrow_mut().as_mut() {
                 Some(listener) => listener.poll_accept(cx),
-                None => return Poll::Pending,
+                None => Poll::Pending,
             };
             match accepted {
                 Poll::Ready(Ok(link)) => actor.accept(link, place),
@@ -154,7 +154,10 @@ impl ActorFuture<ListenerActor> for AcceptPump {
                     actor.failed(&error, ctx);
                     return Poll::Pending;
                 }
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending => {
+                    place.leave();
+                    return Poll::Pending;
+                }
             }
         }
         cx.waker().wake_by_ref();

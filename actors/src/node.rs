@@ -319,9 +319,13 @@ impl Node {
         }
         if let Some(key) = registry.directory.lookup(name)
             && let Some(entry) = registry.sessions.get(&key)
-            && entry.shared.intake().is_ok()
         {
-            return Ok(SessionHandle::new(entry.shared.clone()));
+            match entry.shared.intake() {
+                Ok(()) => return Ok(SessionHandle::new(entry.shared.clone())),
+                // A second session would end the first before it has drained.
+                Err(None) => return Err(ConnectError::StillClosing(name)),
+                Err(Some(_)) => {}
+            }
         }
         self.check_sessions(&registry)?;
         let key = self.next_key();
@@ -452,7 +456,7 @@ impl Node {
             target,
             policy,
             metadata: self.metadata(),
-            admission: self.inner.router.routes().admission().is_some(),
+            admission: self.inner.router.routes().admits(),
         }
     }
 

@@ -17,6 +17,8 @@ pub struct Routes {
     types: BTreeMap<u32, Arc<Inbox>>,
     events: Vec<Arc<Inbox>>,
     admission: Option<Arc<Inbox>>,
+    /// An admission was registered once: without it peers are refused, never let in unasked.
+    admits: bool,
 }
 
 /// The type, or the admission, has a handler already.
@@ -74,6 +76,7 @@ impl Router {
         if admission && routes.admission.replace(inbox.clone()).is_some() {
             return Err(RouteError::AdmissionTaken);
         }
+        routes.admits |= admission;
         if events {
             routes.events.push(inbox.clone());
         }
@@ -101,6 +104,11 @@ impl Routes {
     /// Who wants events.
     pub fn events(&self) -> &[Arc<Inbox>] {
         &self.events
+    }
+
+    /// Whether peers are let in only when asked for, also when nobody is left to ask.
+    pub fn admits(&self) -> bool {
+        self.admits
     }
 
     /// Who admits peers.

@@ -121,7 +121,6 @@ fn memory(limits: &Limits) -> Value {
         "replies": u64::from(limits.requests_max) * u64::from(limits.slot_bytes),
         "session_bytes_max": limits.session_bytes_max(),
         "sessions_max": limits.sessions_max,
-        "user_held_bytes": limits.user_held_bytes,
     })
 }
 
@@ -154,7 +153,6 @@ fn all(limits: &Limits) -> Value {
         "inbox_drain": limits.inbox_drain,
         "handshakes_max": limits.handshakes_max,
         "sessions_max": limits.sessions_max,
-        "user_held_bytes": limits.user_held_bytes,
     })
 }
 

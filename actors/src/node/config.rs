@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use stellate_protocol::limits::Limits;
 use stellate_protocol::policy::Policy;
-use stellate_protocol::{EntityKind, Identity};
+use stellate_protocol::{EntityKind, EntityName, Identity};
 use stellate_transport::{Address, ListenError, Transport};
 
 use crate::supervise::TreeError;
@@ -108,6 +108,8 @@ pub enum ConnectError {
     TooManySessions(u32),
     /// The messenger is shutting down.
     ShuttingDown,
+    /// The session to that peer is closing: await its `close`, then connect again.
+    StillClosing(EntityName),
     /// An anonymous peer cannot be dialled by name.
     Anonymous,
 }
@@ -129,6 +131,10 @@ impl std::fmt::Display for ConnectError {
                 )
             }
             Self::TooManySessions(max) => write!(f, "the limit of {max} sessions is reached"),
+            Self::StillClosing(name) => write!(
+                f,
+                "the session to {name} is still closing: await its close, then connect again"
+            ),
             Self::ShuttingDown => f.write_str("the messenger is shutting down"),
             Self::Anonymous => f.write_str("an anonymous entity cannot be dialled"),
         }

@@ -13,6 +13,8 @@
 //!   in hand, no more.
 //! * The broken actor is dropped without `stopping` and `stopped`: those would run on a value
 //!   nobody may trust.
+//! * **S3** Whatever message it still holds, in a future, in its state or in the mailbox, is not
+//!   handled: `super::abandon`.
 //! * **V2** One exit is reported for each start, and nothing starts by itself.
 
 use std::cell::RefCell;
@@ -29,7 +31,7 @@ use actix::{Actor, ActorContext, AsyncContext, Context};
 use tokio::time::{Sleep, sleep};
 
 use super::cause::{Cause, Exit, Fate};
-use super::contain::{contain, contain_drop};
+use super::contain::{abandon, contain};
 use super::control::{Control, Orders};
 use super::node::NodeId;
 use super::pump::{Mailbox, Probe, Pump};
@@ -242,14 +244,14 @@ impl<A: Actor<Context = Context<A>>> ChildFuture<A> {
         if let State::Running(mut running) = state {
             // Else the destructor would poll once more, and call `stopping` and `stopped`.
             running.actor.ctx().terminate();
-            contain_drop(running, &self.seat.path);
+            abandon(running, &self.seat.path);
         }
     }
 
     fn drop_all(&mut self) {
         self.drop_actor();
-        contain_drop(self.recipe.take(), &self.seat.path);
-        contain_drop(self.mailbox.take(), &self.seat.path);
+        abandon(self.recipe.take(), &self.seat.path);
+        abandon(self.mailbox.take(), &self.seat.path);
     }
 }
 

@@ -4,6 +4,8 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use super::abandon::Abandoning;
+
 /// Runs `code`; a panic becomes its message.
 ///
 /// Unwind safety is asserted, not proved: whatever `code` touched must be thrown away or be ours to
@@ -12,8 +14,10 @@ pub(super) fn contain<R>(code: impl FnOnce() -> R) -> Result<R, Arc<str>> {
     catch_unwind(AssertUnwindSafe(code)).map_err(message)
 }
 
-/// Drops a value of the user's; a panic of its destructor is logged and goes no further.
-pub(super) fn contain_drop<T>(value: T, path: &str) {
+/// Drops a value of the user's that is given up rather than done, so that a message it holds is not
+/// taken for handled (S3). A panic of its destructor is logged and goes no further.
+pub(super) fn abandon<T>(value: T, path: &str) {
+    let _abandoning = Abandoning::begin();
     if let Err(message) = contain(move || drop(value)) {
         tracing::error!(path, %message, "a destructor panicked");
     }

@@ -30,6 +30,7 @@
 #[cfg(not(panic = "unwind"))]
 compile_error!("stellate-actors rebuilds actors after a panic (V1): build with panic = \"unwind\"");
 
+mod abandon;
 mod cause;
 mod child;
 mod contain;
@@ -45,6 +46,7 @@ mod shared;
 mod tree;
 mod verbs;
 
+pub(crate) use abandon::is_abandoning;
 pub use cause::{Cause, Exit, Fate};
 pub use history::{Entry, HISTORY_MAX, Mark, What};
 pub use node::{Input, NodeId, Output, Phase, TreeError};

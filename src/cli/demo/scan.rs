@@ -90,7 +90,8 @@ pub(super) fn scan(root: &Path, caps: &Caps) -> Result<Scan, Trouble> {
     }
     if scan.capped {
         scan.notes.push(format!(
-            "the tree is larger than {} MiB or {} objects: only a part is stored; see --max-mib and --max-objects",
+            "the tree is larger than {} MiB or {} objects: \
+             only a part is stored; see --max-mib and --max-objects",
             caps.bytes >> 20,
             caps.objects
         ));

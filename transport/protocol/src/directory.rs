@@ -180,10 +180,14 @@ impl Directory {
             return None;
         }
         let keys = self.by_name.get(&name)?;
-        keys.iter()
-            .rev()
-            .copied()
-            .find(|key| self.entries[key].by_name)
+        let newest = |found: fn(&Entry) -> bool| {
+            keys.iter()
+                .rev()
+                .copied()
+                .find(|key| self.entries.get(key).is_some_and(found))
+        };
+        // Of a session with ourselves it is the half that dialled.
+        newest(|entry| entry.loops).or_else(|| newest(|entry| entry.by_name))
     }
 
     /// The other sessions that use the same peer name, for a `NameConflict`.

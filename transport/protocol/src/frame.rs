@@ -19,7 +19,7 @@ use crate::id::{Attempt, EntityName, Identity, RequestId, Seq, SessionId};
 /// What a session carries: a handle that is cheap to clone and knows its lengths.
 ///
 /// A payload has a front (the user's typed body) and a data segment (raw bytes). A large data
-/// segment travels apart from its front: see [`Announce`] and [`Chunk`].
+/// segment travels apart from its front: see [`Frame::Announce`] and [`Chunk`].
 pub trait Payload: Clone + Eq + std::hash::Hash + std::fmt::Debug {
     /// Bytes of the front.
     fn front_len(&self) -> u32;

@@ -184,6 +184,10 @@ pub struct Session<P: Payload> {
     opened: Silent<[u64; Lane::COUNT]>,
     terms: Option<Terms>,
     admission: Admission,
+    /// The peer keeps what we send until its user admits us.
+    peer_holds: bool,
+    /// Negative answers taken, by class.
+    rejections: [u64; Class::COUNT],
     closing: bool,
     /// An old instance was asked for a sign of life.
     probing: bool,
@@ -255,6 +259,8 @@ impl<P: Payload> Session<P> {
             opened: Silent([0; Lane::COUNT]),
             terms: None,
             admission: Admission::Open,
+            peer_holds: false,
+            rejections: [0; Class::COUNT],
             closing: false,
             probing: false,
             stalled: false,

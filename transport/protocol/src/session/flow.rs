@@ -227,7 +227,10 @@ impl<P: Payload> Session<P> {
                 Ok(())
             }
             Frame::Admitted => {
-                self.event(Event::Admitted);
+                // Once for each hold: more of them say nothing, and fill nobody's queue (S7).
+                if std::mem::take(&mut self.peer_holds) {
+                    self.event(Event::Admitted);
+                }
                 Ok(())
             }
             Frame::Close(close) => {
@@ -357,7 +360,7 @@ impl<P: Payload> Session<P> {
                 let result = CallResult::Answered(outcome, message.payload);
                 self.emit(Output::Outcome { id, result });
             }
-            Call::Rejected { reason, .. } => {
+            Call::Rejected { reason, .. } if self.may_be_rejected(message.lane.class()) => {
                 let class = message.lane.class();
                 self.event(Event::Undeliverable {
                     class,
@@ -367,6 +370,14 @@ impl<P: Payload> Session<P> {
             }
             _ => self.counters.late_replies += 1,
         }
+    }
+
+    /// No more negative answers than messages: a peer cannot make events up (S7).
+    fn may_be_rejected(&mut self, class: Class) -> bool {
+        let sent = self.send[Lane::messages(class).index()].ever_sent().0;
+        let rejections = &mut self.rejections[class.index()];
+        *rejections += 1;
+        *rejections <= sent
     }
 
     fn pull_more(&mut self, lane: Lane) {

@@ -306,6 +306,7 @@ impl<P: Payload> Session<P> {
             }
         }
         let peer_holds = opening.held;
+        self.peer_holds = peer_holds;
         match (resumed, self.peer) {
             (true, _) => self.event(Event::Resumed { held: peer_holds }),
             (false, Some(peer)) => self.event(Event::Connected {

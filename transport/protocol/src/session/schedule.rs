@@ -104,9 +104,6 @@ impl<P: Payload> Session<P> {
         }
         let ready = Class::ALL.map(|class| self.has_work(class));
         let class = self.scheduler.pick(ready)?;
-        if self.due.acks != 0 {
-            return self.ack();
-        }
         self.take_of(now, class)
     }
 
@@ -194,7 +191,9 @@ impl<P: Payload> Session<P> {
                 Call::Request { id, ttl_ms }
             }
             Call::Request { id, .. } => {
-                let left = self.requests.due(id).map(|due| due.since(now).as_millis());
+                // Rounded up: a request that has time left is not told to be over.
+                let left = self.requests.due(id);
+                let left = left.map(|due| due.since(now).as_nanos().div_ceil(1_000_000));
                 let ttl_ms = left.map(|left| u32::try_from(left).unwrap_or(u32::MAX));
                 Call::Request { id, ttl_ms }
             }

@@ -133,11 +133,6 @@ impl<P: Payload> SendLane<P> {
         }
     }
 
-    /// The highest number that was ever put on a link.
-    pub(crate) fn ever_sent(&self) -> Seq {
-        self.ever_sent
-    }
-
     pub(crate) fn acked(&self) -> Seq {
         self.acked
     }

@@ -17,8 +17,9 @@ use crate::message::{Message, Outgoing};
 /// While it lives it takes a place in its class's window: the peer may send so many more messages
 /// only. Dropping it is being done with it. A request that has no reply then is answered
 /// [`NoReply`](crate::RequestError::NoReply), or
-/// [`HandlerPanicked`](crate::RequestError::HandlerPanicked) if the thread is unwinding; a message
-/// sent with `try_send` counts as handled, unless unwinding (S3).
+/// [`HandlerPanicked`](crate::RequestError::HandlerPanicked) if the thread is unwinding, or if it was
+/// held by a hosted actor, its state or a future in its context, and is dropped with it. A message
+/// sent with `try_send` counts as handled, but for the same two cases (S3).
 ///
 /// It is `Send`: it may be kept, or moved to another actor or thread, and be done later. What is
 /// kept of [`data`](Self::data) beyond it is plain memory of the user's.

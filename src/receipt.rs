@@ -55,7 +55,7 @@ impl Receipt {
     }
 
     /// Waits until the peer's handler has returned, or its future resolved. A handler that
-    /// unwound has not handled the message.
+    /// unwound has not handled the message, nor has a future that was dropped with its actor.
     ///
     /// # Errors
     /// [`RequestError`]: `HandlerPanicked`, `Undeliverable`, or `SessionEnded` with what may have

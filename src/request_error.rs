@@ -23,7 +23,8 @@ pub enum RequestError {
         /// Why the session ended; `None` while it is closing.
         cause: Option<EndCause>,
     },
-    /// The handler panicked with the request in hand; it may have done part of its work.
+    /// The handler panicked with the request in hand, or its actor was given up with it: panicked
+    /// over another message, was killed or removed. It may have done part of its work.
     HandlerPanicked,
     /// The handler was done with the request and had not replied.
     NoReply,

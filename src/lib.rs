@@ -109,7 +109,7 @@ pub use request::{Reply, Request, RequestFuture};
 pub use request_error::{RequestError, RequestFault};
 pub use send_error::{SendError, TrySendError};
 
-pub use stellate_actors::supervise::{ChildOptions, Restart};
+pub use stellate_actors::supervise::{Cause, ChildOptions, Intensity, Restart, Supervisor};
 pub use stellate_protocol::directory::SessionKey;
 pub use stellate_protocol::event::{ClassCounts, Counters, EndCause, Fate};
 pub use stellate_protocol::frame::{RefuseReason, UndeliverableReason};

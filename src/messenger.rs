@@ -5,7 +5,7 @@ use std::fmt;
 use actix::{Actor, Addr, Context, Recipient};
 use bytes::Bytes;
 use stellate_actors::node::{self, Node};
-use stellate_actors::supervise::{ChildOptions, Restart, Tree};
+use stellate_actors::supervise::{Cause, ChildOptions, Restart, Tree};
 use stellate_protocol::frame::METADATA_MAX;
 use stellate_protocol::limits::Limits;
 use stellate_protocol::{Blame, EntityName, Identity};
@@ -165,6 +165,24 @@ impl Messenger {
     /// The node behind it: the messenger without types.
     pub fn node(&self) -> &Node {
         &self.node
+    }
+
+    /// Resolves when the messenger has ended, in order: with `None` after
+    /// [`shutdown`](Self::shutdown), or with the chain of causes, [`Cause::chain`], when its
+    /// supervision tree gave up (V3). Watch it in a daemon: what has ended so does not come back.
+    ///
+    /// Hosted actors and the messenger's own share one count of restarts. More of them than
+    /// [`INTENSITY`](stellate_actors::supervise::INTENSITY) allows, 8 within 60 seconds, end all
+    /// the others too, the youngest first. Every exit that calls for a restart counts, a panic or a
+    /// kill as much as a stop under [`Restart::Always`]; one after which the actor is not built
+    /// again, as under [`Restart::Never`], does not. An actor gets a count of its own in a group of
+    /// its own: make one with [`Tree::supervisor`] and name the actor as a path in it. A group that
+    /// has spent its count is one restart to the group above.
+    ///
+    /// Dropping the future changes nothing. Call `shutdown` after it all the same: it stops the
+    /// threads.
+    pub fn ended(&self) -> impl Future<Output = Option<Cause>> + Send + 'static {
+        self.node.tree().ended()
     }
 
     /// Stops accepting, closes every session as [`Connection::close`] does, stops the tree with

@@ -1,0 +1,80 @@
+//! How a messenger ends, and what it says of it (V3).
+#![allow(clippy::unwrap_used)] // Helpers are outside of `#[test]` functions.
+
+mod facade_support;
+
+use facade_support::*;
+use stellate::prelude::*;
+use stellate::testing::What;
+use stellate::{Cause, Supervisor};
+use tokio::task::LocalSet;
+
+/// Cannot even start.
+struct Broken;
+
+impl Actor for Broken {
+    type Context = Context<Self>;
+
+    fn started(&mut self, _: &mut Self::Context) {
+        panic!("no disk");
+    }
+}
+
+async fn messenger() -> Messenger {
+    let builder = Messenger::builder(EntityName::osd(1)).arbiters(0);
+    builder.build().await.unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn v3_more_restarts_than_the_intensity_end_the_messenger_with_the_chain_of_causes() {
+    let run = async {
+        let messenger = messenger().await;
+        messenger.ready();
+        let own = messenger.connect(messenger.name(), [] as [Address; 0]);
+        own.unwrap();
+        let addr = messenger
+            .supervise("disk", || Broken, Restart::default())
+            .placement(Placement::Current)
+            .start()
+            .unwrap();
+        let cause = within(messenger.ended()).await.unwrap();
+        let Cause::Exhausted { child, .. } = &cause else {
+            panic!("{cause:?}")
+        };
+        assert_eq!(&**child, "disk");
+        let message = "no disk".into();
+        assert_eq!(cause.first(), &Cause::Panicked { message });
+        assert!(!addr.connected());
+        let refused = messenger.supervise("disk", || Broken, Restart::default());
+        assert!(refused.placement(Placement::Current).start().is_err());
+        // It stays so, and what is left can be stopped.
+        within(messenger.shutdown()).await;
+        assert_eq!(within(messenger.ended()).await, Some(cause));
+    };
+    LocalSet::new().run_until(run).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn v3_what_is_not_restarted_ends_nothing_and_a_shutdown_has_no_cause() {
+    let run = async {
+        let messenger = messenger().await;
+        let group = Supervisor::one_for_one();
+        messenger.tree().supervisor("disks", group).unwrap();
+        messenger
+            .supervise("disks/0", || Broken, Restart::Never)
+            .placement(Placement::Current)
+            .start()
+            .unwrap();
+        let ended = messenger.ended();
+        within(
+            messenger
+                .tree()
+                .wait_for("disks/0", |what| matches!(what, What::Panicked { .. })),
+        )
+        .await
+        .unwrap();
+        messenger.shutdown().await;
+        assert_eq!(within(ended).await, None);
+    };
+    LocalSet::new().run_until(run).await;
+}

@@ -276,15 +276,13 @@ impl<P: Payload> Session<P> {
         check_call(&message)?;
         let lane = message.lane;
         let recv = &mut self.recv[lane.index()];
-        match recv.arrive_complete(message) {
-            Ok(message) => {
-                let urgent = recv.is_urgent();
-                self.take_in(message, false);
-                self.owe_ack(now, lane, urgent);
-                Ok(())
-            }
-            Err(message) => self.arrive(now, message, false),
+        if !recv.own_next(&message) {
+            return self.arrive(now, message, false);
         }
+        let urgent = recv.is_urgent();
+        self.take_in(message, false);
+        self.owe_ack(now, lane, urgent);
+        Ok(())
     }
 
     fn on_announce(&mut self, now: Time, message: Message<P>) -> Result<(), LaneFault> {

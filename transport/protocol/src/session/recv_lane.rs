@@ -184,21 +184,18 @@ impl<P: Payload> RecvLane<P> {
     }
 
     /// The common case of [`arrive`](Self::arrive) then [`next_complete`](Self::next_complete):
-    /// nothing pending, nothing missing. Gives the message back if it is not that case.
-    pub(crate) fn arrive_complete(
-        &mut self,
-        message: Message<P>,
-    ) -> Result<Message<P>, Message<P>> {
+    /// nothing pending, nothing missing. Owns the message and says so, or does nothing.
+    pub(crate) fn own_next(&mut self, message: &Message<P>) -> bool {
         if !self.pending.is_empty() || message.seq.0 != self.received.0 + 1 {
-            return Err(message);
+            return false;
         }
         let state = self.state();
         if self.windowed && (message.seq > state.window || self.cost >= state.window_bytes) {
-            return Err(message);
+            return false;
         }
         self.cost += window_cost(message.payload.front_len(), message.payload.data_len());
         self.received = message.seq;
-        Ok(message)
+        true
     }
 
     /// The next body to pull, if its bytes are to spare. One is always allowed.

@@ -30,8 +30,9 @@ use crate::message::{Message, MessageType};
 /// Where a user's actor runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Placement {
-    /// On a thread of its own, made for it and stopped with the messenger. A handler that blocks
-    /// it stalls nobody else. A message costs a hop between threads, shared by its batch. In a
+    /// On a thread of its own, made for it and stopped when it has left the tree for good: with it
+    /// end the plain actors and futures that it started there. A handler that blocks it stalls
+    /// nobody else. A message costs a hop between threads, shared by its batch. In a
     /// messenger without arbiters, as in simulation, the same as `Current`.
     #[default]
     OwnArbiter,
@@ -172,17 +173,16 @@ impl<A: Actor<Context = Context<A>>> Hosting<A> {
                 table.admission.is_some(),
             )
             .map_err(SuperviseError::route)?;
+        let thread = (placement == Placement::OwnArbiter).then(|| node.own_thread());
+        let place = match (&thread, placement) {
+            (Some(thread), _) => thread.placement(),
+            (None, Placement::Inline) => node.inline_placement(),
+            (None, _) => supervise::Placement::Here,
+        };
         let registration = Registration {
             node: node.clone(),
             inbox: inbox.clone(),
-        };
-        let place = match placement {
-            Placement::OwnArbiter => match node.inline_placement() {
-                supervise::Placement::Here => supervise::Placement::Here,
-                supervise::Placement::On(_) => node.own_placement(),
-            },
-            Placement::Inline => node.inline_placement(),
-            Placement::Current => supervise::Placement::Here,
+            thread,
         };
         // Moves to the actor's thread, or is dropped, which takes the registration back.
         let make = move || {

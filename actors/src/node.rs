@@ -25,6 +25,7 @@ use stellate_protocol::session::Config;
 use stellate_protocol::{Attempt, EntityName, Identity, LinkId, SessionId, Time};
 use stellate_transport::{Address, Local, LocalOptions, Transport};
 
+pub use crate::reactor::OwnThread;
 pub use config::{ConnectError, NodeConfig, Policies, StartError};
 
 use crate::dispatch::DispatchQueue;
@@ -264,9 +265,9 @@ impl Node {
         self.inner.reactor.placement(0)
     }
 
-    /// An arbiter of its own for a user's actor; stopped with the messenger. In a messenger
-    /// without arbiters, right here.
-    pub fn own_placement(&self) -> Placement {
+    /// An arbiter of its own for a user's actor, which whoever holds it stops by dropping it. In a
+    /// messenger without arbiters, right here.
+    pub fn own_thread(&self) -> OwnThread {
         self.inner.reactor.fresh()
     }
 

@@ -4,20 +4,17 @@
 //! with its links. Without arbiters, as in simulation, all run where the messenger was started.
 //! This is the only place that makes threads.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use actix_rt::Arbiter;
 use stellate_protocol::Time;
 
-use crate::shared::lock;
 use crate::supervise::Placement;
 
 /// Threads, or none.
 #[derive(Debug)]
 pub(crate) struct Reactor {
     arbiters: Vec<Arbiter>,
-    users: Mutex<Vec<Arbiter>>,
     origin: tokio::time::Instant,
     turn: AtomicUsize,
 }
@@ -32,7 +29,6 @@ impl Reactor {
         };
         Self {
             arbiters: (0..count).map(|_| Arbiter::new()).collect(),
-            users: Mutex::default(),
             origin: tokio::time::Instant::now(),
             turn: AtomicUsize::new(0),
         }
@@ -50,15 +46,12 @@ impl Reactor {
         }
     }
 
-    /// A new arbiter for a user's actor.
-    pub(crate) fn fresh(&self) -> Placement {
-        if self.arbiters.is_empty() && actix_rt::System::try_current().is_none() {
-            return Placement::Here;
+    /// A new thread for a user's actor.
+    pub(crate) fn fresh(&self) -> OwnThread {
+        if self.arbiters.is_empty() {
+            return OwnThread(None);
         }
-        let arbiter = Arbiter::new();
-        let handle = arbiter.handle();
-        lock(&self.users).push(arbiter);
-        Placement::On(handle)
+        OwnThread(Some(Arbiter::new()))
     }
 
     /// The place of the next session: in turn.
@@ -78,8 +71,32 @@ impl Reactor {
 
     /// Stops the threads; their actors are gone already.
     pub(crate) fn stop(&self) {
-        for arbiter in self.arbiters.iter().chain(lock(&self.users).iter()) {
+        for arbiter in &self.arbiters {
             arbiter.stop();
+        }
+    }
+}
+
+/// A thread of a user's actor's own, or none where the messenger has none. Dropped, on that thread
+/// or another, it stops: what runs there by then is dropped after its turn.
+#[derive(Debug)]
+pub struct OwnThread(Option<Arbiter>);
+
+impl OwnThread {
+    /// For the actor that it was made for.
+    pub fn placement(&self) -> Placement {
+        match &self.0 {
+            Some(arbiter) => Placement::On(arbiter.handle()),
+            None => Placement::Here,
+        }
+    }
+}
+
+impl Drop for OwnThread {
+    fn drop(&mut self) {
+        if let Some(arbiter) = &self.0 {
+            // False if it has stopped by itself, as with its actix system.
+            let _ = arbiter.stop();
         }
     }
 }

@@ -17,17 +17,22 @@ use std::task::{Context as Task, Poll};
 use actix::dev::ActorFuture;
 use actix::{Actor, ActorContext, ActorState, AsyncContext, Context};
 use stellate_actors::inbox::{Arrived, Inbox, Item, Notice};
-use stellate_actors::node::Node;
+use stellate_actors::node::{Node, OwnThread};
 use stellate_protocol::frame::UndeliverableReason;
 
 use super::table::{Table, Unfit};
 use crate::admission::AdmissionRequest;
 use crate::event::SessionEvent;
 
-/// An inbox in the router. Dropped, it is out of it, and what waited in it is answered.
+/// An inbox in the router, and the thread in front of which it lies. Dropped, as when its actor has
+/// left the tree for good or was never taken in, it is out of the router, what waited in it is
+/// answered, and the thread stops.
 pub(super) struct Registration {
     pub(super) node: Node,
     pub(super) inbox: Arc<Inbox>,
+    /// If the actor has one of its own. Held for its drop only.
+    #[allow(dead_code, reason = "dropping it is its use")]
+    pub(super) thread: Option<OwnThread>,
 }
 
 impl Drop for Registration {

@@ -161,3 +161,49 @@ async fn s3_what_the_actor_held_is_not_handled_after_a_removal() {
 async fn s3_a_future_that_a_stop_cuts_off_is_not_handled() {
     given_up(|setup| Some(setup.there.try_send(Note { n: LEAVE }).unwrap())).await;
 }
+
+/// Its futures run on its thread, not in its context.
+struct Detached(Log);
+
+impl Actor for Detached {
+    type Context = Context<Self>;
+}
+
+impl Handler<Incoming<Note>> for Detached {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, note: Incoming<Note>, _: &mut Self::Context) -> Self::Result {
+        let _ = self
+            .0
+            .try_send(Seen::Note(note.n, note.data.clone(), note.class()));
+        Box::pin(async move {
+            futures::future::pending::<()>().await;
+            drop(note);
+        })
+    }
+}
+
+#[actix_rt::test]
+async fn s3_a_future_that_ends_with_its_thread_is_not_handled() {
+    let host = osd(2).build().await.unwrap();
+    let peer = Side::new(osd(1)).await;
+    let (sender, mut log) = mpsc::channel(100);
+    let make = move || Detached(sender.clone());
+    host.supervise("detached", make, Restart::default())
+        .handle::<Note>()
+        .start()
+        .unwrap();
+    host.ready();
+    let there = peer
+        .messenger
+        .connect(host.name(), host.local_addresses())
+        .unwrap();
+    let note = there.try_send(Note { n: 1 }).unwrap();
+    within(log.recv()).await.unwrap();
+    within(host.tree().remove("detached").unwrap()).await;
+    let cut_off = within(note.handled()).await;
+    assert!(
+        matches!(cut_off, Err(RequestError::HandlerPanicked)),
+        "{cut_off:?}"
+    );
+}

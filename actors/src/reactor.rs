@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use actix_rt::Arbiter;
 use stellate_protocol::Time;
 
-use crate::supervise::Placement;
+use crate::supervise::{Placement, abandon_thread};
 
 /// Threads, or none.
 #[derive(Debug)]
@@ -95,8 +95,12 @@ impl OwnThread {
 impl Drop for OwnThread {
     fn drop(&mut self) {
         if let Some(arbiter) = &self.0 {
-            // False if it has stopped by itself, as with its actix system.
-            let _ = arbiter.stop();
+            // A future that a handler spawned there outlives its actor, and is cut off here: it must
+            // know. False if the thread has stopped by itself, as with its actix system.
+            let _ = arbiter.spawn_fn(|| {
+                abandon_thread();
+                Arbiter::current().stop();
+            });
         }
     }
 }

@@ -17,6 +17,12 @@ pub(crate) fn is_abandoning() -> bool {
     DEPTH.try_with(|depth| depth.get() > 0).unwrap_or(true)
 }
 
+/// Raises the flag on this thread for good: the thread is about to end, and drops what has not
+/// finished on it.
+pub(crate) fn abandon_thread() {
+    std::mem::forget(Abandoning::begin());
+}
+
 /// The flag is up until this is dropped, also by unwinding. Nests.
 pub(super) struct Abandoning(());
 

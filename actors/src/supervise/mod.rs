@@ -46,7 +46,7 @@ mod shared;
 mod tree;
 mod verbs;
 
-pub(crate) use abandon::is_abandoning;
+pub(crate) use abandon::{abandon_thread, is_abandoning};
 pub use cause::{Cause, Exit, Fate};
 pub use history::{Entry, HISTORY_MAX, Mark, What};
 pub use node::{Input, NodeId, Output, Phase, TreeError};

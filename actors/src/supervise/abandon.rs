@@ -53,7 +53,8 @@ mod tests {
             panic!("asked for");
         });
         assert!(unwound.is_err() && is_abandoning());
-        assert!(!std::thread::spawn(is_abandoning).join().unwrap());
+        let elsewhere = std::thread::scope(|scope| scope.spawn(is_abandoning).join().unwrap());
+        assert!(!elsewhere);
         drop(outer);
         assert!(!is_abandoning());
     }

@@ -112,7 +112,12 @@ async fn s6_a_new_session_of_a_lossy_client_begins_anew() {
 async fn s4_nothing_vanishes_that_was_accepted_while_the_session_ended() {
     for round in 0..30u64 {
         let faults = Faults::new();
-        faults.on(FrameKind::Message, Direction::Sent, 100 + round * 37, Fault::Fail);
+        faults.on(
+            FrameKind::Message,
+            Direction::Sent,
+            100 + round * 37,
+            Fault::Fail,
+        );
         let mut config = quick(EntityName::client(1), 1, Policy::lossy_client());
         let tcp: Arc<dyn Transport> = Arc::new(Tcp::new());
         config.transports = vec![faults.wrap(tcp)];
@@ -133,10 +138,18 @@ async fn s4_nothing_vanishes_that_was_accepted_while_the_session_ended() {
             }
         }
         let end = a.next_end().await;
-        let back: Vec<u64> = end.unacked.iter().map(|back| number_of(&back.payload)).collect();
+        let back: Vec<u64> = end
+            .unacked
+            .iter()
+            .map(|back| number_of(&back.payload))
+            .collect();
         let first = accepted - back.len() as u64;
         let all: Vec<u64> = (first..accepted).collect();
-        assert!(back == all, "S4: round {round}: of {accepted} came back {}", back.len());
+        assert!(
+            back == all,
+            "S4: round {round}: of {accepted} came back {}",
+            back.len()
+        );
         assert_eq!(end.counts[Class::Normal.index()].unacked, back.len() as u64);
         a.shutdown().await;
         b.shutdown().await;

@@ -59,7 +59,7 @@ pub struct Limits {
     pub hold_max: Duration,
     /// A closing session drains at most so long.
     pub drain_max: Duration,
-    /// Acks that nothing urges wait so long for a frame to ride with.
+    /// Acks that nothing urges wait so long, so that one speaks for many messages.
     pub ack_delay: Duration,
     /// Messages that a session accepts and has not seen acknowledged.
     pub outbox_messages: u32,

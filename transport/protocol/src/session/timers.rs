@@ -29,7 +29,7 @@ pub enum Timer {
     Drain,
     /// The probe was not answered.
     Probe,
-    /// Acks waited long enough for company.
+    /// Acks waited long enough.
     Ack,
     /// A request's time is over.
     Request,

@@ -35,24 +35,15 @@ impl Handler<Incoming<Note>> for Sink {
 }
 
 async fn pair() -> Connection {
-    let server = Messenger::builder(EntityName::osd(1))
-        .bind("tcp://127.0.0.1:0")
-        .arbiters(0);
+    let server = Messenger::builder(EntityName::osd(1)).bind("tcp://127.0.0.1:0").arbiters(0);
     let server = server.build().await.expect("a server");
-    let sink = server
-        .supervise("sink", || Sink(0), Restart::Never)
-        .handle::<Note>();
+    let sink = server.supervise("sink", || Sink(0), Restart::Never).handle::<Note>();
     sink.placement(Placement::Inline).start().expect("a sink");
     server.ready();
-    let client = Messenger::builder(EntityName::osd(2))
-        .arbiters(0)
-        .build()
-        .await
-        .expect("a client");
+    let client =
+        Messenger::builder(EntityName::osd(2)).arbiters(0).build().await.expect("a client");
     client.ready();
-    client
-        .connect(EntityName::osd(1), server.local_addresses())
-        .expect("a connection")
+    client.connect(EntityName::osd(1), server.local_addresses()).expect("a connection")
 }
 
 fn loopback(criterion: &mut Criterion) {
@@ -78,11 +69,7 @@ fn loopback(criterion: &mut Criterion) {
                         let sent = connection.send(Note { seq }.with(data.clone())).await;
                         sent.expect("room");
                     }
-                    connection
-                        .request(Note { seq: BURST })
-                        .await
-                        .expect("an answer")
-                        .body
+                    connection.request(Note { seq: BURST }).await.expect("an answer").body
                 })
             });
         });

@@ -14,10 +14,7 @@ use stellate_protocol::session::{Config, Phase, Session};
 use stellate_protocol::{Attempt, Lane, LinkId, Parcel, SessionId, Time};
 
 const LINK: LinkId = LinkId(1);
-const FACTS: LinkFacts = LinkFacts {
-    slots: None,
-    slot_bytes: 8 * 1024,
-};
+const FACTS: LinkFacts = LinkFacts { slots: None, slot_bytes: 8 * 1024 };
 
 fn config(me: u64, target: u64) -> Config {
     Config {
@@ -48,33 +45,19 @@ impl Pair {
         let now = Time(1_000_000_000);
         let mut sender = Session::dial(config(1, 2), SessionId(7), now);
         while sender.poll_output().is_some() {}
-        let dialled = Input::Dialled {
-            link: LINK,
-            attempt: Attempt(1),
-            facts: FACTS,
-        };
+        let dialled = Input::Dialled { link: LINK, attempt: Attempt(1), facts: FACTS };
         sender.handle(now, dialled).expect("it has dialled");
         let hello = loop {
-            if let Output::Send {
-                frame: Frame::Hello(hello),
-                ..
-            } = sender.poll_output().expect("a hello")
+            if let Output::Send { frame: Frame::Hello(hello), .. } =
+                sender.poll_output().expect("a hello")
             {
                 break hello;
             }
         };
         let receiver = Session::accept(config(2, 1), LINK, hello, Attempt(0), FACTS, now);
-        let mut pair = Self {
-            sender,
-            receiver,
-            now,
-            opened: 0,
-        };
+        let mut pair = Self { sender, receiver, now, opened: 0 };
         pair.settle();
-        assert_eq!(
-            (pair.sender.phase(), pair.receiver.phase()),
-            (Phase::Up, Phase::Up)
-        );
+        assert_eq!((pair.sender.phase(), pair.receiver.phase()), (Phase::Up, Phase::Up));
         pair
     }
 
@@ -116,20 +99,13 @@ impl Pair {
     fn batch(&mut self, messages: usize, parcel: &Parcel) -> u64 {
         let (now, lane) = (self.now, Lane::messages(Class::Normal));
         for _ in 0..messages {
-            let submit = Submit {
-                class: Class::Normal,
-                payload: parcel.clone(),
-                ask: Ask::Nothing,
-            };
-            self.sender
-                .handle(now, Input::Submit(submit))
-                .expect("room");
+            let submit =
+                Submit { class: Class::Normal, payload: parcel.clone(), ask: Ask::Nothing };
+            self.sender.handle(now, Input::Submit(submit)).expect("room");
         }
         while self.sender.poll_output().is_some() {}
         while let Some(frame) = self.sender.poll_frame(now) {
-            self.receiver
-                .handle(now, Input::Frame { link: LINK, frame })
-                .expect("a frame");
+            self.receiver.handle(now, Input::Frame { link: LINK, frame }).expect("a frame");
         }
         let (mut delivered, mut cost) = (0, 0);
         while let Some(output) = self.receiver.poll_output() {
@@ -140,24 +116,12 @@ impl Pair {
             }
         }
         self.opened += delivered;
-        let opened = Input::Opened {
-            lane,
-            total: self.opened,
-        };
+        let opened = Input::Opened { lane, total: self.opened };
         self.receiver.handle(now, opened).expect("they were opened");
-        let settled = Settled {
-            lane,
-            messages: delivered,
-            cost,
-            pulled: 0,
-        };
-        self.receiver
-            .handle(now, Input::Settled(settled))
-            .expect("they are done");
+        let settled = Settled { lane, messages: delivered, cost, pulled: 0 };
+        self.receiver.handle(now, Input::Settled(settled)).expect("they are done");
         self.now = Time(self.now.0 + 3_000_000);
-        self.receiver
-            .handle(self.now, Input::Timer { jitter: 0 })
-            .expect("the ack timer");
+        self.receiver.handle(self.now, Input::Timer { jitter: 0 }).expect("the ack timer");
         self.settle();
         delivered
     }
@@ -166,14 +130,7 @@ impl Pair {
 fn session(criterion: &mut Criterion) {
     let data = Bytes::from_static(&[0x5a; 64]);
     let front = Bytes::from_static(&[0x92, 0, 1]);
-    let parcel = Parcel {
-        kind: 0x100,
-        version: 1,
-        compat: 1,
-        front,
-        data,
-        data_len: 64,
-    };
+    let parcel = Parcel { kind: 0x100, version: 1, compat: 1, front, data, data_len: 64 };
     let mut group = criterion.benchmark_group("session");
     for messages in [1_usize, 64, 512] {
         let mut pair = Pair::new();

@@ -24,12 +24,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut daemons = Vec::new();
     for osd in 0..3 {
         let store = home.path().join(format!("osd-{osd}.redb"));
-        let config = Config {
-            osd,
-            monitor: address.clone(),
-            store,
-            sabotage: None,
-        };
+        let config = Config { osd, monitor: address.clone(), store, sabotage: None };
         daemons.push(Daemon::start(config).await?);
     }
     let client = Client::start(&address).await?;
@@ -47,10 +42,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (written, cuts) = futures::join!(writes, trouble);
     written?;
     for cut in cuts? {
-        println!(
-            "cut {} - {} with {} messages unacknowledged",
-            cut.from, cut.to, cut.unacked
-        );
+        println!("cut {} - {} with {} messages unacknowledged", cut.from, cut.to, cut.unacked);
     }
 
     let mut copies = 0;

@@ -42,20 +42,12 @@ impl Handler<Incoming<Count>> for Counter {
 #[actix::main(actix_rt)]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (built, expected) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
-    let osd = Messenger::builder(EntityName::osd(1))
-        .bind("tcp://127.0.0.1:0")
-        .build()
-        .await?;
+    let osd = Messenger::builder(EntityName::osd(1)).bind("tcp://127.0.0.1:0").build().await?;
     let factory = move || {
         let value = built.fetch_add(1, Ordering::Relaxed) + 1;
-        Counter {
-            value,
-            expected: expected.clone(),
-        }
+        Counter { value, expected: expected.clone() }
     };
-    osd.supervise("counter", factory, Restart::default())
-        .handle::<Count>()
-        .start()?;
+    osd.supervise("counter", factory, Restart::default()).handle::<Count>().start()?;
     osd.ready();
     let client = Messenger::builder(EntityName::osd(2)).build().await?;
     client.ready();
@@ -78,14 +70,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             nth += 1;
         }
         if what == "pause" {
-            println!(
-                "paused: {}, with its messages waiting",
-                tree.is_paused("counter")
-            );
+            println!("paused: {}, with its messages waiting", tree.is_paused("counter"));
             tree.resume("counter")?;
         } else if what != "nothing" {
-            tree.wait_since(mark, "counter", |what| *what == What::Started)
-                .await?;
+            tree.wait_since(mark, "counter", |what| *what == What::Started).await?;
         }
         let mut by = Vec::new();
         for answer in asked {

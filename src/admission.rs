@@ -31,15 +31,7 @@ impl actix::Message for AdmissionRequest {
 impl AdmissionRequest {
     pub(crate) fn new(ask: AdmissionAsk) -> Self {
         let (peer, metadata, resumed) = (ask.peer, ask.metadata.clone(), ask.resumed);
-        Self {
-            peer,
-            metadata,
-            resumed,
-            ticket: AdmissionTicket {
-                ask,
-                answered: false,
-            },
-        }
+        Self { peer, metadata, resumed, ticket: AdmissionTicket { ask, answered: false } }
     }
 
     /// The session in question.

@@ -111,9 +111,7 @@ impl MessengerBuilder {
     pub fn metadata(mut self, metadata: impl Into<Bytes>) -> Self {
         self.metadata = metadata.into();
         if self.metadata.len() > METADATA_MAX {
-            let error = MetadataTooLong {
-                len: self.metadata.len(),
-            };
+            let error = MetadataTooLong { len: self.metadata.len() };
             self.fail(BuildError::Metadata(error));
         }
         self
@@ -167,15 +165,9 @@ impl MessengerBuilder {
             incarnation: self.incarnation,
         };
         let mut transports = self.transports;
-        if !transports
-            .iter()
-            .any(|transport| transport.scheme() == "tcp")
-        {
+        if !transports.iter().any(|transport| transport.scheme() == "tcp") {
             let wire = WireLimits::from(&self.limits);
-            transports.push(Arc::new(Tcp::with(TcpOptions {
-                wire,
-                ..TcpOptions::default()
-            })));
+            transports.push(Arc::new(Tcp::with(TcpOptions { wire, ..TcpOptions::default() })));
         }
         let config = NodeConfig {
             me,
@@ -187,9 +179,7 @@ impl MessengerBuilder {
             arbiters: self.arbiters.unwrap_or_else(default_arbiters),
             seed,
         };
-        Ok(Messenger::new(
-            Node::start(config).await.map_err(BuildError::start)?,
-        ))
+        Ok(Messenger::new(Node::start(config).await.map_err(BuildError::start)?))
     }
 
     /// The first thing that is wrong is what is told.
@@ -225,10 +215,8 @@ fn derived(
     incarnation: Option<Incarnation>,
 ) -> Instance {
     const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013B;
-    let text = format!(
-        "{seed}/{name}/{}/{incarnation:?}",
-        role.as_ref().map_or("", |role| role.as_str())
-    );
+    let text =
+        format!("{seed}/{name}/{}/{incarnation:?}", role.as_ref().map_or("", |role| role.as_str()));
     let mut hash: u128 = 0x6C62_272E_07BB_0142_62B8_2175_6295_C58D;
     // Twice, so that the first bytes reach the high bits as well.
     for byte in text.bytes().chain(text.bytes()) {
@@ -303,16 +291,10 @@ impl fmt::Display for BuildError {
             Self::Metadata(error) => error.fmt(f),
             Self::Limits(what) => write!(f, "these limits do not work: {what}"),
             Self::NoTransport(address) => {
-                write!(
-                    f,
-                    "no transport is built in for {address}: see `stellate explain`"
-                )
+                write!(f, "no transport is built in for {address}: see `stellate explain`")
             }
             Self::PortInUse(address) => {
-                write!(
-                    f,
-                    "somebody listens at {address} already: stop it, or bind port 0"
-                )
+                write!(f, "somebody listens at {address} already: stop it, or bind port 0")
             }
             Self::Bind(address, error) => write!(f, "cannot listen at {address}: {error}"),
             Self::Tree(error) => write!(f, "cannot start the messenger's actors: {error}"),
@@ -332,11 +314,7 @@ pub struct MetadataTooLong {
 
 impl fmt::Display for MetadataTooLong {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "metadata has at most {METADATA_MAX} bytes, this has {}",
-            self.len
-        )
+        write!(f, "metadata has at most {METADATA_MAX} bytes, this has {}", self.len)
     }
 }
 

@@ -115,20 +115,13 @@ impl Connection {
         let parcel = match pack(&body, data.clone()) {
             Ok(parcel) => parcel,
             Err(error) => {
-                return Err(TrySendError::Front {
-                    error,
-                    message: Outgoing { body, data, class },
-                });
+                return Err(TrySendError::Front { error, message: Outgoing { body, data, class } });
             }
         };
         match self.handle.try_notify(class, parcel) {
             Ok((position, handled)) => {
                 let sent = Sent { class, position };
-                Ok(Receipt {
-                    connection: self.clone(),
-                    sent,
-                    handled,
-                })
+                Ok(Receipt { connection: self.clone(), sent, handled })
             }
             Err(refusal) => Err(TrySendError::new(class, body, refusal)),
         }
@@ -150,10 +143,7 @@ impl Connection {
             let reserved = handle.reserve(len as u64 + FRONT_ROOM, false).await;
             match reserved {
                 Ok(room) => Ok(Permit { room }),
-                Err(cause) => Err(SendError::SessionEnded {
-                    cause,
-                    message: None,
-                }),
+                Err(cause) => Err(SendError::SessionEnded { cause, message: None }),
             }
         }
     }
@@ -240,11 +230,7 @@ impl Connection {
             return Phase::Ended;
         }
         // Before its first turn it has done nothing.
-        self.handle
-            .shared()
-            .snapshot()
-            .phase
-            .unwrap_or(Phase::Backoff)
+        self.handle.shared().snapshot().phase.unwrap_or(Phase::Backoff)
     }
 
     /// Whether messages flow, as far as this side knows.

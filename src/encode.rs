@@ -30,22 +30,11 @@ pub(crate) fn pack_reply<M: Message>(body: &M::Reply, data: Bytes) -> Result<Par
 }
 
 fn stamped<M: Message, B: Body>(body: &B, data: Bytes) -> Result<Parcel, FrontError> {
-    let Stamp {
-        message_type,
-        version,
-        compat,
-    } = const { Stamp::of::<M>() };
+    let Stamp { message_type, version, compat } = const { Stamp::of::<M>() };
     let front = front(body)?;
     // A length that does not fit is over every limit.
     let data_len = u32::try_from(data.len()).unwrap_or(u32::MAX);
-    Ok(Parcel {
-        kind: message_type.get(),
-        version,
-        compat,
-        front,
-        data,
-        data_len,
-    })
+    Ok(Parcel { kind: message_type.get(), version, compat, front, data, data_len })
 }
 
 fn front<B: Body>(body: &B) -> Result<Bytes, FrontError> {
@@ -82,9 +71,7 @@ mod tests {
 
     #[test]
     fn fronts_share_a_chunk_and_stay_apart() {
-        let texts: Vec<String> = (0..2000)
-            .map(|n| "x".repeat(n % 97) + &n.to_string())
-            .collect();
+        let texts: Vec<String> = (0..2000).map(|n| "x".repeat(n % 97) + &n.to_string()).collect();
         let parcels: Vec<Parcel> = texts
             .iter()
             .map(|text| pack(&Note(text.clone()), Bytes::from_static(b"data")).unwrap())
@@ -94,15 +81,9 @@ mod tests {
             assert_eq!((parcel.kind, parcel.version, parcel.compat), (0x123, 3, 2));
             assert_eq!(parcel.data_len, 4);
         }
-        let chunks: std::collections::BTreeSet<usize> = parcels
-            .iter()
-            .map(|parcel| parcel.front.as_ptr() as usize / CHUNK)
-            .collect();
-        assert!(
-            chunks.len() <= 8,
-            "{} allocations for 2000 fronts",
-            chunks.len()
-        );
+        let chunks: std::collections::BTreeSet<usize> =
+            parcels.iter().map(|parcel| parcel.front.as_ptr() as usize / CHUNK).collect();
+        assert!(chunks.len() <= 8, "{} allocations for 2000 fronts", chunks.len());
     }
 
     #[test]

@@ -118,9 +118,7 @@ impl SessionEvent {
             Self::Connected { connection, .. }
             | Self::Admitted { connection }
             | Self::Resumed { connection, .. }
-            | Self::Reset {
-                new: connection, ..
-            }
+            | Self::Reset { new: connection, .. }
             | Self::Ended { connection, .. }
             | Self::NameConflict { connection }
             | Self::Undeliverable { connection, .. }
@@ -135,12 +133,7 @@ impl SessionEvent {
         let event = match notice {
             Notice::Event(session, event) => Self::of_session(Connection::of(&session), *event),
             Notice::Reset { old, new, end } => {
-                let End {
-                    cause,
-                    counts,
-                    unacked,
-                    ..
-                } = *end;
+                let End { cause, counts, unacked, .. } = *end;
                 Self::Reset {
                     old: Connection::of(&old),
                     new: Connection::of(&new),
@@ -149,9 +142,7 @@ impl SessionEvent {
                     unacked: Unacked::new(unacked),
                 }
             }
-            Notice::Writable(session) => Self::Writable {
-                connection: Connection::of(&session),
-            },
+            Notice::Writable(session) => Self::Writable { connection: Connection::of(&session) },
             Notice::Undeliverable(arrived, reason, parcel) => {
                 let class = arrived.class();
                 let parcel = parcel.or_else(|| arrived.parcel().cloned());
@@ -171,29 +162,20 @@ impl SessionEvent {
 
     fn of_session(connection: Connection, event: Event<Parcel>) -> Self {
         match event {
-            Event::Connected { peer, held } => Self::Connected {
-                connection,
-                peer,
-                held,
-            },
+            Event::Connected { peer, held } => Self::Connected { connection, peer, held },
             Event::Admitted => Self::Admitted { connection },
             Event::Resumed { held } => Self::Resumed { connection, held },
             Event::NameConflict => Self::NameConflict { connection },
-            Event::Undeliverable {
-                class,
-                reason,
-                payload,
-            } => Self::Undeliverable {
+            Event::Undeliverable { class, reason, payload } => Self::Undeliverable {
                 connection,
                 origin: Origin::Here,
                 class,
                 reason,
                 message: payload.map(|parcel| RawMessage::new(class, parcel)),
             },
-            Event::LocalStall { late } => Self::LocalStall {
-                connection,
-                late: Duration::from_nanos(late),
-            },
+            Event::LocalStall { late } => {
+                Self::LocalStall { connection, late: Duration::from_nanos(late) }
+            }
             Event::Ended(end) => Self::Ended {
                 connection,
                 cause: end.cause,

@@ -93,16 +93,7 @@ impl<A: Actor<Context = Context<A>>> Hosting<A> {
         options: ChildOptions,
     ) -> Self {
         let (placement, table) = (Placement::default(), Table::new());
-        Self {
-            node,
-            hosted,
-            name,
-            factory,
-            options,
-            placement,
-            table,
-            twice: None,
-        }
+        Self { node, hosted, name, factory, options, placement, table, twice: None }
     }
 
     /// It handles messages of type `M`, from every peer. One actor a type.
@@ -147,16 +138,7 @@ impl<A: Actor<Context = Context<A>>> Hosting<A> {
     /// # Errors
     /// [`SuperviseError`]; nothing has changed then.
     pub fn start(self) -> Result<Addr<A>, SuperviseError> {
-        let Self {
-            node,
-            hosted,
-            name,
-            factory,
-            options,
-            placement,
-            table,
-            twice,
-        } = self;
+        let Self { node, hosted, name, factory, options, placement, table, twice } = self;
         if let Some(kind) = twice {
             return Err(SuperviseError::HandledTwice(kind));
         }
@@ -166,12 +148,7 @@ impl<A: Actor<Context = Context<A>>> Hosting<A> {
         }
         let inbox = Inbox::new(node.limits().inbox_messages);
         node.router()
-            .register(
-                &inbox,
-                &table.types(),
-                table.events.is_some(),
-                table.admission.is_some(),
-            )
+            .register(&inbox, &table.types(), table.events.is_some(), table.admission.is_some())
             .map_err(SuperviseError::route)?;
         let thread = (placement == Placement::OwnArbiter).then(|| node.own_thread());
         let place = match (&thread, placement) {
@@ -179,11 +156,7 @@ impl<A: Actor<Context = Context<A>>> Hosting<A> {
             (None, Placement::Inline) => node.inline_placement(),
             (None, _) => supervise::Placement::Here,
         };
-        let registration = Registration {
-            node: node.clone(),
-            inbox: inbox.clone(),
-            thread,
-        };
+        let registration = Registration { node: node.clone(), inbox: inbox.clone(), thread };
         // Moves to the actor's thread, or is dropped, which takes the registration back.
         let make = move || {
             let work = Rc::new(Work::new(registration, table));
@@ -238,16 +211,10 @@ impl fmt::Display for SuperviseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::HandledTwice(kind) => {
-                write!(
-                    f,
-                    "message type {kind} was given to `handle` twice for one actor"
-                )
+                write!(f, "message type {kind} was given to `handle` twice for one actor")
             }
             Self::TypeTaken(kind) => {
-                write!(
-                    f,
-                    "message type {kind} has a handler already: one actor a type"
-                )
+                write!(f, "message type {kind} has a handler already: one actor a type")
             }
             Self::AdmissionTaken => f.write_str("another actor is the admission already"),
             Self::Tree(error, name) => write!(f, "cannot host an actor as {name:?}: {error}"),

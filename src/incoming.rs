@@ -37,11 +37,7 @@ impl<M: Message> actix::Message for Incoming<M> {
 
 impl<M: Message> Incoming<M> {
     pub(crate) fn new(message: M, data: Bytes, arrived: Arrived) -> Self {
-        Self {
-            message,
-            data,
-            arrived,
-        }
+        Self { message, data, arrived }
     }
 
     /// The session it came on.
@@ -76,27 +72,13 @@ impl<M: Message> Incoming<M> {
 
     /// Drops the message and its data, and keeps the right to answer, to be done later, elsewhere.
     pub fn defer(self) -> Deferred<M> {
-        Deferred {
-            arrived: self.arrived,
-            message: PhantomData,
-        }
+        Deferred { arrived: self.arrived, message: PhantomData }
     }
 
     /// The message, its data, and the right to answer, each for itself.
     pub fn into_parts(self) -> (M, Bytes, Deferred<M>) {
-        let Self {
-            message,
-            data,
-            arrived,
-        } = self;
-        (
-            message,
-            data,
-            Deferred {
-                arrived,
-                message: PhantomData,
-            },
-        )
+        let Self { message, data, arrived } = self;
+        (message, data, Deferred { arrived, message: PhantomData })
     }
 
     pub(crate) fn into_arrived(self) -> Arrived {
@@ -163,9 +145,7 @@ impl<M: Message> Deferred<M> {
 
 impl<M: Message> fmt::Debug for Deferred<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Deferred")
-            .field("type", &M::TYPE)
-            .finish_non_exhaustive()
+        f.debug_struct("Deferred").field("type", &M::TYPE).finish_non_exhaustive()
     }
 }
 

@@ -36,10 +36,7 @@ impl Messenger {
     }
 
     pub(crate) fn new(node: Node) -> Self {
-        Self {
-            node,
-            hosted: Hosted::default(),
-        }
+        Self { node, hosted: Hosted::default() }
     }
 
     /// Hosts an actor in the messenger's supervision tree, as `name`: say what it handles, then
@@ -102,9 +99,7 @@ impl Messenger {
     ) -> Result<Connection, ConnectError> {
         let mut addresses = addresses.into_addresses().map_err(ConnectError::Address)?;
         if addresses.is_empty() && name == self.name() {
-            addresses = "local://self"
-                .into_addresses()
-                .map_err(ConnectError::Address)?;
+            addresses = "local://self".into_addresses().map_err(ConnectError::Address)?;
         }
         let connected = self.node.connect(name, addresses);
         let handle = connected.map_err(|error| ConnectError::new(name, error))?;
@@ -139,11 +134,7 @@ impl Messenger {
 
     /// The sessions that live, whoever dialled.
     pub fn sessions(&self) -> Vec<Connection> {
-        self.node
-            .sessions()
-            .into_iter()
-            .map(Connection::new)
-            .collect()
+        self.node.sessions().into_iter().map(Connection::new).collect()
     }
 
     /// Offers other metadata from now on, in hellos and answers; sessions that are up see it when
@@ -154,9 +145,7 @@ impl Messenger {
     pub fn set_metadata(&self, metadata: impl Into<Bytes>) -> Result<(), MetadataTooLong> {
         let metadata = metadata.into();
         if metadata.len() > METADATA_MAX {
-            return Err(MetadataTooLong {
-                len: metadata.len(),
-            });
+            return Err(MetadataTooLong { len: metadata.len() });
         }
         self.node.set_metadata(metadata);
         Ok(())
@@ -248,20 +237,14 @@ impl fmt::Display for ConnectError {
             Self::Address(error) => error.fmt(f),
             Self::NoAddress => f.write_str("connect needs an address to dial"),
             Self::NoTransport(address) => {
-                write!(
-                    f,
-                    "no transport is built in for {address}: see `stellate explain`"
-                )
+                write!(f, "no transport is built in for {address}: see `stellate explain`")
             }
             Self::NeverDials(name) => write!(
                 f,
                 "the policy towards {name} is a server's, which never dials: set another with `dial`"
             ),
             Self::TooManySessions(max) => {
-                write!(
-                    f,
-                    "all {max} sessions are in use: close some, or raise sessions_max"
-                )
+                write!(f, "all {max} sessions are in use: close some, or raise sessions_max")
             }
             Self::ShuttingDown => f.write_str("the messenger is shutting down"),
             Self::StillClosing(name) => write!(

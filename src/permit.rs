@@ -33,10 +33,7 @@ impl Permit {
         let parcel = match pack(&body, data.clone()) {
             Ok(parcel) => parcel,
             Err(error) => {
-                return Err(TrySendError::Front {
-                    error,
-                    message: Outgoing { body, data, class },
-                });
+                return Err(TrySendError::Front { error, message: Outgoing { body, data, class } });
             }
         };
         match self.room.submit(class, parcel, Ask::Nothing) {

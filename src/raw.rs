@@ -67,15 +67,8 @@ impl RawMessage {
 
     fn typed<M: Message, B: Body>(self) -> Result<Outgoing<B>, DowncastError> {
         match self.decode::<M, B>() {
-            Ok(body) => Ok(Outgoing {
-                body,
-                data: self.parcel.data,
-                class: self.class,
-            }),
-            Err(reason) => Err(DowncastError {
-                reason,
-                message: Box::new(self),
-            }),
+            Ok(body) => Ok(Outgoing { body, data: self.parcel.data, class: self.class }),
+            Err(reason) => Err(DowncastError { reason, message: Box::new(self) }),
         }
     }
 
@@ -99,19 +92,8 @@ pub struct UnackedMessage {
 
 impl UnackedMessage {
     pub(crate) fn new(taken: Taken<Parcel>) -> Self {
-        let Taken {
-            class,
-            reply,
-            sent,
-            call,
-            payload,
-        } = taken;
-        Self {
-            message: RawMessage::new(class, payload),
-            sent,
-            reply,
-            call,
-        }
+        let Taken { class, reply, sent, call, payload } = taken;
+        Self { message: RawMessage::new(class, payload), sent, reply, call }
     }
 
     /// The message in its encoded form.
@@ -147,10 +129,7 @@ impl UnackedMessage {
     pub fn downcast<M: Message>(self) -> Result<Outgoing<M>, DowncastError> {
         if self.reply {
             let reason = DowncastReason::Reply;
-            return Err(DowncastError {
-                reason,
-                message: Box::new(self.message),
-            });
+            return Err(DowncastError { reason, message: Box::new(self.message) });
         }
         self.message.downcast()
     }
@@ -162,10 +141,7 @@ impl UnackedMessage {
     pub fn downcast_reply<M: Message>(self) -> Result<Outgoing<M::Reply>, DowncastError> {
         if !self.reply {
             let reason = DowncastReason::NoReply;
-            return Err(DowncastError {
-                reason,
-                message: Box::new(self.message),
-            });
+            return Err(DowncastError { reason, message: Box::new(self.message) });
         }
         self.message.typed::<M, M::Reply>()
     }
@@ -196,9 +172,7 @@ impl Unacked {
 
     /// Takes them out. What the iterator has not given when it is dropped is dropped with it.
     pub fn drain(&mut self) -> impl ExactSizeIterator<Item = UnackedMessage> + use<> {
-        std::mem::take(&mut self.messages)
-            .into_iter()
-            .map(UnackedMessage::new)
+        std::mem::take(&mut self.messages).into_iter().map(UnackedMessage::new)
     }
 }
 

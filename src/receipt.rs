@@ -61,11 +61,7 @@ impl Receipt {
     /// [`RequestError`]: `HandlerPanicked`, `Undeliverable`, or `SessionEnded` with what may have
     /// become of it.
     pub async fn handled(self) -> Result<(), RequestError> {
-        let Self {
-            connection,
-            handled,
-            ..
-        } = self;
+        let Self { connection, handled, .. } = self;
         match handled.await {
             CallResult::Answered(Outcome::Handled | Outcome::Reply | Outcome::NoReply, _) => Ok(()),
             CallResult::SessionEnded(fate) => {
@@ -89,11 +85,7 @@ impl std::fmt::Display for SessionEnded {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.cause {
             Some(cause) => {
-                write!(
-                    f,
-                    "the session has ended: {}",
-                    crate::send_error::describe(cause)
-                )
+                write!(f, "the session has ended: {}", crate::send_error::describe(cause))
             }
             None => f.write_str("the session is closing"),
         }

@@ -42,11 +42,7 @@ pub struct Request<M: Message> {
 
 impl<M: Message> Request<M> {
     pub(crate) fn new(connection: Connection, message: Outgoing<M>) -> Self {
-        Self {
-            connection,
-            message,
-            timeout: None,
-        }
+        Self { connection, message, timeout: None }
     }
 
     /// Waits at most so long, room and way back included. The time left travels with the request:
@@ -63,16 +59,8 @@ impl<M: Message> IntoFuture for Request<M> {
     type IntoFuture = RequestFuture<M>;
 
     fn into_future(self) -> Self::IntoFuture {
-        let Self {
-            connection,
-            message,
-            timeout,
-        } = self;
-        RequestFuture {
-            connection,
-            step: Step::Start(message, timeout),
-            message: PhantomData,
-        }
+        let Self { connection, message, timeout } = self;
+        RequestFuture { connection, step: Step::Start(message, timeout), message: PhantomData }
     }
 }
 
@@ -126,11 +114,7 @@ impl<M: Message> RequestFuture<M> {
         let Outgoing { body, data, class } = message;
         let parcel =
             pack(&body, data).map_err(|error| RequestError::Local(RequestFault::Front(error)))?;
-        match self
-            .connection
-            .handle()
-            .try_request(class, parcel, timeout.map(nanos))
-        {
+        match self.connection.handle().try_request(class, parcel, timeout.map(nanos)) {
             Ok(reply) => Ok(Step::Asked(reply)),
             Err(Refusal::Full(parcel)) => {
                 let waiting = Waiting::new(&self.connection, class, parcel, timeout);
@@ -156,13 +140,7 @@ impl Waiting {
             .filter(|_| tokio::runtime::Handle::try_current().is_ok())
             .map(|deadline| Box::pin(tokio::time::sleep_until(deadline)));
         let room = Box::pin(async move { handle.reserve_in(class, bytes, true).await });
-        Self {
-            room,
-            class,
-            parcel,
-            deadline,
-            alarm,
-        }
+        Self { room, class, parcel, deadline, alarm }
     }
 
     /// The room, or why there will be none.
@@ -179,9 +157,7 @@ impl Waiting {
 
     fn ask(mut self, connection: &Connection, room: Room) -> Result<handle::Reply, RequestError> {
         let now = Instant::now();
-        let left = self
-            .deadline
-            .map(|deadline| deadline.saturating_duration_since(now));
+        let left = self.deadline.map(|deadline| deadline.saturating_duration_since(now));
         if left.is_some_and(|left| left.is_zero()) {
             return Err(RequestError::Timeout);
         }
@@ -245,20 +221,11 @@ fn answer<M: Message>(result: CallResult<Parcel>) -> Result<Reply<M::Reply>, Req
     let CallResult::Answered(Outcome::Reply, parcel) = result else {
         return Err(RequestError::of(result, None));
     };
-    let stamp = Stamp {
-        message_type: M::TYPE,
-        version: parcel.version,
-        compat: parcel.compat,
-    };
-    stamp
-        .check::<M>()
-        .map_err(|error| RequestError::Local(RequestFault::ReplyTooNew(error)))?;
+    let stamp = Stamp { message_type: M::TYPE, version: parcel.version, compat: parcel.compat };
+    stamp.check::<M>().map_err(|error| RequestError::Local(RequestFault::ReplyTooNew(error)))?;
     let body = decode_front(&parcel.front)
         .map_err(|error| RequestError::Local(RequestFault::BadReply(error)))?;
-    Ok(Reply {
-        body,
-        data: parcel.data,
-    })
+    Ok(Reply { body, data: parcel.data })
 }
 
 fn nanos(time: Duration) -> u64 {
@@ -267,16 +234,12 @@ fn nanos(time: Duration) -> u64 {
 
 impl<M: Message> fmt::Debug for Request<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Request")
-            .field("type", &M::TYPE)
-            .finish_non_exhaustive()
+        f.debug_struct("Request").field("type", &M::TYPE).finish_non_exhaustive()
     }
 }
 
 impl<M: Message> fmt::Debug for RequestFuture<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RequestFuture")
-            .field("type", &M::TYPE)
-            .finish_non_exhaustive()
+        f.debug_struct("RequestFuture").field("type", &M::TYPE).finish_non_exhaustive()
     }
 }

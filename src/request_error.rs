@@ -68,18 +68,15 @@ impl RequestError {
     }
 
     pub(crate) fn not_sent(cause: Option<EndCause>) -> Self {
-        Self::SessionEnded {
-            fate: Fate::NotSent,
-            cause,
-        }
+        Self::SessionEnded { fate: Fate::NotSent, cause }
     }
 
     pub(crate) fn refused(class: Class, refusal: Refusal) -> Self {
         match refusal {
             Refusal::Ended(_, cause) => Self::not_sent(cause),
-            Refusal::TooLarge(parcel) | Refusal::Full(parcel) => Self::Local(
-                RequestFault::TooLarge(Box::new(RawMessage::new(class, parcel))),
-            ),
+            Refusal::TooLarge(parcel) | Refusal::Full(parcel) => {
+                Self::Local(RequestFault::TooLarge(Box::new(RawMessage::new(class, parcel))))
+            }
         }
     }
 
@@ -88,10 +85,9 @@ impl RequestError {
         match self {
             Self::SessionEnded { fate, .. } => *fate == Fate::NotSent,
             Self::Undeliverable(_) | Self::Expired => true,
-            Self::Local(fault) => !matches!(
-                fault,
-                RequestFault::BadReply(_) | RequestFault::ReplyTooNew(_)
-            ),
+            Self::Local(fault) => {
+                !matches!(fault, RequestFault::BadReply(_) | RequestFault::ReplyTooNew(_))
+            }
             Self::Timeout | Self::HandlerPanicked | Self::NoReply => false,
         }
     }

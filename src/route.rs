@@ -46,9 +46,7 @@ impl<M: Message> Handler<Incoming<M>> for Forward<M> {
                 sent.into_actor(self).wait(ctx);
             }
             Err(SendError::Closed(incoming)) => {
-                incoming
-                    .into_arrived()
-                    .reject(UndeliverableReason::UnknownType);
+                incoming.into_arrived().reject(UndeliverableReason::UnknownType);
                 tracing::warn!(message = %M::TYPE, "the recipient of a route has ended");
                 ctx.stop();
             }

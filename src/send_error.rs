@@ -33,10 +33,9 @@ impl SendError {
         match refusal {
             Refusal::Full(parcel) => Self::Full(raw(parcel)),
             Refusal::TooLarge(parcel) => Self::TooLarge(raw(parcel)),
-            Refusal::Ended(parcel, cause) => Self::SessionEnded {
-                cause,
-                message: Some(raw(parcel)),
-            },
+            Refusal::Ended(parcel, cause) => {
+                Self::SessionEnded { cause, message: Some(raw(parcel)) }
+            }
         }
     }
 
@@ -99,10 +98,9 @@ impl<M> TrySendError<M> {
         match refusal {
             Refusal::Full(parcel) => Self::Full(message(parcel.data)),
             Refusal::TooLarge(parcel) => Self::TooLarge(message(parcel.data)),
-            Refusal::Ended(parcel, cause) => Self::SessionEnded {
-                cause,
-                message: message(parcel.data),
-            },
+            Refusal::Ended(parcel, cause) => {
+                Self::SessionEnded { cause, message: message(parcel.data) }
+            }
         }
     }
 
@@ -159,10 +157,7 @@ fn too_large(f: &mut fmt::Formatter<'_>, front: usize, data: usize) -> fmt::Resu
     if front > 0 {
         write!(f, "a front of {front} bytes with ")?;
     }
-    write!(
-        f,
-        "{data} bytes of data is over the peer's limits or our outbox: split it"
-    )
+    write!(f, "{data} bytes of data is over the peer's limits or our outbox: split it")
 }
 
 fn ended(f: &mut fmt::Formatter<'_>, cause: Option<EndCause>) -> fmt::Result {
@@ -192,9 +187,7 @@ pub(crate) fn describe(cause: &EndCause) -> String {
         EndCause::Unreachable => "the peer was never reached: check the address",
         EndCause::TimedOut => "without a link for too long",
         EndCause::LinkLost => "the link of a lossy session broke: connect again",
-        EndCause::ProtocolViolation {
-            at: Some((class, seq)),
-        } => {
+        EndCause::ProtocolViolation { at: Some((class, seq)) } => {
             return format!("the peer broke the protocol at message {seq} of class {class}");
         }
         EndCause::ProtocolViolation { at: None } => "the peer broke the protocol",

@@ -20,79 +20,37 @@ fn document(words: &[&str]) -> Value {
 
 #[test]
 fn rows_compare_ours_with_the_peer_in_both_placements() {
-    let words = [
-        "bench",
-        "--peer",
-        "raw",
-        "--case",
-        "stream,pingpong",
-        "--sizes",
-        "64",
-    ];
+    let words = ["bench", "--peer", "raw", "--case", "stream,pingpong", "--sizes", "64"];
     let rest = ["--seconds", "0.1", "--rounds", "1", "--json"];
     let document = document(&[&words[..], &rest[..]].concat());
     let rows = document["rows"].as_array().expect("rows");
-    assert_eq!(
-        rows.len(),
-        2 * 2 * 2,
-        "two cases, two placements, two figures"
-    );
+    assert_eq!(rows.len(), 2 * 2 * 2, "two cases, two placements, two figures");
     for row in rows {
         for number in ["ours", "peer", "ratio"] {
-            assert!(
-                row[number].as_f64().is_some_and(|value| value > 0.0),
-                "{number} in {row}"
-            );
+            assert!(row[number].as_f64().is_some_and(|value| value > 0.0), "{number} in {row}");
         }
-        assert_eq!(
-            (row["size"].as_u64(), row["peer_name"].as_str()),
-            (Some(64), Some("raw"))
-        );
+        assert_eq!((row["size"].as_u64(), row["peer_name"].as_str()), (Some(64), Some("raw")));
         let (ours, peer) = (row["ours"].as_f64().unwrap(), row["peer"].as_f64().unwrap());
         let more_is_better = row["case"] == "stream";
-        let ratio = if more_is_better {
-            ours / peer
-        } else {
-            peer / ours
-        };
-        assert!(
-            (row["ratio"].as_f64().unwrap() - ratio).abs() < 1e-9,
-            "above 1 is better: {row}"
-        );
+        let ratio = if more_is_better { ours / peer } else { peer / ours };
+        assert!((row["ratio"].as_f64().unwrap() - ratio).abs() < 1e-9, "above 1 is better: {row}");
     }
 }
 
 #[test]
 fn every_other_case_runs() {
     let cases = "request_w32,control_under_bulk,lossless_cost,dial_storm,many_connections,fanin";
-    let words = [
-        "bench",
-        "--case",
-        cases,
-        "--sizes",
-        "64",
-        "--seconds",
-        "0.1",
-        "--rounds",
-        "1",
-    ];
+    let words = ["bench", "--case", cases, "--sizes", "64", "--seconds", "0.1", "--rounds", "1"];
     let document = document(&[&words[..], &["--json"]].concat());
     let rows = document["rows"].as_array().expect("rows");
     for case in cases.split(',') {
-        assert!(
-            rows.iter().any(|row| row["case"] == case),
-            "{case} is missing"
-        );
+        assert!(rows.iter().any(|row| row["case"] == case), "{case} is missing");
     }
 }
 
 #[test]
 fn unknown_peers_cases_and_sizes_are_refused() {
-    for words in [
-        ["--peer", "carrier-pigeon"],
-        ["--case", "nap"],
-        ["--sizes", "1"],
-    ] {
+    for words in [["--peer", "carrier-pigeon"], ["--case", "nap"], ["--sizes", "1"]] {
         let output = stellate(&[&["bench"], &words[..]].concat());
         assert_eq!(output.status.code(), Some(2), "{words:?}");
         assert!(output.stdout.is_empty());
@@ -103,11 +61,7 @@ fn unknown_peers_cases_and_sizes_are_refused() {
 fn explain_tells_transports_and_memory() {
     let document = document(&["explain", "--json"]);
     let transports = document["transports"].as_array().expect("transports");
-    assert!(
-        transports
-            .iter()
-            .any(|transport| transport["scheme"] == "tcp")
-    );
+    assert!(transports.iter().any(|transport| transport["scheme"] == "tcp"));
     let memory = &document["memory"];
     let most = stellate::Limits::default().session_bytes_max();
     assert_eq!(memory["session_bytes_max"].as_u64(), Some(most));

@@ -19,15 +19,8 @@ use stellate_transport::Tcp;
 
 /// Object number `n`: none, small ones, and some that are pulled in chunks.
 fn object(n: usize) -> Bytes {
-    let len = if n.is_multiple_of(10) {
-        n * 3000
-    } else {
-        n * 7
-    };
-    (0..len)
-        .map(|at| (at ^ n) as u8)
-        .collect::<Vec<u8>>()
-        .into()
+    let len = if n.is_multiple_of(10) { n * 3000 } else { n * 7 };
+    (0..len).map(|at| (at ^ n) as u8).collect::<Vec<u8>>().into()
 }
 
 async fn trial(osds: u64, objects: usize, sabotage: Option<Sabotage>) -> Report {
@@ -37,12 +30,7 @@ async fn trial(osds: u64, objects: usize, sabotage: Option<Sabotage>) -> Report 
     let mut daemons = Vec::new();
     for osd in 0..osds {
         let (monitor, store) = (address.clone(), home.path().join(format!("{osd}.redb")));
-        let config = Config {
-            osd,
-            monitor,
-            store,
-            sabotage,
-        };
+        let config = Config { osd, monitor, store, sabotage };
         daemons.push(Daemon::start(config).await.unwrap());
     }
     let client = Client::start(&address).await.unwrap();
@@ -71,10 +59,7 @@ async fn s2_everything_acknowledged_is_on_every_replica_once_and_in_order() {
     let report = trial(3, 120, None).await;
     assert!(report.holds(), "{report:#?}");
     assert_eq!((report.objects, report.verified), (120, 360));
-    assert!(
-        report.link_cuts >= 2 && !report.unacked_at_cut.contains(&0),
-        "{report:#?}"
-    );
+    assert!(report.link_cuts >= 2 && !report.unacked_at_cut.contains(&0), "{report:#?}");
     assert!(report.resumes >= 2 && report.replayed >= 2, "{report:#?}");
     assert_eq!(report.restarts, 1, "{report:#?}");
     // 120 writes, and 240 copies of them, at least.
@@ -92,22 +77,14 @@ async fn one_object_on_one_osd_is_cut_and_panicked_as_well() {
 async fn a_store_path_that_drops_is_seen() {
     let report = trial(3, 40, Some(Sabotage::Drop)).await;
     assert!(!report.holds() && report.lost > 0, "{report:#?}");
-    assert_eq!(
-        (report.duplicated, report.reordered, report.corrupt),
-        (0, 0, 0),
-        "{report:#?}"
-    );
+    assert_eq!((report.duplicated, report.reordered, report.corrupt), (0, 0, 0), "{report:#?}");
 }
 
 #[actix::test(actix_rt)]
 async fn a_store_path_that_doubles_is_seen() {
     let report = trial(3, 40, Some(Sabotage::Dup)).await;
     assert!(!report.holds() && report.duplicated > 0, "{report:#?}");
-    assert_eq!(
-        (report.lost, report.reordered, report.corrupt),
-        (0, 0, 0),
-        "{report:#?}"
-    );
+    assert_eq!((report.lost, report.reordered, report.corrupt), (0, 0, 0), "{report:#?}");
 }
 
 #[actix::test(actix_rt)]
@@ -121,11 +98,7 @@ async fn a_store_path_that_swaps_is_seen() {
 async fn a_store_path_that_flips_is_seen() {
     let report = trial(3, 40, Some(Sabotage::Flip)).await;
     assert!(!report.holds() && report.corrupt > 0, "{report:#?}");
-    assert_eq!(
-        (report.lost, report.duplicated, report.reordered),
-        (0, 0, 0),
-        "{report:#?}"
-    );
+    assert_eq!((report.lost, report.duplicated, report.reordered), (0, 0, 0), "{report:#?}");
 }
 
 /// A peer that knows a newer map is held, its messages with it, until the map has come.
@@ -136,12 +109,7 @@ async fn a_peer_with_a_newer_map_waits_for_ours() {
     let address = monitor.local_addresses()[0].to_string();
     let config = |osd| {
         let (monitor, store) = (address.clone(), home.path().join(format!("{osd}.redb")));
-        Config {
-            osd,
-            monitor,
-            store,
-            sabotage: None,
-        }
+        Config { osd, monitor, store, sabotage: None }
     };
     let first = Daemon::start(config(0)).await.unwrap();
     let client = Client::start(&address).await.unwrap();
@@ -158,15 +126,11 @@ async fn a_peer_with_a_newer_map_waits_for_ours() {
     prophet.ready();
     let osd = client.map().osds[&0].clone();
     let session = prophet.connect(EntityName::osd(0), osd.as_str()).unwrap();
-    let mut asked = std::future::IntoFuture::into_future(session.request(Get {
-        object: "none".into(),
-    }));
+    let mut asked =
+        std::future::IntoFuture::into_future(session.request(Get { object: "none".into() }));
     while client.status(0).await.unwrap().held == 0 {
         let soon = tokio::time::timeout(Duration::from_millis(5), &mut asked).await;
-        assert!(
-            soon.is_err(),
-            "answered before its epoch was known: {soon:?}"
-        );
+        assert!(soon.is_err(), "answered before its epoch was known: {soon:?}");
     }
 
     // A second OSD makes epoch 2: now it is let in, and what it had asked is answered.

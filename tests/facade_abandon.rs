@@ -78,10 +78,7 @@ async fn setup() -> Setup {
     let host = osd(2).build().await.unwrap();
     let peer = Side::new(osd(1)).await;
     let (sender, log) = mpsc::channel(100);
-    let make = move || Sleeper {
-        log: sender.clone(),
-        kept: Vec::new(),
-    };
+    let make = move || Sleeper { log: sender.clone(), kept: Vec::new() };
     host.supervise("sleeper", make, Restart::default())
         .handle::<Note>()
         .handle::<Ask>()
@@ -89,16 +86,8 @@ async fn setup() -> Setup {
         .start()
         .unwrap();
     host.ready();
-    let there = peer
-        .messenger
-        .connect(host.name(), host.local_addresses())
-        .unwrap();
-    Setup {
-        host,
-        there,
-        log,
-        _peer: peer,
-    }
+    let there = peer.messenger.connect(host.name(), host.local_addresses()).unwrap();
+    Setup { host, there, log, _peer: peer }
 }
 
 /// Lets the actor take three messages, gives it up by `end`, and sees that none counts as handled.
@@ -115,23 +104,14 @@ async fn given_up(end: impl FnOnce(&Setup) -> Option<Receipt>) {
         }
         let more = end(&setup);
         let note = note.handled().await;
-        assert!(
-            matches!(note, Err(RequestError::HandlerPanicked)),
-            "{note:?}"
-        );
+        assert!(matches!(note, Err(RequestError::HandlerPanicked)), "{note:?}");
         if let Some(more) = more {
             assert!(more.handled().await.is_err());
         }
     };
     let ((kept, slow), ()) = within(futures::future::join(answers, taken)).await;
-    assert!(
-        matches!(kept, Err(RequestError::HandlerPanicked)),
-        "{kept:?}"
-    );
-    assert!(
-        matches!(slow, Err(RequestError::HandlerPanicked)),
-        "{slow:?}"
-    );
+    assert!(matches!(kept, Err(RequestError::HandlerPanicked)), "{kept:?}");
+    assert!(matches!(slow, Err(RequestError::HandlerPanicked)), "{slow:?}");
 }
 
 #[actix_rt::test]
@@ -173,9 +153,7 @@ impl Handler<Incoming<Note>> for Detached {
     type Result = ResponseFuture<()>;
 
     fn handle(&mut self, note: Incoming<Note>, _: &mut Self::Context) -> Self::Result {
-        let _ = self
-            .0
-            .try_send(Seen::Note(note.n, note.data.clone(), note.class()));
+        let _ = self.0.try_send(Seen::Note(note.n, note.data.clone(), note.class()));
         Box::pin(async move {
             futures::future::pending::<()>().await;
             drop(note);
@@ -189,21 +167,12 @@ async fn s3_a_future_that_ends_with_its_thread_is_not_handled() {
     let peer = Side::new(osd(1)).await;
     let (sender, mut log) = mpsc::channel(100);
     let make = move || Detached(sender.clone());
-    host.supervise("detached", make, Restart::default())
-        .handle::<Note>()
-        .start()
-        .unwrap();
+    host.supervise("detached", make, Restart::default()).handle::<Note>().start().unwrap();
     host.ready();
-    let there = peer
-        .messenger
-        .connect(host.name(), host.local_addresses())
-        .unwrap();
+    let there = peer.messenger.connect(host.name(), host.local_addresses()).unwrap();
     let note = there.try_send(Note { n: 1 }).unwrap();
     within(log.recv()).await.unwrap();
     within(host.tree().remove("detached").unwrap()).await;
     let cut_off = within(note.handled()).await;
-    assert!(
-        matches!(cut_off, Err(RequestError::HandlerPanicked)),
-        "{cut_off:?}"
-    );
+    assert!(matches!(cut_off, Err(RequestError::HandlerPanicked)), "{cut_off:?}");
 }

@@ -38,9 +38,7 @@ async fn v3_more_restarts_than_the_intensity_end_the_messenger_with_the_chain_of
             .start()
             .unwrap();
         let cause = within(messenger.ended()).await.unwrap();
-        let Cause::Exhausted { child, .. } = &cause else {
-            panic!("{cause:?}")
-        };
+        let Cause::Exhausted { child, .. } = &cause else { panic!("{cause:?}") };
         assert_eq!(&**child, "disk");
         let message = "no disk".into();
         assert_eq!(cause.first(), &Cause::Panicked { message });
@@ -66,13 +64,9 @@ async fn v3_what_is_not_restarted_ends_nothing_and_a_shutdown_has_no_cause() {
             .start()
             .unwrap();
         let ended = messenger.ended();
-        within(
-            messenger
-                .tree()
-                .wait_for("disks/0", |what| matches!(what, What::Panicked { .. })),
-        )
-        .await
-        .unwrap();
+        within(messenger.tree().wait_for("disks/0", |what| matches!(what, What::Panicked { .. })))
+            .await
+            .unwrap();
         messenger.shutdown().await;
         assert_eq!(within(ended).await, None);
     };

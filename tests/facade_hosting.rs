@@ -17,9 +17,7 @@ async fn host_and_peer() -> (Messenger, Side) {
 }
 
 fn connect(peer: &Side, host: &Messenger) -> Connection {
-    peer.messenger
-        .connect(host.name(), host.local_addresses())
-        .unwrap()
+    peer.messenger.connect(host.name(), host.local_addresses()).unwrap()
 }
 
 async fn next(log: &mut mpsc::Receiver<Seen>) -> Seen {
@@ -43,17 +41,10 @@ async fn actors_run_where_they_are_placed() {
             .start()
             .unwrap();
         host.ready();
-        let Seen::Started(thread) = next(&mut log).await else {
-            panic!("not started")
-        };
+        let Seen::Started(thread) = next(&mut log).await else { panic!("not started") };
         threads.push(thread);
         let there = connect(&peer, &host);
-        let reply = within(there.request(Ask {
-            n: 3,
-            how: How::Reply,
-        }))
-        .await
-        .unwrap();
+        let reply = within(there.request(Ask { n: 3, how: How::Reply })).await.unwrap();
         assert_eq!(reply.body.n, 3, "{name}");
         within(host.tree().remove(name).unwrap()).await;
         // Its type is free at once; its thread learns of it a little later.
@@ -85,12 +76,7 @@ async fn v1_s2_a_panic_costs_the_message_in_hand_and_what_waits_is_kept_in_order
         .unwrap();
     host.ready();
     let there = connect(&peer, &host);
-    within(there.request(Ask {
-        n: 0,
-        how: How::Wait,
-    }))
-    .await
-    .unwrap();
+    within(there.request(Ask { n: 0, how: How::Wait })).await.unwrap();
     // The actor waits; this piles up in front of it.
     let mut lost = None;
     for n in 0..200 {
@@ -109,12 +95,7 @@ async fn v1_s2_a_panic_costs_the_message_in_hand_and_what_waits_is_kept_in_order
             _ => {}
         }
     }
-    assert_eq!(
-        notes,
-        (0..200)
-            .filter(|n| *n != 50 && *n != 51)
-            .collect::<Vec<_>>()
-    );
+    assert_eq!(notes, (0..200).filter(|n| *n != 50 && *n != 51).collect::<Vec<_>>());
     assert_eq!(starts, 3);
     assert!(addr.connected());
     let panicked = within(lost.unwrap().handled()).await;
@@ -162,29 +143,15 @@ async fn what_cannot_be_hosted_is_said_and_leaves_nothing_behind() {
         .events()
         .start();
     assert_eq!(taken.unwrap_err(), SuperviseError::TypeTaken(Note::TYPE));
-    let taken = host
-        .supervise("second", make(), Restart::default())
-        .handle::<Ask>()
-        .admission();
+    let taken = host.supervise("second", make(), Restart::default()).handle::<Ask>().admission();
     assert_eq!(taken.start().unwrap_err(), SuperviseError::AdmissionTaken);
-    let taken = host
-        .supervise("first", make(), Restart::default())
-        .handle::<Ask>()
-        .start();
+    let taken = host.supervise("first", make(), Restart::default()).handle::<Ask>().start();
     let error = taken.unwrap_err();
     assert!(error.to_string().contains("\"first\""), "{error}");
-    assert!(
-        host.supervise("", make(), Restart::default())
-            .handle::<Ask>()
-            .start()
-            .is_err()
-    );
+    assert!(host.supervise("", make(), Restart::default()).handle::<Ask>().start().is_err());
     assert_eq!(host.tree().phase("second"), None);
     // Nothing of them holds the type.
-    host.supervise("second", make(), Restart::default())
-        .handle::<Ask>()
-        .start()
-        .unwrap();
+    host.supervise("second", make(), Restart::default()).handle::<Ask>().start().unwrap();
     drop(peer);
 }
 
@@ -211,51 +178,21 @@ async fn an_actor_that_is_gone_for_good_leaves_its_types_to_another() {
         let sender = sender.clone();
         move || Desk::new(sender.clone())
     };
-    host.supervise("desk", make, Restart::Never)
-        .handle::<Ask>()
-        .start()
-        .unwrap();
+    host.supervise("desk", make, Restart::Never).handle::<Ask>().start().unwrap();
     host.ready();
     let there = connect(&peer, &host);
-    let panicked = there.request(Ask {
-        n: 1,
-        how: How::Panic,
-    });
-    let waits = there.request(Ask {
-        n: 2,
-        how: How::Reply,
-    });
+    let panicked = there.request(Ask { n: 1, how: How::Panic });
+    let waits = there.request(Ask { n: 2, how: How::Reply });
     let (panicked, waits) = futures::future::join(within(panicked), within(waits)).await;
-    assert!(
-        matches!(panicked, Err(RequestError::HandlerPanicked)),
-        "{panicked:?}"
-    );
+    assert!(matches!(panicked, Err(RequestError::HandlerPanicked)), "{panicked:?}");
     let unknown = UndeliverableReason::UnknownType;
-    assert!(
-        matches!(waits, Err(RequestError::Undeliverable(r)) if r == unknown),
-        "{waits:?}"
-    );
-    let later = within(there.request(Ask {
-        n: 3,
-        how: How::Reply,
-    }))
-    .await;
-    assert!(
-        matches!(later, Err(RequestError::Undeliverable(r)) if r == unknown),
-        "{later:?}"
-    );
+    assert!(matches!(waits, Err(RequestError::Undeliverable(r)) if r == unknown), "{waits:?}");
+    let later = within(there.request(Ask { n: 3, how: How::Reply })).await;
+    assert!(matches!(later, Err(RequestError::Undeliverable(r)) if r == unknown), "{later:?}");
 
     let make = move || Desk::new(sender.clone());
-    host.supervise("desk", make, Restart::Never)
-        .handle::<Ask>()
-        .start()
-        .unwrap();
-    let reply = within(there.request(Ask {
-        n: 4,
-        how: How::Reply,
-    }))
-    .await
-    .unwrap();
+    host.supervise("desk", make, Restart::Never).handle::<Ask>().start().unwrap();
+    let reply = within(there.request(Ask { n: 4, how: How::Reply })).await.unwrap();
     assert_eq!(reply.body.n, 4);
     log.close();
 }
@@ -275,9 +212,7 @@ impl Handler<Incoming<Note>> for Plain {
     type Result = ();
 
     fn handle(&mut self, note: Incoming<Note>, ctx: &mut Self::Context) {
-        let _ = self
-            .0
-            .try_send(Seen::Note(note.n, note.data.clone(), note.class()));
+        let _ = self.0.try_send(Seen::Note(note.n, note.data.clone(), note.class()));
         if note.n == PANIC {
             ctx.stop();
         }
@@ -316,11 +251,7 @@ async fn a_plain_recipient_gets_messages_in_order_until_it_ends() {
 
 #[actix_rt::test]
 async fn s7_an_actor_that_waits_holds_its_peer_back_and_nobody_else() {
-    let limits = Limits {
-        window_messages: [64, 8, 8, 8],
-        inbox_messages: 2,
-        ..Limits::default()
-    };
+    let limits = Limits { window_messages: [64, 8, 8, 8], inbox_messages: 2, ..Limits::default() };
     let host = osd(2).limits(limits).build().await.unwrap();
     let peer = Side::new(osd(1)).await;
     let (gate, gated) = oneshot::channel();
@@ -342,12 +273,7 @@ async fn s7_an_actor_that_waits_holds_its_peer_back_and_nobody_else() {
         .unwrap();
     host.ready();
     let there = connect(&peer, &host);
-    within(there.request(Ask {
-        n: 0,
-        how: How::Wait,
-    }))
-    .await
-    .unwrap();
+    within(there.request(Ask { n: 0, how: How::Wait })).await.unwrap();
     for n in 0..100 {
         within(there.send(Note { n })).await.unwrap();
     }

@@ -14,9 +14,7 @@ async fn s1_messages_go_both_ways_in_order_with_data_and_class() {
     let (mut one, mut two, there) = pair().await;
     for n in 0..300 {
         let data = vec![n as u8; n as usize * 40];
-        within(there.send(Note { n }.with(data).class(Class::High)))
-            .await
-            .unwrap();
+        within(there.send(Note { n }.with(data).class(Class::High))).await.unwrap();
     }
     for n in 0..300 {
         let (found, data, class) = two
@@ -29,10 +27,7 @@ async fn s1_messages_go_both_ways_in_order_with_data_and_class() {
         assert_eq!(data, vec![n as u8; n as usize * 40]);
     }
     // The same session serves the way back.
-    let back = two
-        .messenger
-        .connect(EntityName::osd(1), one.addresses())
-        .unwrap();
+    let back = two.messenger.connect(EntityName::osd(1), one.addresses()).unwrap();
     within(back.send(Note { n: 7 })).await.unwrap();
     assert_eq!(one.note().await, 7);
     assert_eq!(two.messenger.sessions().len(), 1);
@@ -43,9 +38,7 @@ async fn s1_messages_go_both_ways_in_order_with_data_and_class() {
 async fn a_large_body_arrives_as_it_was_sent() {
     let (_one, mut two, there) = pair().await;
     let data: Bytes = (0..5_000_000u32).map(|n| (n * 7 / 3) as u8).collect();
-    within(there.send(Note { n: 1 }.with(data.clone())))
-        .await
-        .unwrap();
+    within(there.send(Note { n: 1 }.with(data.clone()))).await.unwrap();
     let found = two
         .next(|seen| match seen {
             Seen::Note(_, data, _) => Some(data),
@@ -60,45 +53,22 @@ async fn requests_end_in_every_way_there_is() {
     let (_one, mut two, there) = pair().await;
     let ask = |n, how| there.request(Ask { n, how });
 
-    let Reply { body, data } = within(
-        there.request(
-            Ask {
-                n: 1,
-                how: How::Reply,
-            }
-            .with(vec![5; 9]),
-        ),
-    )
-    .await
-    .unwrap();
+    let Reply { body, data } =
+        within(there.request(Ask { n: 1, how: How::Reply }.with(vec![5; 9]))).await.unwrap();
     assert_eq!((body, &data[..]), (Answer { n: 1 }, &[5; 9][..]));
 
     let silent = within(ask(2, How::Silent)).await;
     assert!(matches!(silent, Err(RequestError::NoReply)), "{silent:?}");
 
     let panicked = within(ask(3, How::Panic)).await;
-    assert!(
-        matches!(panicked, Err(RequestError::HandlerPanicked)),
-        "{panicked:?}"
-    );
+    assert!(matches!(panicked, Err(RequestError::HandlerPanicked)), "{panicked:?}");
 
     let stranger = within(there.request(Stranger { n: 4 })).await;
     let unknown = RequestError::Undeliverable(UndeliverableReason::UnknownType);
-    assert_eq!(
-        format!("{:?}", stranger.unwrap_err()),
-        format!("{unknown:?}")
-    );
+    assert_eq!(format!("{:?}", stranger.unwrap_err()), format!("{unknown:?}"));
     two.event(|event| match event {
-        SessionEvent::Undeliverable {
-            origin,
-            reason,
-            message,
-            ..
-        } => {
-            assert_eq!(
-                (origin, reason),
-                (Origin::There, UndeliverableReason::UnknownType)
-            );
+        SessionEvent::Undeliverable { origin, reason, message, .. } => {
+            assert_eq!((origin, reason), (Origin::There, UndeliverableReason::UnknownType));
             let message = message.unwrap().downcast::<Stranger>().unwrap();
             assert_eq!(message.body.n, 4);
             Some(())
@@ -122,10 +92,7 @@ async fn requests_end_in_every_way_there_is() {
     within(there.close()).await;
     let ended = within(ask(50, How::Reply)).await;
     match ended {
-        Err(RequestError::SessionEnded {
-            fate: Fate::NotSent,
-            cause,
-        }) => {
+        Err(RequestError::SessionEnded { fate: Fate::NotSent, cause }) => {
             assert_eq!(cause, Some(EndCause::ClosedHere));
         }
         other => panic!("{other:?}"),
@@ -144,10 +111,7 @@ async fn s3_receipts_tell_received_and_handled_apart() {
     let receipt = there.try_send(Note { n: PANIC }).unwrap();
     within(receipt.received()).await.unwrap();
     let panicked = within(receipt.handled()).await;
-    assert!(
-        matches!(panicked, Err(RequestError::HandlerPanicked)),
-        "{panicked:?}"
-    );
+    assert!(matches!(panicked, Err(RequestError::HandlerPanicked)), "{panicked:?}");
 
     let sent = within(there.send(Note { n: 2 })).await.unwrap();
     assert_eq!((sent.class(), sent.position()), (Class::Normal, 3));
@@ -160,11 +124,7 @@ async fn a_message_that_does_not_decode_is_told_to_both_sides() {
     let (mut one, mut two, there) = pair().await;
     let refused = |reason| {
         move |event| match event {
-            SessionEvent::Undeliverable {
-                origin,
-                reason: found,
-                ..
-            } => {
+            SessionEvent::Undeliverable { origin, reason: found, .. } => {
                 assert_eq!(found, reason);
                 Some(origin)
             }
@@ -190,17 +150,11 @@ async fn a_message_that_does_not_decode_is_told_to_both_sides() {
 
 #[actix_rt::test]
 async fn s7_a_full_outbox_gives_the_message_back_and_tells_when_there_is_room() {
-    let limits = Limits {
-        outbox_messages: 4,
-        ..Limits::default()
-    };
+    let limits = Limits { outbox_messages: 4, ..Limits::default() };
     let mut one = Side::new(osd(1).limits(limits)).await;
     let mut two = Side::new(osd(2)).await;
     // Nobody there yet: what is sent stays in the outbox.
-    let there = one
-        .messenger
-        .connect(EntityName::osd(2), "tcp://127.0.0.1:9")
-        .unwrap();
+    let there = one.messenger.connect(EntityName::osd(2), "tcp://127.0.0.1:9").unwrap();
     for n in 0..4 {
         there.try_send(Note { n }).unwrap();
     }
@@ -226,15 +180,9 @@ async fn s7_a_full_outbox_gives_the_message_back_and_tells_when_there_is_room() 
 
 #[actix_rt::test]
 async fn a_permit_is_room_and_a_dropped_one_gives_it_back() {
-    let limits = Limits {
-        outbox_messages: 1,
-        ..Limits::default()
-    };
+    let limits = Limits { outbox_messages: 1, ..Limits::default() };
     let one = Side::new(osd(1).limits(limits)).await;
-    let there = one
-        .messenger
-        .connect(EntityName::osd(2), "tcp://127.0.0.1:9")
-        .unwrap();
+    let there = one.messenger.connect(EntityName::osd(2), "tcp://127.0.0.1:9").unwrap();
     let permit = within(there.reserve(4096)).await.unwrap();
     let second = there.reserve(4096);
     futures::pin_mut!(second);
@@ -257,50 +205,20 @@ async fn a_permit_is_room_and_a_dropped_one_gives_it_back() {
 
 #[actix_rt::test]
 async fn over_the_peers_limit_is_too_large_and_comes_back() {
-    let limits = Limits {
-        data_max: 1000,
-        ..Limits::default()
-    };
-    let (one, mut two) = (
-        Side::new(osd(1)).await,
-        Side::new(osd(2).limits(limits)).await,
-    );
-    let there = one
-        .messenger
-        .connect(EntityName::osd(2), two.addresses())
-        .unwrap();
+    let limits = Limits { data_max: 1000, ..Limits::default() };
+    let (one, mut two) = (Side::new(osd(1)).await, Side::new(osd(2).limits(limits)).await);
+    let there = one.messenger.connect(EntityName::osd(2), two.addresses()).unwrap();
     within(there.send(Note { n: 1 })).await.unwrap();
     assert_eq!(two.note().await, 1);
-    let error = within(there.send(Note { n: 2 }.with(vec![0; 1001])))
-        .await
-        .unwrap_err();
+    let error = within(there.send(Note { n: 2 }.with(vec![0; 1001]))).await.unwrap_err();
     assert_eq!(error.blame(), Some(Blame::Local));
     let back = error.into_message().unwrap().downcast::<Note>().unwrap();
     assert_eq!((back.body.n, back.data.len()), (2, 1001));
-    let error = there
-        .try_send(Note { n: 3 }.with(vec![0; 1001]))
-        .unwrap_err();
-    assert!(matches!(
-        error,
-        TrySendError::TooLarge(Outgoing {
-            body: Note { n: 3 },
-            ..
-        })
-    ));
-    let asked = there.request(
-        Ask {
-            n: 4,
-            how: How::Reply,
-        }
-        .with(vec![0; 1001]),
-    );
+    let error = there.try_send(Note { n: 3 }.with(vec![0; 1001])).unwrap_err();
+    assert!(matches!(error, TrySendError::TooLarge(Outgoing { body: Note { n: 3 }, .. })));
+    let asked = there.request(Ask { n: 4, how: How::Reply }.with(vec![0; 1001]));
     let error = within(asked).await.unwrap_err();
-    assert!(
-        matches!(error, RequestError::Local(RequestFault::TooLarge(_))),
-        "{error}"
-    );
-    within(there.send(Note { n: 5 }.with(vec![0; 1000])))
-        .await
-        .unwrap();
+    assert!(matches!(error, RequestError::Local(RequestFault::TooLarge(_))), "{error}");
+    within(there.send(Note { n: 5 }.with(vec![0; 1000]))).await.unwrap();
     assert_eq!(two.note().await, 5);
 }

@@ -25,18 +25,12 @@ async fn s4_each_side_is_told_once_of_the_birth_and_once_of_the_end() {
     assert_eq!(two.note().await, 1);
     within(there.close()).await;
     let (connection, cause, unacked) = one.end().await;
-    assert_eq!(
-        (connection, cause, unacked.len()),
-        (there.clone(), EndCause::ClosedHere, 0)
-    );
+    assert_eq!((connection, cause, unacked.len()), (there.clone(), EndCause::ClosedHere, 0));
     let (_, cause, _) = two.end().await;
     assert_eq!(cause, EndCause::ClosedByPeer);
 
     // A second session brings its own events; none of the first are among them.
-    let again = one
-        .messenger
-        .connect(EntityName::osd(2), two.addresses())
-        .unwrap();
+    let again = one.messenger.connect(EntityName::osd(2), two.addresses()).unwrap();
     assert_ne!(again, there);
     within(again.send(Note { n: 2 })).await.unwrap();
     for side in [&mut one, &mut two] {
@@ -62,10 +56,7 @@ async fn s6_what_is_sent_on_an_ended_connection_fails_with_its_cause() {
     let clones = [there.clone(), connection];
     for there in &clones {
         match within(there.send(Note { n: 2 })).await {
-            Err(SendError::SessionEnded {
-                cause,
-                message: Some(message),
-            }) => {
+            Err(SendError::SessionEnded { cause, message: Some(message) }) => {
                 assert_eq!(cause, Some(EndCause::ClosedHere));
                 assert_eq!(message.downcast::<Note>().unwrap().body.n, 2);
             }
@@ -78,10 +69,7 @@ async fn s6_what_is_sent_on_an_ended_connection_fails_with_its_cause() {
             other => panic!("{other:?}"),
         }
         let reserved = within(there.reserve(1)).await;
-        assert!(matches!(
-            reserved,
-            Err(SendError::SessionEnded { message: None, .. })
-        ));
+        assert!(matches!(reserved, Err(SendError::SessionEnded { message: None, .. })));
     }
     drop(two);
 }
@@ -90,20 +78,12 @@ async fn s6_what_is_sent_on_an_ended_connection_fails_with_its_cause() {
 async fn s4_unacked_messages_come_back_and_can_be_sent_again() {
     let mut one = Side::new(osd(1)).await;
     let mut two = Side::new(osd(2)).await;
-    let nobody = one
-        .messenger
-        .connect(EntityName::osd(2), "tcp://127.0.0.1:9")
-        .unwrap();
+    let nobody = one.messenger.connect(EntityName::osd(2), "tcp://127.0.0.1:9").unwrap();
     for n in 0..3 {
-        within(nobody.send(Note { n }.with(vec![n as u8; 10])))
-            .await
-            .unwrap();
+        within(nobody.send(Note { n }.with(vec![n as u8; 10]))).await.unwrap();
     }
     let receipt = nobody.try_send(Note { n: 3 }).unwrap();
-    let asked = nobody.request(Ask {
-        n: 4,
-        how: How::Reply,
-    });
+    let asked = nobody.request(Ask { n: 4, how: How::Reply });
     let asked = actix_rt::spawn(async move { asked.await });
     while nobody.outbox().0 < 5 || nobody.why().is_none() {
         tokio::task::yield_now().await;
@@ -116,10 +96,7 @@ async fn s4_unacked_messages_come_back_and_can_be_sent_again() {
     assert!(matches!(ended, Err(RequestError::SessionEnded { fate, .. }) if fate == not_sent));
     assert!(receipt.received().await.is_err());
 
-    let there = one
-        .messenger
-        .connect(EntityName::osd(2), two.addresses())
-        .unwrap();
+    let there = one.messenger.connect(EntityName::osd(2), two.addresses()).unwrap();
     let mut requests = 0;
     for message in unacked.drain() {
         assert!(!message.was_sent() && !message.is_reply());
@@ -143,19 +120,12 @@ async fn ones_own_name_is_delivered_locally() {
     let none: [Address; 0] = [];
     let here = one.messenger.connect(EntityName::osd(1), none).unwrap();
     for n in 0..50 {
-        within(here.send(Note { n }.with(vec![7; 100_000])))
-            .await
-            .unwrap();
+        within(here.send(Note { n }.with(vec![7; 100_000]))).await.unwrap();
     }
     for n in 0..50 {
         assert_eq!(one.note().await, n);
     }
-    let reply = within(here.request(Ask {
-        n: 9,
-        how: How::Reply,
-    }))
-    .await
-    .unwrap();
+    let reply = within(here.request(Ask { n: 9, how: How::Reply })).await.unwrap();
     assert_eq!(reply.body.n, 9);
     within(here.close()).await;
 }
@@ -164,17 +134,11 @@ async fn ones_own_name_is_delivered_locally() {
 async fn a_peer_is_held_then_let_in() {
     let mut one = Side::new(osd(1).metadata("epoch 12").incarnation(3)).await;
     let mut two = Side::with(osd(2), |desk| desk.events().admission()).await;
-    let there = one
-        .messenger
-        .connect(EntityName::osd(2), two.addresses())
-        .unwrap();
+    let there = one.messenger.connect(EntityName::osd(2), two.addresses()).unwrap();
     let sent = within(there.send(Note { n: 1 })).await.unwrap();
     let request = two.admission().await;
     assert_eq!(request.name(), EntityName::osd(1));
-    assert_eq!(
-        (&request.metadata[..], request.resumed),
-        (&b"epoch 12"[..], false)
-    );
+    assert_eq!((&request.metadata[..], request.resumed), (&b"epoch 12"[..], false));
     assert_eq!(request.incarnation(), Some(Incarnation(3)));
     let ticket = request.hold();
     // Received, and kept: not delivered.
@@ -183,24 +147,17 @@ async fn a_peer_is_held_then_let_in() {
     assert!(ticket.connection().is_holding());
     assert!(!two.rest().iter().any(|seen| matches!(seen, Seen::Note(..))));
     ticket.accept();
-    one.event(|event| matches!(event, SessionEvent::Admitted { .. }).then_some(()))
-        .await;
+    one.event(|event| matches!(event, SessionEvent::Admitted { .. }).then_some(())).await;
     assert_eq!(two.note().await, 1);
 }
 
 #[actix_rt::test]
 async fn a_peer_is_refused_by_word_or_by_silence() {
-    let limits = Limits {
-        hold_max: Duration::from_millis(50),
-        ..Limits::default()
-    };
+    let limits = Limits { hold_max: Duration::from_millis(50), ..Limits::default() };
     let mut one = Side::new(osd(1)).await;
     let mut two = Side::with(osd(2).limits(limits), |desk| desk.events().admission()).await;
     for by_word in [true, false] {
-        let there = one
-            .messenger
-            .connect(EntityName::osd(2), two.addresses())
-            .unwrap();
+        let there = one.messenger.connect(EntityName::osd(2), two.addresses()).unwrap();
         within(there.send(Note { n: 1 })).await.unwrap();
         let request = two.admission().await;
         if by_word {
@@ -222,14 +179,9 @@ async fn s2_a_cut_link_loses_nothing_and_doubles_nothing() {
     for nth in [3, 20, 21, 60] {
         faults.on(FrameKind::Message, Direction::Sent, nth, Fault::Fail);
     }
-    let there = one
-        .messenger
-        .connect(EntityName::osd(2), two.addresses())
-        .unwrap();
+    let there = one.messenger.connect(EntityName::osd(2), two.addresses()).unwrap();
     for n in 0..100 {
-        within(there.send(Note { n }.with(vec![0; 100])))
-            .await
-            .unwrap();
+        within(there.send(Note { n }.with(vec![0; 100]))).await.unwrap();
     }
     for n in 0..100 {
         assert_eq!(two.note().await, n);
@@ -246,20 +198,13 @@ async fn what_cannot_be_built_is_said_with_its_cause() {
     let taken = one.addresses()[0].clone();
     let errors = [
         osd(2).bind("127.0.0.1:0").build().await.unwrap_err(),
-        osd(2)
-            .bind(["tcp://localhost:1"])
-            .build()
-            .await
-            .unwrap_err(),
+        osd(2).bind(["tcp://localhost:1"]).build().await.unwrap_err(),
         osd(2).role("Public Role").build().await.unwrap_err(),
         osd(2).bind(&taken).build().await.unwrap_err(),
         osd(2).bind("avian://carrier").build().await.unwrap_err(),
         osd(2).metadata(vec![0; 4097]).build().await.unwrap_err(),
         osd(2)
-            .limits(Limits {
-                outbox_messages: 0,
-                ..Limits::default()
-            })
+            .limits(Limits { outbox_messages: 0, ..Limits::default() })
             .build()
             .await
             .unwrap_err(),
@@ -268,11 +213,7 @@ async fn what_cannot_be_built_is_said_with_its_cause() {
         assert_eq!(error.blame(), Blame::Local, "{error}");
     }
     assert!(matches!(errors[0], BuildError::Address(_)));
-    assert!(
-        matches!(errors[1], BuildError::Address(_)),
-        "{:?}",
-        errors[1]
-    );
+    assert!(matches!(errors[1], BuildError::Address(_)), "{:?}", errors[1]);
     assert!(matches!(errors[2], BuildError::Role(..)));
     assert!(matches!(&errors[3], BuildError::PortInUse(address) if *address == taken));
     assert!(matches!(errors[4], BuildError::NoTransport(_)));
@@ -284,36 +225,20 @@ async fn what_cannot_be_built_is_said_with_its_cause() {
 
 #[actix_rt::test]
 async fn what_cannot_be_dialled_is_said_at_once() {
-    let one = osd(1)
-        .dial(EntityKind::CLIENT, Policy::stateless_server())
-        .build()
-        .await
-        .unwrap();
+    let one = osd(1).dial(EntityKind::CLIENT, Policy::stateless_server()).build().await.unwrap();
     let connect = |name, address: &str| one.connect(name, address).unwrap_err();
     let osd2 = EntityName::osd(2);
     assert!(matches!(connect(osd2, "nowhere"), ConnectError::Address(_)));
-    assert!(matches!(
-        connect(osd2, "avian://carrier"),
-        ConnectError::NoTransport(_)
-    ));
+    assert!(matches!(connect(osd2, "avian://carrier"), ConnectError::NoTransport(_)));
     let client = EntityName::client(1);
     let never = connect(client, "tcp://127.0.0.1:1");
     assert_eq!(never, ConnectError::NeverDials(client));
     let nobody = EntityName::anonymous(EntityKind::OSD);
-    assert_eq!(
-        connect(nobody, "tcp://127.0.0.1:1"),
-        ConnectError::Anonymous
-    );
+    assert_eq!(connect(nobody, "tcp://127.0.0.1:1"), ConnectError::Anonymous);
     let none: Vec<Address> = Vec::new();
-    assert_eq!(
-        one.connect(osd2, none).unwrap_err(),
-        ConnectError::NoAddress
-    );
+    assert_eq!(one.connect(osd2, none).unwrap_err(), ConnectError::NoAddress);
     within(one.shutdown()).await;
-    assert_eq!(
-        connect(osd2, "tcp://127.0.0.1:1"),
-        ConnectError::ShuttingDown
-    );
+    assert_eq!(connect(osd2, "tcp://127.0.0.1:1"), ConnectError::ShuttingDown);
 }
 
 #[actix_rt::test]
@@ -324,11 +249,7 @@ async fn a_shutdown_ends_sessions_in_order_and_frees_the_port() {
     let address = two.addresses()[0].clone();
     within(two.messenger.shutdown()).await;
     assert_eq!(one.end().await.1, EndCause::ClosedByPeer);
-    let again = Messenger::builder(EntityName::osd(2))
-        .bind(&address)
-        .build()
-        .await
-        .unwrap();
+    let again = Messenger::builder(EntityName::osd(2)).bind(&address).build().await.unwrap();
     assert_eq!(again.local_addresses(), [address]);
 }
 
@@ -341,19 +262,11 @@ async fn connections_and_messages_are_used_from_other_threads() {
             #[allow(clippy::disallowed_methods)] // What is tested: a thread without a runtime.
             std::thread::spawn(move || {
                 for n in 0..50 {
-                    let note = Note {
-                        n: thread * 1000 + n,
-                    };
+                    let note = Note { n: thread * 1000 + n };
                     futures::executor::block_on(there.send(note)).unwrap();
                 }
-                let ask = there.request(Ask {
-                    n: thread,
-                    how: How::Reply,
-                });
-                futures::executor::block_on(ask.into_future())
-                    .unwrap()
-                    .body
-                    .n
+                let ask = there.request(Ask { n: thread, how: How::Reply });
+                futures::executor::block_on(ask.into_future()).unwrap().body.n
             })
         })
         .collect();
@@ -362,10 +275,7 @@ async fn connections_and_messages_are_used_from_other_threads() {
         let n = two.note().await;
         // In order for each sender (S1).
         let place = &mut last[n as usize / 1000];
-        assert_eq!(
-            place.replace(n % 1000).map_or(0, |before| before + 1),
-            n % 1000
-        );
+        assert_eq!(place.replace(n % 1000).map_or(0, |before| before + 1), n % 1000);
     }
     for (n, thread) in threads.into_iter().enumerate() {
         let found = within(tokio::task::spawn_blocking(move || thread.join())).await;
@@ -379,11 +289,7 @@ fn crashing(bind: Address, end: futures::channel::oneshot::Receiver<()>) -> Addr
     #[allow(clippy::disallowed_methods)] // What is tested: a process that dies.
     std::thread::spawn(move || {
         actix_rt::System::new().block_on(async move {
-            let side = Side::new(
-                Messenger::builder(EntityName::osd(2))
-                    .bind(&bind)
-                    .arbiters(0),
-            );
+            let side = Side::new(Messenger::builder(EntityName::osd(2)).bind(&bind).arbiters(0));
             let side = side.await;
             tell.send(side.addresses()[0].clone()).unwrap();
             end.await.unwrap();
@@ -411,13 +317,9 @@ async fn s6_a_peer_that_restarted_resets_the_session_and_gets_none_of_the_old() 
     assert_eq!(crashing(address.clone(), ended), address);
     let (old, new, cause, unacked) = one
         .event(|event| match event {
-            SessionEvent::Reset {
-                old,
-                new,
-                cause,
-                unacked,
-                ..
-            } => Some((old, new, cause, unacked)),
+            SessionEvent::Reset { old, new, cause, unacked, .. } => {
+                Some((old, new, cause, unacked))
+            }
             other => panic!("{other:?}"),
         })
         .await;
@@ -425,17 +327,11 @@ async fn s6_a_peer_that_restarted_resets_the_session_and_gets_none_of_the_old() 
     assert_ne!(old, new);
     assert_eq!(there.end_cause(), Some(EndCause::PeerRestarted));
     let mut unacked = unacked;
-    let notes: Vec<u64> = unacked
-        .drain()
-        .map(|message| message.downcast::<Note>().unwrap().body.n)
-        .collect();
+    let notes: Vec<u64> =
+        unacked.drain().map(|message| message.downcast::<Note>().unwrap().body.n).collect();
     assert_eq!(notes, [2]);
     one.event(connected).await;
-    let reply = within(new.request(Ask {
-        n: 5,
-        how: How::Reply,
-    }))
-    .await;
+    let reply = within(new.request(Ask { n: 5, how: How::Reply })).await;
     assert_eq!(reply.unwrap().body.n, 5);
     end.send(()).unwrap();
 }
@@ -444,10 +340,7 @@ async fn s6_a_peer_that_restarted_resets_the_session_and_gets_none_of_the_old() 
 async fn what_waits_for_an_answer_learns_the_fate_and_the_cause() {
     for by_peer in [false, true] {
         let (mut one, mut two, there) = pair().await;
-        let asked = there.request(Ask {
-            n: 1,
-            how: How::Defer,
-        });
+        let asked = there.request(Ask { n: 1, how: How::Defer });
         let asked = actix_rt::spawn(asked.into_future());
         two.next(|seen| match seen {
             Seen::Ask(1) => Some(()),

@@ -10,9 +10,7 @@ use tokio::sync::mpsc;
 
 fn threads() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("Threads:"));
+    let line = status.lines().find_map(|line| line.strip_prefix("Threads:"));
     line.unwrap().trim().parse().unwrap()
 }
 
@@ -32,17 +30,13 @@ async fn an_actor_on_a_thread_of_its_own_takes_the_thread_along_when_it_goes() {
     let (sender, mut log) = mpsc::channel(1000);
     let host_one = |name: &str, restart: Restart| {
         let sender = sender.clone();
-        host.supervise(name, move || Desk::new(sender.clone()), restart)
-            .handle::<Note>()
-            .start()
+        host.supervise(name, move || Desk::new(sender.clone()), restart).handle::<Note>().start()
     };
     let before = threads();
     for round in 0..50 {
         let addr = host_one("desk", Restart::default()).unwrap();
         let started = within(log.recv()).await;
-        let Some(Seen::Started(thread)) = started else {
-            panic!("{started:?}")
-        };
+        let Some(Seen::Started(thread)) = started else { panic!("{started:?}") };
         if round == 0 {
             // A restart keeps its thread.
             host.tree().kill("desk").unwrap();

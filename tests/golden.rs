@@ -36,24 +36,12 @@ mod v1 {
     }
 
     pub(crate) fn sample() -> Transaction {
-        let extent = Extent {
-            offset: 0x0102_0304_0506,
-            length: 4096,
-        };
+        let extent = Extent { offset: 0x0102_0304_0506, length: 4096 };
         Transaction {
             oid: 7,
             name: "rbd_data.1".into(),
-            ops: vec![
-                Op::Sync,
-                Op::Write {
-                    extent: extent.clone(),
-                },
-                Op::Copy(9, -70_000),
-            ],
-            base: Some(Extent {
-                offset: 0,
-                length: 1,
-            }),
+            ops: vec![Op::Sync, Op::Write { extent: extent.clone() }, Op::Copy(9, -70_000)],
+            base: Some(Extent { offset: 0, length: 1 }),
             clones: BTreeMap::from([(3, extent)]),
         }
     }
@@ -105,27 +93,16 @@ mod v2 {
     }
 
     pub(crate) fn sample() -> Transaction {
-        let extent = Extent {
-            offset: 0x0102_0304_0506,
-            length: 4096,
-            checksum: Some(0xdead_beef),
-        };
+        let extent = Extent { offset: 0x0102_0304_0506, length: 4096, checksum: Some(0xdead_beef) };
         Transaction {
             oid: 7,
             name: "rbd_data.1".into(),
             ops: vec![
                 Op::Sync { deep: true },
-                Op::Write {
-                    extent: extent.clone(),
-                    hints: vec!["sequential".into()],
-                },
+                Op::Write { extent: extent.clone(), hints: vec!["sequential".into()] },
                 Op::Copy(9, -70_000, 200),
             ],
-            base: Some(Extent {
-                offset: 0,
-                length: 1,
-                checksum: Some(2),
-            }),
+            base: Some(Extent { offset: 0, length: 1, checksum: Some(2) }),
             clones: BTreeMap::from([(3, extent.clone())]),
             priority: 255,
             parent: Some(Box::new(extent)),
@@ -134,27 +111,16 @@ mod v2 {
 
     /// What `v1::sample()` reads as here.
     pub(crate) fn sample_of_v1() -> Transaction {
-        let extent = Extent {
-            offset: 0x0102_0304_0506,
-            length: 4096,
-            checksum: None,
-        };
+        let extent = Extent { offset: 0x0102_0304_0506, length: 4096, checksum: None };
         Transaction {
             oid: 7,
             name: "rbd_data.1".into(),
             ops: vec![
                 Op::Sync { deep: false },
-                Op::Write {
-                    extent: extent.clone(),
-                    hints: vec![],
-                },
+                Op::Write { extent: extent.clone(), hints: vec![] },
                 Op::Copy(9, -70_000, 0),
             ],
-            base: Some(Extent {
-                offset: 0,
-                length: 1,
-                checksum: None,
-            }),
+            base: Some(Extent { offset: 0, length: 1, checksum: None }),
             clones: BTreeMap::from([(3, extent)]),
             priority: 63,
             parent: None,
@@ -169,14 +135,9 @@ const SCALARS_V1: &str = include_str!("golden/scalars_v1.hex");
 /// Hex digits to bytes; blanks and lines that begin with `#` are for people.
 fn bytes_of(hex: &str) -> Vec<u8> {
     let lines = hex.lines().filter(|line| !line.starts_with('#'));
-    let digits: Vec<u32> = lines
-        .flat_map(str::chars)
-        .filter_map(|character| character.to_digit(16))
-        .collect();
-    digits
-        .chunks(2)
-        .map(|pair| (pair[0] * 16 + pair[1]) as u8)
-        .collect()
+    let digits: Vec<u32> =
+        lines.flat_map(str::chars).filter_map(|character| character.to_digit(16)).collect();
+    digits.chunks(2).map(|pair| (pair[0] * 16 + pair[1]) as u8).collect()
 }
 
 fn encoded<B: Body>(body: &B) -> Vec<u8> {
@@ -186,14 +147,8 @@ fn encoded<B: Body>(body: &B) -> Vec<u8> {
 }
 
 fn assert_writes<B: Body>(body: &B, golden: &str) {
-    let hex: String = encoded(body)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    assert!(
-        encoded(body) == bytes_of(golden),
-        "golden:\n{golden}\nnow writes\n{hex}"
-    );
+    let hex: String = encoded(body).iter().map(|byte| format!("{byte:02x}")).collect();
+    assert!(encoded(body) == bytes_of(golden), "golden:\n{golden}\nnow writes\n{hex}");
 }
 
 #[test]
@@ -210,10 +165,7 @@ fn versions_read_themselves() {
 
 #[test]
 fn a_new_reader_fills_in_defaults_for_an_old_sender() {
-    assert_eq!(
-        decode_front(&bytes_of(TRANSACTION_V1)),
-        Ok(v2::sample_of_v1())
-    );
+    assert_eq!(decode_front(&bytes_of(TRANSACTION_V1)), Ok(v2::sample_of_v1()));
 }
 
 #[test]
@@ -246,39 +198,13 @@ struct Scalars {
 #[test]
 fn every_kind_of_value_is_written_and_read_as_released() {
     let scalars = Scalars {
-        unsigned: vec![
-            0,
-            127,
-            128,
-            255,
-            256,
-            65_535,
-            65_536,
-            u64::from(u32::MAX),
-            u64::MAX,
-        ],
-        signed: vec![
-            0,
-            -1,
-            -32,
-            -33,
-            -128,
-            -129,
-            -32_768,
-            -32_769,
-            i64::MIN,
-            i64::MAX,
-        ],
+        unsigned: vec![0, 127, 128, 255, 256, 65_535, 65_536, u64::from(u32::MAX), u64::MAX],
+        signed: vec![0, -1, -32, -33, -128, -129, -32_768, -32_769, i64::MIN, i64::MAX],
         wide: (u128::MAX - 1, i128::MIN + 1),
         floats: (1.5, -0.1),
         flags: [true, false],
         letter: '🦑',
-        texts: vec![
-            String::new(),
-            "a".repeat(31),
-            "b".repeat(32),
-            "c".repeat(256),
-        ],
+        texts: vec![String::new(), "a".repeat(31), "b".repeat(32), "c".repeat(256)],
         nothing: ((), Unit, None),
         newtype: Newtype(300),
         tuple: (1, Newtype(2), [-3, 4, 127]),

@@ -104,12 +104,7 @@ fn inner() -> impl Strategy<Value = v3::Inner> {
 }
 
 fn pair() -> impl Strategy<Value = v3::Pair> {
-    (
-        any::<i32>(),
-        ".{0,40}",
-        any::<u8>(),
-        proptest::option::of(inner()),
-    )
+    (any::<i32>(), ".{0,40}", any::<u8>(), proptest::option::of(inner()))
         .prop_map(|(a, b, c, d)| v3::Pair(a, b, c, d))
 }
 
@@ -138,17 +133,7 @@ fn outer() -> impl Strategy<Value = v3::Outer> {
     (old, new).prop_map(|(old, (epoch, snaps))| {
         let (inner, list, maybe, pairs, choices, (seen, by), nested) = old;
         let marker = v3::Marker { seen, by };
-        v3::Outer {
-            inner,
-            list,
-            maybe,
-            pairs,
-            choices,
-            marker,
-            nested,
-            epoch,
-            snaps,
-        }
+        v3::Outer { inner, list, maybe, pairs, choices, marker, nested, epoch, snaps }
     })
 }
 
@@ -190,23 +175,15 @@ fn as_v1(outer: &v3::Outer) -> v1::Outer {
 }
 
 fn as_v2(outer: &v3::Outer) -> v2::Outer {
-    let inner = |from: v3::Inner| v2::Inner {
-        id: from.id,
-        tags: from.tags,
-    };
+    let inner = |from: v3::Inner| v2::Inner { id: from.id, tags: from.tags };
     let choice = |from: v3::Choice| match from {
         v3::Choice::Plain { why, .. } => v2::Choice::Plain { why },
-        v3::Choice::Named { id, more, .. } => v2::Choice::Named {
-            id,
-            more: more.map(inner),
-        },
+        v3::Choice::Named { id, more, .. } => v2::Choice::Named { id, more: more.map(inner) },
         v3::Choice::Listed(a, b, c, _) => v2::Choice::Listed(a, inner(b), c),
         v3::Choice::One(a) => v2::Choice::One(inner(a)),
     };
     let pair = |from: v3::Pair| v2::Pair(from.0, from.1, from.2);
-    let marker = v2::Marker {
-        seen: outer.marker.seen,
-    };
+    let marker = v2::Marker { seen: outer.marker.seen };
     downgrade!(v2, inner, pair, choice, marker, |outer| { epoch: outer.epoch })
 }
 
@@ -292,8 +269,5 @@ enum Tree {
     Leaf,
     One(Box<Tree>),
     Many(Vec<Tree>),
-    Named {
-        left: Option<Box<Tree>>,
-        keyed: BTreeMap<u8, Tree>,
-    },
+    Named { left: Option<Box<Tree>>, keyed: BTreeMap<u8, Tree> },
 }

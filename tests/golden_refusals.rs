@@ -51,19 +51,13 @@ impl Message for Note {
 #[test]
 fn lengths_are_refused_before_anything_is_allocated() {
     // 4 Gi elements, bytes or entries promised, none there: these would be gigabytes.
-    for front in [
-        [0xdd, 0xff, 0xff, 0xff, 0xff],
-        [0xc6, 0xff, 0xff, 0xff, 0xff],
-    ] {
+    for front in [[0xdd, 0xff, 0xff, 0xff, 0xff], [0xc6, 0xff, 0xff, 0xff, 0xff]] {
         assert_eq!(refusal::<Vec<u64>>(&front).kind, FrontErrorKind::Truncated);
     }
     let text = [0xdb, 0xff, 0xff, 0xff, 0xff, b'a'];
     assert_eq!(refusal::<String>(&text).kind, FrontErrorKind::Truncated);
     let map = [0xdf, 0xff, 0xff, 0xff, 0xff, 0x00, 0x00];
-    assert_eq!(
-        refusal::<BTreeMap<u8, u8>>(&map).kind,
-        FrontErrorKind::Truncated
-    );
+    assert_eq!(refusal::<BTreeMap<u8, u8>>(&map).kind, FrontErrorKind::Truncated);
     // Also in what is only passed over.
     let skipped = [0x93, 0x01, 0xa0, 0xdd, 0xff, 0xff, 0xff, 0xff];
     assert_eq!(refusal::<Write>(&skipped).kind, FrontErrorKind::Truncated);
@@ -82,10 +76,7 @@ impl<'de> Deserialize<'de> for Hinted {
                 f.write_str("a sequence")
             }
             fn visit_seq<A: serde::de::SeqAccess<'de>>(self, seq: A) -> Result<Hinted, A::Error> {
-                Err(serde::de::Error::custom(format_args!(
-                    "{:?}",
-                    seq.size_hint()
-                )))
+                Err(serde::de::Error::custom(format_args!("{:?}", seq.size_hint())))
             }
         }
         reader.deserialize_seq(Visitor)
@@ -98,40 +89,19 @@ fn types_are_never_told_a_length_that_is_not_there() {
     let promised = [0xdd, 0x00, 0x00, 0x10, 0x00, 0x00];
     assert_eq!(refusal::<Hinted>(&promised).kind, FrontErrorKind::Truncated);
     let short = encoded(&vec![0_u8; 100]);
-    assert_eq!(
-        refusal::<Hinted>(&short).kind,
-        FrontErrorKind::Mismatch("Some(100)".into())
-    );
+    assert_eq!(refusal::<Hinted>(&short).kind, FrontErrorKind::Mismatch("Some(100)".into()));
     // There, but an element may be large in memory: room is made as elements come.
     let long = encoded(&vec![0_u8; 1_000_000]);
-    assert_eq!(
-        refusal::<Hinted>(&long).kind,
-        FrontErrorKind::Mismatch("Some(4096)".into())
-    );
+    assert_eq!(refusal::<Hinted>(&long).kind, FrontErrorKind::Mismatch("Some(4096)".into()));
 }
 
 #[test]
 fn errors_say_what_and_where() {
     let error = refusal::<Write>(&[0x92, 0x01, 0xa2, 0xff, 0xfe]);
-    assert_eq!(
-        error,
-        FrontError {
-            kind: FrontErrorKind::Utf8,
-            offset: 2
-        }
-    );
+    assert_eq!(error, FrontError { kind: FrontErrorKind::Utf8, offset: 2 });
     let error = refusal::<Write>(&[0x92, 0x01, 0xc1]);
-    assert_eq!(
-        error,
-        FrontError {
-            kind: FrontErrorKind::Unsupported(0xc1),
-            offset: 2
-        }
-    );
-    assert_eq!(
-        error.to_string(),
-        "byte 0xc1 begins no value, at byte 2 of the front"
-    );
+    assert_eq!(error, FrontError { kind: FrontErrorKind::Unsupported(0xc1), offset: 2 });
+    assert_eq!(error.to_string(), "byte 0xc1 begins no value, at byte 2 of the front");
     let error = refusal::<Write>(&[0x92, 0xc3, 0xa0]);
     assert_eq!(
         error.to_string(),
@@ -141,13 +111,7 @@ fn errors_say_what_and_where() {
     assert!(matches!(error.kind, FrontErrorKind::Length(_)), "{error}");
     let error = refusal::<u8>(&[0xcd, 0x01, 0x00]);
     assert!(error.to_string().contains("256"), "{error}");
-    assert_eq!(
-        refusal::<Write>(&[]),
-        FrontError {
-            kind: FrontErrorKind::Truncated,
-            offset: 0
-        }
-    );
+    assert_eq!(refusal::<Write>(&[]), FrontError { kind: FrontErrorKind::Truncated, offset: 0 });
 }
 
 #[test]
@@ -157,35 +121,18 @@ fn texts_of_errors_are_bounded() {
         One,
     }
     let error = refusal::<Choice>(&encoded(&"é".repeat(100_000)));
-    let FrontErrorKind::UnknownVariant(name) = &error.kind else {
-        panic!("{error}")
-    };
+    let FrontErrorKind::UnknownVariant(name) = &error.kind else { panic!("{error}") };
     assert!(name.len() < 300 && name.ends_with('…'), "{name}");
 }
 
 #[test]
 fn fixed_shapes_stay_exact() {
     // Only structs and variants grow; a longer tuple, array or map is a mistake.
-    assert!(matches!(
-        refusal::<(u8, u8)>(&[0x93, 1, 2, 3]).kind,
-        FrontErrorKind::Length(_)
-    ));
-    assert!(matches!(
-        refusal::<[u8; 2]>(&[0x93, 1, 2, 3]).kind,
-        FrontErrorKind::Length(_)
-    ));
-    assert!(matches!(
-        refusal::<[u8; 2]>(&[0xc4, 3, 1, 2, 3]).kind,
-        FrontErrorKind::Length(_)
-    ));
-    assert!(matches!(
-        refusal::<(u8, u8)>(&[0x91, 1]).kind,
-        FrontErrorKind::Length(_)
-    ));
-    assert_eq!(
-        decode_front::<Vec<u8>>(&[0xc4, 3, 1, 2, 255]),
-        Ok(vec![1, 2, 255])
-    );
+    assert!(matches!(refusal::<(u8, u8)>(&[0x93, 1, 2, 3]).kind, FrontErrorKind::Length(_)));
+    assert!(matches!(refusal::<[u8; 2]>(&[0x93, 1, 2, 3]).kind, FrontErrorKind::Length(_)));
+    assert!(matches!(refusal::<[u8; 2]>(&[0xc4, 3, 1, 2, 3]).kind, FrontErrorKind::Length(_)));
+    assert!(matches!(refusal::<(u8, u8)>(&[0x91, 1]).kind, FrontErrorKind::Length(_)));
+    assert_eq!(decode_front::<Vec<u8>>(&[0xc4, 3, 1, 2, 255]), Ok(vec![1, 2, 255]));
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -213,13 +160,7 @@ fn a_hostile_front_cannot_overflow_the_stack() {
     let mut surplus = vec![0x93, 0x01, 0xa0];
     surplus.resize(1_000_000, 0x91);
     surplus.push(0xc0);
-    assert_eq!(
-        decode_front(&surplus),
-        Ok(Write {
-            oid: 1,
-            name: String::new()
-        })
-    );
+    assert_eq!(decode_front(&surplus), Ok(Write { oid: 1, name: String::new() }));
 }
 
 #[test]
@@ -271,24 +212,13 @@ mod choices {
 #[test]
 fn an_old_reader_sees_a_new_variant_as_other_or_as_an_error() {
     use choices::{New, Old, Strict};
-    let new = vec![
-        New::Read,
-        New::Trim,
-        New::Zero(1, 2),
-        New::Clone {
-            from: 1,
-            to: vec![2],
-        },
-    ];
+    let new = vec![New::Read, New::Trim, New::Zero(1, 2), New::Clone { from: 1, to: vec![2] }];
     let front = encoded(&new);
     let old: Vec<Old> = decode_front(&front).expect("other takes them");
     assert_eq!(old, [Old::Read, Old::Unknown, Old::Unknown, Old::Unknown]);
     let error = refusal::<Vec<Strict>>(&front);
     assert_eq!(error.kind, FrontErrorKind::UnknownVariant("Trim".into()));
-    assert_eq!(
-        error.to_string(),
-        "unknown variant `Trim`, at byte 6 of the front"
-    );
+    assert_eq!(error.to_string(), "unknown variant `Trim`, at byte 6 of the front");
 }
 
 #[test]
@@ -303,23 +233,14 @@ fn what_no_reader_could_read_is_not_written() {
     }
     let write = |second, third| {
         let mut out = BytesMut::new();
-        let body = vec![Skips {
-            first: 1,
-            second,
-            third,
-        }];
+        let body = vec![Skips { first: 1, second, third }];
         encode_front(&body, &mut out, 64).map(|_| out.to_vec())
     };
     // At the end it is just an old sender's array.
     assert_eq!(write(None, None), Ok(vec![0x91, 0x91, 1]));
     assert_eq!(write(Some(2), None), Ok(vec![0x91, 0x92, 1, 2]));
     let error = write(None, Some(3)).expect_err("3 would be read as second");
-    assert!(
-        error
-            .to_string()
-            .contains("`second` was left out before `third`"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("`second` was left out before `third`"), "{error}");
 
     let mut tree = Tree::Leaf;
     for _ in 1..DEPTH_MAX {
@@ -327,12 +248,7 @@ fn what_no_reader_could_read_is_not_written() {
     }
     assert!(decode_front::<Tree>(&encoded(&tree)).is_ok());
     let error = encode_front(&Tree::One(Box::new(tree)), &mut BytesMut::new(), 1 << 20);
-    assert!(
-        error
-            .expect_err("too deep")
-            .to_string()
-            .contains("nested too deep")
-    );
+    assert!(error.expect_err("too deep").to_string().contains("nested too deep"));
 }
 
 #[test]
@@ -352,10 +268,7 @@ fn a_front_over_the_limit_leaves_the_buffer_as_it_was() {
 
 #[test]
 fn encoding_appends_without_allocating_when_there_is_room() {
-    let body = Write {
-        oid: 1,
-        name: "n".into(),
-    };
+    let body = Write { oid: 1, name: "n".into() };
     let mut out = BytesMut::with_capacity(64);
     let before = out.as_ptr();
     while out.capacity() - out.len() >= 8 {
@@ -367,27 +280,10 @@ fn encoding_appends_without_allocating_when_there_is_room() {
 #[test]
 fn a_reader_takes_what_declares_itself_readable() {
     let stamp = Stamp::of::<Write>();
-    assert_eq!(
-        (stamp.message_type.get(), stamp.version, stamp.compat),
-        (0x0101, 3, 2)
-    );
+    assert_eq!((stamp.message_type.get(), stamp.version, stamp.compat), (0x0101, 3, 2));
     assert_eq!(stamp.check::<Write>(), Ok(()));
-    assert_eq!(
-        Stamp {
-            version: 9,
-            compat: 3,
-            ..stamp
-        }
-        .check::<Write>(),
-        Ok(())
-    );
-    let error = Stamp {
-        version: 9,
-        compat: 4,
-        ..stamp
-    }
-    .check::<Write>()
-    .expect_err("too new");
+    assert_eq!(Stamp { version: 9, compat: 3, ..stamp }.check::<Write>(), Ok(()));
+    let error = Stamp { version: 9, compat: 4, ..stamp }.check::<Write>().expect_err("too new");
     assert_eq!((error.reader_version, error.sender_compat), (3, 4));
     assert_eq!(
         error.to_string(),
@@ -407,18 +303,12 @@ fn reply<M: Message>(answer: impl Into<Outgoing<M::Reply>>) -> Outgoing<M::Reply
 
 #[test]
 fn bodies_and_dressed_bodies_are_both_sent() {
-    let write = || Write {
-        oid: 1,
-        name: String::new(),
-    };
+    let write = || Write { oid: 1, name: String::new() };
     assert_eq!(send(write()), Outgoing::new(write()));
     let sent = send(write().with("data").class(Class::Bulk));
     assert_eq!((sent.data, sent.class), (Bytes::from("data"), Class::Bulk));
     let sent = send(write().class(Class::Control).with(vec![1, 2]));
     assert_eq!((sent.data.len(), sent.class), (2, Class::Control));
-    assert_eq!(
-        reply::<Write>(Written { version: 1 }.with("old")).data,
-        "old"
-    );
+    assert_eq!(reply::<Write>(Written { version: 1 }.with("old")).data, "old");
     assert_eq!(reply::<Note>(()).body, ());
 }

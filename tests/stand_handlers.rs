@@ -72,21 +72,11 @@ struct Book {
 
 impl Book {
     fn of(&self, session: u64) -> Vec<u64> {
-        self.done
-            .lock()
-            .unwrap()
-            .get(&session)
-            .cloned()
-            .unwrap_or_default()
+        self.done.lock().unwrap().get(&session).cloned().unwrap_or_default()
     }
 
     fn count(&self, wanted: impl Fn(&SessionEvent) -> bool) -> usize {
-        self.events
-            .lock()
-            .unwrap()
-            .iter()
-            .filter(|event| wanted(event))
-            .count()
+        self.events.lock().unwrap().iter().filter(|event| wanted(event)).count()
     }
 }
 
@@ -105,13 +95,7 @@ impl Handler<Incoming<Job>> for Worker {
     fn handle(&mut self, job: Incoming<Job>, _: &mut Self::Context) {
         let (number, how) = (job.number, job.how);
         let session = job.connection().key().0;
-        self.book
-            .done
-            .lock()
-            .unwrap()
-            .entry(session)
-            .or_default()
-            .push(number);
+        self.book.done.lock().unwrap().entry(session).or_default().push(number);
         self.book.handled.fetch_add(1, Ordering::SeqCst);
         match how {
             How::Count => {}
@@ -191,10 +175,7 @@ fn host(messenger: &Messenger, book: &Arc<Book>, placement: Placement) {
     let (book, node) = (book.clone(), messenger.clone());
     let make = move || {
         book.built.fetch_add(1, Ordering::SeqCst);
-        Worker {
-            book: book.clone(),
-            messenger: node.clone(),
-        }
+        Worker { book: book.clone(), messenger: node.clone() }
     };
     messenger
         .supervise("worker", make, Restart::default())
@@ -246,10 +227,7 @@ async fn v1_s2_panics_under_load_cost_the_message_in_hand() {
     let session = b.sessions()[0].key().0;
     let all: Vec<u64> = (0..COUNT).collect();
     assert_eq!(book.of(session), all, "S1, S2: each once, in order");
-    assert!(
-        book.built.load(Ordering::SeqCst) >= 5,
-        "three panics and a kill"
-    );
+    assert!(book.built.load(Ordering::SeqCst) >= 5, "three panics and a kill");
     a.shutdown().await;
     b.shutdown().await;
 }
@@ -287,34 +265,21 @@ async fn s9_a_handler_that_blocks_its_own_thread_loses_no_link() {
         }
     });
     let mut pings = 0;
-    until("the first to be handled", || {
-        book.handled.load(Ordering::SeqCst) > 0
-    })
-    .await;
+    until("the first to be handled", || book.handled.load(Ordering::SeqCst) > 0).await;
     while book.handled.load(Ordering::SeqCst) < 50 {
-        let reply = within(
-            "a pong",
-            connection.request(Ping(pings).class(Class::Control)),
-        )
-        .await;
+        let reply = within("a pong", connection.request(Ping(pings).class(Class::Control))).await;
         assert_eq!(reply.unwrap().body, pings);
         pings += 1;
     }
     within("all to be sent", sending).await.unwrap();
-    assert!(
-        pings > 100,
-        "only {pings} pings went past the blocked thread"
-    );
+    assert!(pings > 100, "only {pings} pings went past the blocked thread");
     for side in [&connection, &b.sessions()[0]] {
         assert_eq!(side.counters().links_lost, 0);
     }
     for book in [&heard, &book] {
         let harmless = |event: &SessionEvent| {
             // The machine itself may be late.
-            matches!(
-                event,
-                SessionEvent::Connected { .. } | SessionEvent::LocalStall { .. }
-            )
+            matches!(event, SessionEvent::Connected { .. } | SessionEvent::LocalStall { .. })
         };
         let bad = |event: &SessionEvent| !harmless(event);
         assert_eq!(book.count(bad), 0, "{:?}", book.events.lock().unwrap());
@@ -335,15 +300,9 @@ async fn s9_a_handler_that_blocks_the_messengers_thread_is_a_local_stall() {
     let connection = a.connect(EntityName::osd(2), b.local_addresses()).unwrap();
     for number in 0..20 {
         let millis = if number == 10 { 3_000 } else { 1 };
-        connection
-            .send(job(number, How::Block(millis)))
-            .await
-            .unwrap();
+        connection.send(job(number, How::Block(millis))).await.unwrap();
     }
-    until("all to be handled", || {
-        book.handled.load(Ordering::SeqCst) == 20
-    })
-    .await;
+    until("all to be handled", || book.handled.load(Ordering::SeqCst) == 20).await;
     let stalled = |event: &SessionEvent| matches!(event, SessionEvent::LocalStall { .. });
     until("the stall to be told", || book.count(stalled) > 0).await;
     let all: Vec<u64> = (0..20).collect();
@@ -375,10 +334,7 @@ async fn s4_ends_from_within_a_handler_are_one_end() {
             }
             within("the end", connection.ended()).await;
             let ended = |event: &SessionEvent| {
-                matches!(
-                    event,
-                    SessionEvent::Ended { .. } | SessionEvent::Reset { .. }
-                )
+                matches!(event, SessionEvent::Ended { .. } | SessionEvent::Reset { .. })
             };
             until("the end to be told here", || heard.count(ended) == 1).await;
             if how != How::Shutdown {

@@ -22,10 +22,7 @@ fn files(dir: &Path, extension: &str, into: &mut Vec<PathBuf>) {
         let path = entry.path();
         let name = entry.file_name();
         if path.is_dir() {
-            if !["target", ".git", "corpus", "artifacts"]
-                .iter()
-                .any(|skip| name == *skip)
-            {
+            if !["target", ".git", "corpus", "artifacts"].iter().any(|skip| name == *skip) {
                 files(&path, extension, into);
             }
         } else if path.extension().is_some_and(|found| found == extension) {
@@ -69,11 +66,7 @@ fn files_and_lines_are_short() {
 
 #[test]
 fn nothing_is_left_over() {
-    let markers = [
-        "TO".to_owned() + "DO",
-        "FIX".to_owned() + "ME",
-        "XX".to_owned() + "X",
-    ];
+    let markers = ["TO".to_owned() + "DO", "FIX".to_owned() + "ME", "XX".to_owned() + "X"];
     let mut left = Vec::new();
     for (path, text) in sources() {
         for (number, line) in text.lines().enumerate() {
@@ -91,19 +84,13 @@ fn nothing_is_left_over() {
 fn every_promise_is_held_by_a_test() {
     let protocol = fs::read_to_string(root().join("PROTOCOL.md")).expect("PROTOCOL.md is there");
     let sources = sources();
-    let ids = (1..=9)
-        .map(|n| format!("S{n}"))
-        .chain((1..=5).map(|n| format!("V{n}")));
+    let ids = (1..=9).map(|n| format!("S{n}")).chain((1..=5).map(|n| format!("V{n}")));
     for id in ids {
-        assert!(
-            protocol.contains(&format!("| {id} |")),
-            "{id} is not in PROTOCOL.md"
-        );
+        assert!(protocol.contains(&format!("| {id} |")), "{id} is not in PROTOCOL.md");
         let test = format!("{}_", id.to_lowercase());
-        let held = sources.iter().any(|(_, text)| {
-            text.lines()
-                .any(|line| line.contains("fn ") && line.contains(&test))
-        });
+        let held = sources
+            .iter()
+            .any(|(_, text)| text.lines().any(|line| line.contains("fn ") && line.contains(&test)));
         assert!(held, "no test is named after {id}");
     }
 }
@@ -116,26 +103,17 @@ fn tests_named_in_the_protocol_exist() {
         let text = fs::read_to_string(root().join(file))
             .unwrap_or_else(|error| panic!("PROTOCOL.md names {file}: {error}"));
         let name = test.rsplit("::").next().unwrap_or(test);
-        assert!(
-            text.contains(name),
-            "PROTOCOL.md names {place}, which is not there"
-        );
+        assert!(text.contains(name), "PROTOCOL.md names {place}, which is not there");
     }
 }
 
 #[test]
 fn every_example_is_in_the_readme() {
     let readme = fs::read_to_string(root().join("README.md")).expect("README.md is there");
-    for entry in fs::read_dir(root().join("examples"))
-        .expect("there are examples")
-        .flatten()
-    {
+    for entry in fs::read_dir(root().join("examples")).expect("there are examples").flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         if name.ends_with(".rs") {
-            assert!(
-                readme.contains(&format!("examples/{name}")),
-                "README.md lacks {name}"
-            );
+            assert!(readme.contains(&format!("examples/{name}")), "README.md lacks {name}");
         }
     }
 }

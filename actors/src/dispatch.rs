@@ -57,13 +57,11 @@ impl DispatchQueue {
     }
 
     pub(crate) fn recipe(node: Node, queues: Arc<Mutex<Queues>>) -> Recipe<Self> {
-        Recipe::new(move || Self {
-            node: node.clone(),
-            queues: queues.clone(),
-        })
-        .on_start(|_, ctx| {
-            ctx.spawn(DispatchPump);
-        })
+        Recipe::new(move || Self { node: node.clone(), queues: queues.clone() }).on_start(
+            |_, ctx| {
+                ctx.spawn(DispatchPump);
+            },
+        )
     }
 
     fn flush(&mut self, waker: &Waker) {
@@ -74,9 +72,7 @@ impl DispatchQueue {
         if !queues.early.is_empty() {
             let early = std::mem::take(&mut queues.early);
             let routes = self.node.router().routes();
-            early
-                .into_iter()
-                .for_each(|arrived| queues.sort(&routes, arrived));
+            early.into_iter().for_each(|arrived| queues.sort(&routes, arrived));
         }
         queues.by_inbox.retain(|_, queue| !queue.flush(waker));
     }
@@ -105,10 +101,10 @@ impl Queues {
         match routes.of_type(arrived.kind()) {
             Some(inbox) => {
                 let key = Arc::as_ptr(inbox) as usize;
-                let queue = self.by_inbox.entry(key).or_insert_with(|| Queue {
-                    inbox: inbox.clone(),
-                    classes: Default::default(),
-                });
+                let queue = self
+                    .by_inbox
+                    .entry(key)
+                    .or_insert_with(|| Queue { inbox: inbox.clone(), classes: Default::default() });
                 queue.classes[arrived.class().index()].push_back(arrived);
             }
             None => {

@@ -81,24 +81,13 @@ impl EndpointActor {
         let Ok(link) = Carried::pack(link, entry.index == 0) else {
             return;
         };
-        entry.actor.do_send(HelloArrived {
-            id,
-            link,
-            hello,
-            facts,
-        });
+        entry.actor.do_send(HelloArrived { id, link, hello, facts });
     }
 
     fn birth(&self, registry: &mut Registry, greeted: Greeted, policy: Policy) {
         if registry.sessions.len() >= self.node.limits().sessions_max as usize {
             let text = "too many sessions".to_owned();
-            return self.answer(
-                greeted,
-                Verdict::Refused {
-                    reason: RefuseReason::Busy,
-                    text,
-                },
-            );
+            return self.answer(greeted, Verdict::Refused { reason: RefuseReason::Busy, text });
         }
         let Greeted { id, link, hello } = greeted;
         let name = hello.from.name;
@@ -112,13 +101,7 @@ impl EndpointActor {
         };
         registry.directory.accepted(key, &hello, &policy);
         let config = self.node.session_config(name, policy);
-        let begin = Begin::Accept {
-            config,
-            id,
-            link,
-            hello,
-            facts,
-        };
+        let begin = Begin::Accept { config, id, link, hello, facts };
         if let Err(error) = self.node.spawn_session(registry, shared, index, begin) {
             tracing::debug!(%error, "a session finds no place in the tree");
             registry.directory.ended(key);
@@ -126,11 +109,7 @@ impl EndpointActor {
     }
 
     fn answer(&self, greeted: Greeted, verdict: Verdict) {
-        let Greeted {
-            id,
-            mut link,
-            hello,
-        } = greeted;
+        let Greeted { id, mut link, hello } = greeted;
         let answer = Answer {
             from: *self.node.me(),
             session: hello.session,

@@ -110,10 +110,7 @@ impl SessionHandle {
         timeout_nanos: Option<u64>,
     ) -> Result<Reply, Refusal> {
         let (id, receiver) = self.shared.open_call();
-        match self
-            .shared
-            .submit(class, parcel, Ask::Request(id, timeout_nanos))
-        {
+        match self.shared.submit(class, parcel, Ask::Request(id, timeout_nanos)) {
             Ok(_) => Ok(Reply::new(&self.shared, id, receiver)),
             Err(refusal) => {
                 self.shared.cancel_call(id);
@@ -167,11 +164,7 @@ impl Reply {
         id: RequestId,
         receiver: oneshot::Receiver<CallResult<Parcel>>,
     ) -> Self {
-        Self {
-            shared: shared.clone(),
-            id,
-            receiver: Some(receiver),
-        }
+        Self { shared: shared.clone(), id, receiver: Some(receiver) }
     }
 }
 

@@ -47,16 +47,9 @@ impl Arrived {
     /// `now` in nanoseconds of the messenger's clock, for the time that a request has left.
     pub(crate) fn new(session: Arc<SessionShared>, delivery: Delivery<Parcel>, now: u64) -> Self {
         let Delivery { message, pulled } = delivery;
-        let Message {
-            lane,
-            seq,
-            call,
-            payload,
-        } = message;
+        let Message { lane, seq, call, payload } = message;
         let expires = match call {
-            Call::Request {
-                ttl_ms: Some(left), ..
-            } => Some(now + u64::from(left) * 1_000_000),
+            Call::Request { ttl_ms: Some(left), .. } => Some(now + u64::from(left) * 1_000_000),
             _ => None,
         };
         Self {
@@ -145,11 +138,7 @@ impl Arrived {
             }
             Call::OneWay if !self.answered => {
                 self.answered = true;
-                self.session.stage(Staged::Reject {
-                    lane: self.lane,
-                    seq: self.seq,
-                    reason,
-                });
+                self.session.stage(Staged::Reject { lane: self.lane, seq: self.seq, reason });
             }
             _ => {}
         }
@@ -167,12 +156,7 @@ impl Arrived {
     fn answer(&mut self, id: RequestId, outcome: Outcome, payload: Parcel) {
         self.answered = true;
         let class = self.lane.class();
-        self.session.stage(Staged::Reply {
-            class,
-            id,
-            outcome,
-            payload,
-        });
+        self.session.stage(Staged::Reply { class, id, outcome, payload });
     }
 }
 
@@ -183,26 +167,19 @@ impl Drop for Arrived {
             let panicked = std::thread::panicking() || is_abandoning();
             match self.call {
                 Call::Request { id, .. } => {
-                    let outcome = if panicked {
-                        Outcome::HandlerPanicked
-                    } else {
-                        Outcome::NoReply
-                    };
+                    let outcome =
+                        if panicked { Outcome::HandlerPanicked } else { Outcome::NoReply };
                     self.answer(id, outcome, Parcel::default());
                 }
                 Call::Notify { id } => {
-                    let outcome = if panicked {
-                        Outcome::HandlerPanicked
-                    } else {
-                        Outcome::Handled
-                    };
+                    let outcome =
+                        if panicked { Outcome::HandlerPanicked } else { Outcome::Handled };
                     self.answer(id, outcome, Parcel::default());
                 }
                 _ => {}
             }
         }
-        self.session
-            .done(self.lane, self.front_len, self.data_len, self.pulled);
+        self.session.done(self.lane, self.front_len, self.data_len, self.pulled);
         if self.opened && self.is_request() {
             let (front, data) = (self.front_len, self.data_len);
             self.session.out_of_hand(self.lane, front, data);
@@ -366,10 +343,7 @@ impl Inbox {
         if state.closed {
             return;
         }
-        if let Some(place) = state
-            .notices
-            .iter_mut()
-            .find(|queued| queued.is_replaced_by(&notice))
+        if let Some(place) = state.notices.iter_mut().find(|queued| queued.is_replaced_by(&notice))
         {
             *place = notice;
             return;

@@ -47,9 +47,7 @@ impl Handshake {
         let inner = node.inner();
         let max = inner.limits.handshakes_max;
         let more = |count: u32| (count < max).then_some(count + 1);
-        let taken = inner
-            .handshakes
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, more);
+        let taken = inner.handshakes.fetch_update(Ordering::AcqRel, Ordering::Acquire, more);
         taken.ok().map(|_| Self(Some(node.clone())))
     }
 }
@@ -82,11 +80,7 @@ pub(crate) enum Carried {
 impl Carried {
     /// Gets it ready for another thread, unless it stays.
     pub(crate) fn pack(link: Box<dyn Link>, stays: bool) -> Result<Self, LinkFault> {
-        if stays {
-            Ok(Self::Here(link))
-        } else {
-            link.detach().map(Self::Parked)
-        }
+        if stays { Ok(Self::Here(link)) } else { link.detach().map(Self::Parked) }
     }
 
     pub(crate) fn land(self) -> Result<Box<dyn Link>, LinkFault> {
@@ -100,10 +94,7 @@ impl Carried {
 /// What the session needs to know of a link.
 pub(crate) fn facts(link: &dyn Link) -> LinkFacts {
     let limits = link.limits();
-    LinkFacts {
-        slots: limits.recv_slots,
-        slot_bytes: limits.slot_bytes,
-    }
+    LinkFacts { slots: limits.recv_slots, slot_bytes: limits.slot_bytes }
 }
 
 /// Frames for the link, in order.
@@ -188,9 +179,7 @@ impl LinkActor {
                 Some((link, role)) => (Some(link), role),
                 None => (None, Role::Draining),
             };
-            let sent_max = link
-                .as_ref()
-                .map_or(0, |link| link.limits().send_bytes as u64 / 2);
+            let sent_max = link.as_ref().map_or(0, |link| link.limits().send_bytes as u64 / 2);
             Self {
                 id,
                 link,
@@ -309,19 +298,11 @@ impl LinkActor {
 
     /// The first frame is here: a hello and nothing else, or the link is dropped.
     fn greeted(&mut self, ctx: &mut Context<Self>, mut frames: Vec<Frame<Parcel>>, over: bool) {
-        let first = if frames.len() == 1 {
-            frames.pop()
-        } else {
-            None
-        };
+        let first = if frames.len() == 1 { frames.pop() } else { None };
         if let (Some(Frame::Hello(hello)), false, Some(link)) = (first, over, self.link.take()) {
             let endpoint = crate::shared::lock(&self.node.inner().endpoint).clone();
             if let Some(endpoint) = endpoint {
-                endpoint.do_send(Greeted {
-                    id: self.id,
-                    link,
-                    hello,
-                });
+                endpoint.do_send(Greeted { id: self.id, link, hello });
             }
         }
         self.link = None;
@@ -331,13 +312,7 @@ impl LinkActor {
 
 impl FromLink {
     pub(crate) fn closed(link: LinkId, fault: LinkFault) -> Self {
-        Self {
-            link,
-            frames: Vec::new(),
-            sent: 0,
-            closed: Some(fault),
-            flushed: false,
-        }
+        Self { link, frames: Vec::new(), sent: 0, closed: Some(fault), flushed: false }
     }
 }
 
@@ -397,8 +372,7 @@ impl Handler<Transmit> for LinkActor {
         if message.frames.is_empty() || self.link.is_none() {
             return;
         }
-        self.unsubmitted
-            .push_back((message.frames.len(), message.bytes));
+        self.unsubmitted.push_back((message.frames.len(), message.bytes));
         self.backlog.extend(message.frames);
     }
 }

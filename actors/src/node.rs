@@ -99,10 +99,7 @@ impl Node {
     pub async fn start(config: NodeConfig) -> Result<Self, StartError> {
         let mut transports = config.transports;
         let wire = WireLimits::from(&config.limits);
-        transports.push(Arc::new(Local::with(LocalOptions {
-            wire,
-            ..LocalOptions::default()
-        })));
+        transports.push(Arc::new(Local::with(LocalOptions { wire, ..LocalOptions::default() })));
         let reactor = Reactor::new(config.arbiters);
         let node = Self {
             inner: Arc::new(Inner {
@@ -141,10 +138,7 @@ impl Node {
     async fn start_actors(&self, bind: &[Address]) -> Result<(), StartError> {
         for group in ["sessions", "links"] {
             let group_of_many = Supervisor::default().together();
-            self.inner
-                .tree
-                .supervisor(group, group_of_many)
-                .map_err(StartError::Tree)?;
+            self.inner.tree.supervisor(group, group_of_many).map_err(StartError::Tree)?;
         }
         for index in 0..self.inner.reactor.len() {
             let (dispatch, reconnect) = self.start_services(index).map_err(StartError::Tree)?;
@@ -209,9 +203,7 @@ impl Node {
         let at = address.clone();
         let placement = self.inner.reactor.placement(0);
         let begin = move || {
-            let bound = transport
-                .listen(&at)
-                .map_err(|error| StartError::Bind(at, error));
+            let bound = transport.listen(&at).map_err(|error| StartError::Bind(at, error));
             let started = bound.and_then(|listener| {
                 let local = listener.local();
                 crate::listener::start(&node, listener).map_err(StartError::Tree)?;
@@ -221,9 +213,7 @@ impl Node {
             let _ = sender.send(started);
         };
         placement.run(begin).map_err(StartError::Tree)?;
-        receiver
-            .await
-            .unwrap_or(Err(StartError::Tree(TreeError::ArbiterGone)))
+        receiver.await.unwrap_or(Err(StartError::Tree(TreeError::ArbiterGone)))
     }
 
     /// Begins to accept and to deliver. Later calls do nothing.
@@ -279,11 +269,7 @@ impl Node {
     /// The live sessions.
     pub fn sessions(&self) -> Vec<SessionHandle> {
         let registry = lock(&self.inner.registry);
-        registry
-            .sessions
-            .values()
-            .map(|entry| SessionHandle::new(entry.shared.clone()))
-            .collect()
+        registry.sessions.values().map(|entry| SessionHandle::new(entry.shared.clone())).collect()
     }
 
     /// The live session to `name`, or a new one that dials `addresses` in turn. Returns at once.
@@ -375,14 +361,7 @@ impl Node {
             move || SessionActor::recipe(node, session, index, begin),
             Restart::Never,
         )?;
-        registry.sessions.insert(
-            key,
-            Registered {
-                shared,
-                actor: actor.clone(),
-                index,
-            },
-        );
+        registry.sessions.insert(key, Registered { shared, actor: actor.clone(), index });
         Ok(actor)
     }
 
@@ -392,11 +371,7 @@ impl Node {
             let mut registry = lock(&self.inner.registry);
             registry.shutting_down = true;
             registry.directory.shut_down();
-            registry
-                .sessions
-                .values()
-                .map(|entry| entry.shared.clone())
-                .collect::<Vec<_>>()
+            registry.sessions.values().map(|entry| entry.shared.clone()).collect::<Vec<_>>()
         };
         let handles: Vec<_> = sessions.into_iter().map(SessionHandle::new).collect();
         for handle in &handles {
@@ -425,10 +400,7 @@ impl Node {
     }
 
     pub(crate) fn transport(&self, address: &Address) -> Option<&Arc<dyn Transport>> {
-        self.inner
-            .transports
-            .iter()
-            .find(|transport| transport.scheme() == address.scheme())
+        self.inner.transports.iter().find(|transport| transport.scheme() == address.scheme())
     }
 
     /// The transports that are built in.
@@ -480,11 +452,7 @@ impl Node {
     /// The next number of the messenger's own generator (splitmix64).
     pub(crate) fn random(&self) -> u64 {
         const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
-        let mut z = self
-            .inner
-            .seed
-            .fetch_add(GOLDEN, Ordering::Relaxed)
-            .wrapping_add(GOLDEN);
+        let mut z = self.inner.seed.fetch_add(GOLDEN, Ordering::Relaxed).wrapping_add(GOLDEN);
         z = (z ^ z >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         z = (z ^ z >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
         z ^ z >> 31

@@ -22,11 +22,7 @@ pub(crate) struct Reactor {
 impl Reactor {
     /// `count` arbiters; 0, or a thread without an actix system, means here.
     pub(crate) fn new(count: usize) -> Self {
-        let count = if actix_rt::System::try_current().is_some() {
-            count
-        } else {
-            0
-        };
+        let count = if actix_rt::System::try_current().is_some() { count } else { 0 };
         Self {
             arbiters: (0..count).map(|_| Arbiter::new()).collect(),
             origin: tokio::time::Instant::now(),

@@ -65,11 +65,7 @@ impl ReconnectSupervisor {
         .on_start(move |actor, ctx| {
             for (_, out) in std::mem::take(&mut *lost.borrow_mut()) {
                 let result = Err(DialError::Unreachable);
-                out.session.do_send(DialEnded {
-                    turn: out.turn,
-                    result,
-                    jitter: actor.jitter(),
-                });
+                out.session.do_send(DialEnded { turn: out.turn, result, jitter: actor.jitter() });
             }
             ctx.spawn(DialPump);
         })
@@ -77,19 +73,13 @@ impl ReconnectSupervisor {
 
     /// The next jitter (a multiplicative generator; its quality does not matter, its seed does).
     fn jitter(&mut self) -> u16 {
-        self.seed = self
-            .seed
-            .wrapping_mul(0x5851_F42D_4C95_7F2D)
-            .wrapping_add(0x1405_7B7E_F767_814F);
+        self.seed =
+            self.seed.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(0x1405_7B7E_F767_814F);
         (self.seed >> 48) as u16
     }
 
     fn ended(&mut self, key: SessionKey, turn: u64, result: Result<Box<dyn Link>, DialError>) {
-        let current = self
-            .outs
-            .borrow()
-            .get(&key)
-            .is_some_and(|out| out.turn == turn);
+        let current = self.outs.borrow().get(&key).is_some_and(|out| out.turn == turn);
         if !current {
             return;
         }
@@ -99,11 +89,7 @@ impl ReconnectSupervisor {
             tracing::debug!(session = key.0, %error, "a dial failed");
         }
         if let Some(out) = out {
-            out.session.do_send(DialEnded {
-                turn,
-                result,
-                jitter,
-            });
+            out.session.do_send(DialEnded { turn, result, jitter });
         }
     }
 }
@@ -116,17 +102,10 @@ impl Handler<DialFor> for ReconnectSupervisor {
     type Result = ();
 
     fn handle(&mut self, dial: DialFor, _: &mut Self::Context) {
-        let DialFor {
-            key,
-            session,
-            address,
-            turn,
-        } = dial;
+        let DialFor { key, session, address, turn } = dial;
         let (abort, registration) = AbortHandle::new_pair();
         let timeout = self.node.limits().hello_timeout;
-        let target = address
-            .as_ref()
-            .and_then(|to| self.node.transport(to).map(|t| t.dial(to)));
+        let target = address.as_ref().and_then(|to| self.node.transport(to).map(|t| t.dial(to)));
         let dialling = async move {
             let result = match target {
                 Some(dial) => match tokio::time::timeout(timeout, dial).await {
@@ -139,16 +118,8 @@ impl Handler<DialFor> for ReconnectSupervisor {
             (key, turn, result)
         };
         let abortable = Abortable::new(dialling, registration);
-        self.dials
-            .push(Box::pin(async move { abortable.await.ok() }));
-        if let Some(old) = self.outs.borrow_mut().insert(
-            key,
-            Out {
-                session,
-                turn,
-                abort,
-            },
-        ) {
+        self.dials.push(Box::pin(async move { abortable.await.ok() }));
+        if let Some(old) = self.outs.borrow_mut().insert(key, Out { session, turn, abort }) {
             old.abort.abort();
         }
     }

@@ -34,10 +34,7 @@ impl std::fmt::Display for RouteError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::TypeTaken(kind) => {
-                write!(
-                    f,
-                    "message type {kind:#06x} has a handler already: one actor a type"
-                )
+                write!(f, "message type {kind:#06x} has a handler already: one actor a type")
             }
             Self::AdmissionTaken => f.write_str("another actor is the admission already"),
         }
@@ -49,10 +46,7 @@ impl std::error::Error for RouteError {}
 impl Router {
     /// The registrations now.
     pub fn routes(&self) -> Arc<Routes> {
-        self.table
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.table.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Registers an inbox for message types, and for events and admission if asked; all or none.

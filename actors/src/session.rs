@@ -41,17 +41,8 @@ use endings::{died, last_word};
 
 /// How a session comes to be.
 pub(crate) enum Begin {
-    Dial {
-        config: Config,
-        id: SessionId,
-    },
-    Accept {
-        config: Config,
-        id: LinkId,
-        link: Carried,
-        hello: Box<Hello>,
-        facts: LinkFacts,
-    },
+    Dial { config: Config, id: SessionId },
+    Accept { config: Config, id: LinkId, link: Carried, hello: Box<Hello>, facts: LinkFacts },
 }
 
 /// A dial is over.
@@ -183,13 +174,7 @@ impl SessionActor {
         let now = self.now();
         let mut core = match self.begin.take() {
             Some(Begin::Dial { config, id }) => Session::dial(config, id, now),
-            Some(Begin::Accept {
-                config,
-                id,
-                link,
-                hello,
-                facts,
-            }) => {
+            Some(Begin::Accept { config, id, link, hello, facts }) => {
                 let Ok(link) = link.land() else {
                     tracing::debug!(link = id.0, "an accepted link did not survive its journey");
                     ctx.stop();
@@ -264,27 +249,20 @@ impl SessionActor {
 
     /// Whether one of the new addresses can be dialled at all.
     fn take_addresses(&mut self, addresses: &[stellate_transport::Address]) -> bool {
-        let served = addresses
-            .iter()
-            .filter(|to| self.node.transport(to).is_some());
+        let served = addresses.iter().filter(|to| self.node.transport(to).is_some());
         let served: Vec<_> = served.cloned().collect();
         let taken = !served.is_empty();
         if taken {
             *lock(&self.shared.addresses) = served;
             self.address = 0;
         } else {
-            tracing::warn!(
-                ?addresses,
-                "no transport is built in for any: not readdressed"
-            );
+            tracing::warn!(?addresses, "no transport is built in for any: not readdressed");
         }
         taken
     }
 
     fn has_ended(&self) -> bool {
-        self.core
-            .as_ref()
-            .is_some_and(|core| core.phase() == Phase::Ended)
+        self.core.as_ref().is_some_and(|core| core.phase() == Phase::Ended)
     }
 
     fn take_ledger(&mut self, now: Time) {
@@ -293,13 +271,7 @@ impl SessionActor {
             let seen =
                 std::mem::replace(&mut self.seen[lane.index()], [opened, done, cost, pulled]);
             if opened != seen[0] {
-                self.input(
-                    now,
-                    Input::Opened {
-                        lane,
-                        total: opened,
-                    },
-                );
+                self.input(now, Input::Opened { lane, total: opened });
             }
             if done != seen[1] {
                 let settled = Settled {
@@ -317,14 +289,7 @@ impl SessionActor {
             if in_hand != self.in_hand[lane.index()] {
                 self.in_hand[lane.index()] = in_hand;
                 let (requests, cost) = in_hand;
-                self.input(
-                    now,
-                    Input::InHand {
-                        lane,
-                        requests,
-                        cost,
-                    },
-                );
+                self.input(now, Input::InHand { lane, requests, cost });
             }
         }
     }
@@ -380,11 +345,7 @@ impl SessionActor {
         }
         let due = core.poll_timeout();
         // A timer that was put off fires at its old time, which costs less than moving it each turn.
-        if due == self.timer_at
-            || self
-                .timer_at
-                .is_some_and(|at| due.is_none_or(|due| due > at))
-        {
+        if due == self.timer_at || self.timer_at.is_some_and(|at| due.is_none_or(|due| due > at)) {
             return;
         }
         match due {
@@ -401,9 +362,7 @@ impl SessionActor {
                 timer.as_mut().reset(instant);
                 timer
             }
-            None => self
-                .timer
-                .insert(Box::pin(tokio::time::sleep_until(instant))),
+            None => self.timer.insert(Box::pin(tokio::time::sleep_until(instant))),
         };
         if timer.as_mut().poll(cx).is_ready() {
             cx.waker().wake_by_ref();
@@ -490,13 +449,7 @@ impl Handler<FromLink> for SessionActor {
 
     fn handle(&mut self, report: FromLink, _: &mut Self::Context) {
         let now = self.now();
-        let FromLink {
-            link,
-            frames,
-            sent,
-            closed,
-            flushed,
-        } = report;
+        let FromLink { link, frames, sent, closed, flushed } = report;
         let current = self.core.as_ref().and_then(Session::link) == Some(link);
         if current {
             self.in_flight = self.in_flight.saturating_sub(sent);
@@ -505,12 +458,7 @@ impl Handler<FromLink> for SessionActor {
             self.input(now, Input::Frame { link, frame });
         }
         if flushed && current && std::mem::take(&mut self.flushing) {
-            self.input(
-                now,
-                Input::Timer {
-                    jitter: self.node.random() as u16,
-                },
-            );
+            self.input(now, Input::Timer { jitter: self.node.random() as u16 });
         }
         if let Some(fault) = closed {
             if let Some(Held::Actor(gone)) = self.links.remove(&link) {
@@ -523,14 +471,7 @@ impl Handler<FromLink> for SessionActor {
             }
             tracing::debug!(session = self.shared.key.0, link = link.0, %fault, "link lost");
             let (blame, jitter) = (charge(&fault), self.node.random() as u16);
-            self.input(
-                now,
-                Input::LinkLost {
-                    link,
-                    blame,
-                    jitter,
-                },
-            );
+            self.input(now, Input::LinkLost { link, blame, jitter });
         }
     }
 }
@@ -549,34 +490,21 @@ impl Handler<DialEnded> for SessionActor {
 
     fn handle(&mut self, ended: DialEnded, ctx: &mut Self::Context) {
         let now = self.now();
-        let waited = self
-            .core
-            .as_ref()
-            .is_some_and(|core| core.phase() == Phase::Dialing);
+        let waited = self.core.as_ref().is_some_and(|core| core.phase() == Phase::Dialing);
         if ended.turn != self.dial_turn || !waited {
             return;
         }
         let link = match ended.result {
             Ok(link) => link,
             Err(_) => {
-                return self.input(
-                    now,
-                    Input::DialFailed {
-                        jitter: ended.jitter,
-                    },
-                );
+                return self.input(now, Input::DialFailed { jitter: ended.jitter });
             }
         };
         let id = self.node.next_link();
         let facts = crate::link::facts(&*link);
         self.in_flight_max = link.limits().send_bytes as u64;
         let Ok(actor) = LinkActor::start(&self.node, id, link, Role::Bound(ctx.address())) else {
-            return self.input(
-                now,
-                Input::DialFailed {
-                    jitter: ended.jitter,
-                },
-            );
+            return self.input(now, Input::DialFailed { jitter: ended.jitter });
         };
         self.links.insert(id, Held::Actor(actor));
         if let Some(mut core) = self.core.take() {
@@ -584,14 +512,7 @@ impl Handler<DialEnded> for SessionActor {
             self.core = Some(core);
         }
         let attempt = self.node.next_attempt();
-        self.input(
-            now,
-            Input::Dialled {
-                link: id,
-                attempt,
-                facts,
-            },
-        );
+        self.input(now, Input::Dialled { link: id, attempt, facts });
     }
 }
 
@@ -600,12 +521,7 @@ impl Handler<HelloArrived> for SessionActor {
 
     fn handle(&mut self, arrived: HelloArrived, _: &mut Self::Context) {
         let now = self.now();
-        let HelloArrived {
-            id,
-            link,
-            hello,
-            facts,
-        } = arrived;
+        let HelloArrived { id, link, hello, facts } = arrived;
         let Ok(link) = link.land() else { return };
         let back = crate::endpoint::dial_back(&hello, &link.peer());
         if !back.is_empty() && lock(&self.shared.addresses).is_empty() {
@@ -617,15 +533,7 @@ impl Handler<HelloArrived> for SessionActor {
             self.core = Some(core);
         }
         let latest = self.node.latest_attempt();
-        self.input(
-            now,
-            Input::Hello {
-                link: id,
-                hello,
-                latest,
-                facts,
-            },
-        );
+        self.input(now, Input::Hello { link: id, hello, latest, facts });
     }
 }
 

@@ -45,17 +45,8 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[derive(Debug)]
 pub(crate) enum Staged {
     Submit(Class, Parcel, Ask),
-    Reply {
-        class: Class,
-        id: RequestId,
-        outcome: Outcome,
-        payload: Parcel,
-    },
-    Reject {
-        lane: Lane,
-        seq: Seq,
-        reason: UndeliverableReason,
-    },
+    Reply { class: Class, id: RequestId, outcome: Outcome, payload: Parcel },
+    Reject { lane: Lane, seq: Seq, reason: UndeliverableReason },
     Forget(RequestId),
     Admission(Decision),
     Readdress(Vec<stellate_transport::Address>),
@@ -66,22 +57,10 @@ pub(crate) enum Staged {
 impl Staged {
     pub(crate) fn into_input(self) -> Input<Parcel> {
         match self {
-            Self::Submit(class, payload, ask) => Input::Submit(Submit {
-                class,
-                payload,
-                ask,
-            }),
-            Self::Reply {
-                class,
-                id,
-                outcome,
-                payload,
-            } => Input::Reply {
-                class,
-                id,
-                outcome,
-                payload,
-            },
+            Self::Submit(class, payload, ask) => Input::Submit(Submit { class, payload, ask }),
+            Self::Reply { class, id, outcome, payload } => {
+                Input::Reply { class, id, outcome, payload }
+            }
             Self::Reject { lane, seq, reason } => Input::Reject { lane, seq, reason },
             Self::Forget(id) => Input::Forget(id),
             Self::Admission(decision) => Input::Admission(decision),
@@ -243,9 +222,7 @@ impl SessionShared {
         if let Intake::Ended(cause) = outbox.intake {
             return Poll::Ready(Err(Some(cause)));
         }
-        outbox
-            .receipts
-            .insert((class.index(), position), cx.waker().clone());
+        outbox.receipts.insert((class.index(), position), cx.waker().clone());
         Poll::Pending
     }
 
@@ -254,10 +231,7 @@ impl SessionShared {
     /// A fresh id and the place where its outcome arrives.
     pub(crate) fn open_call(
         &self,
-    ) -> (
-        RequestId,
-        futures::channel::oneshot::Receiver<CallResult<Parcel>>,
-    ) {
+    ) -> (RequestId, futures::channel::oneshot::Receiver<CallResult<Parcel>>) {
         let id = RequestId(self.next_call.fetch_add(1, Ordering::Relaxed));
         let (sender, receiver) = futures::channel::oneshot::channel();
         lock(&self.calls).insert(id, sender);

@@ -13,27 +13,18 @@ async fn s1_s2_messages_arrive_in_order_and_once() {
     let mut receiver =
         TestNode::start(config(EntityName::osd(2), 2, Policy::lossless_peer())).await;
     let to = receiver.node.local_addresses();
-    let handle = sender
-        .node
-        .connect(EntityName::osd(2), to)
-        .expect("connects");
+    let handle = sender.node.connect(EntityName::osd(2), to).expect("connects");
     const COUNT: u64 = 20_000;
     let sending = actix_rt::spawn({
         let handle = handle.clone();
         async move {
             for number in 0..COUNT {
-                let message = parcel(
-                    &number.to_le_bytes(),
-                    Bytes::from(vec![7; (number % 3000) as usize]),
-                );
+                let message =
+                    parcel(&number.to_le_bytes(), Bytes::from(vec![7; (number % 3000) as usize]));
                 let bytes = (message.front.len() + message.data.len()) as u64;
                 let room = handle.reserve(bytes, false).await.expect("open");
-                room.submit(
-                    Class::Normal,
-                    message,
-                    stellate_protocol::event::Ask::Nothing,
-                )
-                .expect("reserved");
+                room.submit(Class::Normal, message, stellate_protocol::event::Ask::Nothing)
+                    .expect("reserved");
             }
         }
     });
@@ -55,18 +46,10 @@ async fn large_bodies_are_pulled() {
     let mut receiver =
         TestNode::start(config(EntityName::osd(2), 2, Policy::lossless_peer())).await;
     let to = receiver.node.local_addresses();
-    let handle = sender
-        .node
-        .connect(EntityName::osd(2), to)
-        .expect("connects");
-    let body: Bytes = (0..3_000_000u32)
-        .map(|n| (n * 7) as u8)
-        .collect::<Vec<u8>>()
-        .into();
+    let handle = sender.node.connect(EntityName::osd(2), to).expect("connects");
+    let body: Bytes = (0..3_000_000u32).map(|n| (n * 7) as u8).collect::<Vec<u8>>().into();
     for number in 0..5u8 {
-        handle
-            .try_send(Class::Bulk, parcel(&[number], body.clone()))
-            .expect("room");
+        handle.try_send(Class::Bulk, parcel(&[number], body.clone())).expect("room");
     }
     for number in 0..5u8 {
         let got = receiver.next_parcel().await;
@@ -82,9 +65,7 @@ async fn a_node_reaches_itself() {
     let mut node = TestNode::start(config(EntityName::osd(1), 1, Policy::lossless_peer())).await;
     let to = node.node.local_addresses();
     let handle = node.node.connect(EntityName::osd(1), to).expect("connects");
-    handle
-        .try_send(Class::Normal, parcel(b"me", "data"))
-        .expect("room");
+    handle.try_send(Class::Normal, parcel(b"me", "data")).expect("room");
     assert_eq!(node.next_parcel().await.front[..], *b"me");
     node.node.shutdown().await;
 }

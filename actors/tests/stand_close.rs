@@ -49,9 +49,7 @@ async fn close_under_load_delivers_all_that_was_taken() {
             got += 1;
         }
         there.close();
-        let taken = within("the sender to stop", sending)
-            .await
-            .expect("no panic");
+        let taken = within("the sender to stop", sending).await.expect("no panic");
         while got < taken {
             assert_eq!(number_of(&b.next_parcel().await), got, "S1, S2");
             got += 1;
@@ -89,9 +87,7 @@ async fn abort_under_load_ends_both_sides_with_exact_counts() {
             true => b.node.sessions().iter().for_each(SessionHandle::abort),
             false => there.abort(),
         }
-        let taken = within("the sender to stop", sending)
-            .await
-            .expect("no panic");
+        let taken = within("the sender to stop", sending).await.expect("no panic");
         let (here, other) = (a.next_end().await, b.next_end().await);
         let causes = match by_receiver {
             true => [EndCause::ClosedByPeer, EndCause::ClosedHere],
@@ -129,21 +125,15 @@ async fn close_without_a_peer_ends_within_drain_max() {
     within("the end", silent.ended()).await;
     assert_eq!(a.next_end().await.cause, EndCause::ClosedHere);
     let owing = a.node.connect(B, to).expect("connects");
-    owing
-        .try_send(Class::Normal, parcel(b"x", ""))
-        .expect("room");
-    let call = owing
-        .try_request(Class::Normal, parcel(b"y", ""), None)
-        .expect("room");
+    owing.try_send(Class::Normal, parcel(b"x", "")).expect("room");
+    let call = owing.try_request(Class::Normal, parcel(b"y", ""), None).expect("room");
     owing.close();
     assert!(matches!(
         owing.try_send(Class::Normal, parcel(b"z", "")),
         Err(Refusal::Ended(_, None))
     ));
     let most = a.node.limits().drain_max + PATIENCE / 2;
-    tokio::time::timeout(most, owing.ended())
-        .await
-        .expect("drain_max");
+    tokio::time::timeout(most, owing.ended()).await.expect("drain_max");
     let end = a.next_end().await;
     assert_eq!(end.cause, EndCause::ClosedHere);
     assert_eq!(end.unacked.len(), 2, "all of it comes back");
@@ -158,13 +148,9 @@ async fn close_while_the_peer_does_not_handle_ends_within_drain_max() {
     let there = a.dial(&b);
     b.connected().await;
     for number in 0..10u64 {
-        there
-            .try_send(Class::Normal, parcel(&number.to_le_bytes(), ""))
-            .expect("room");
+        there.try_send(Class::Normal, parcel(&number.to_le_bytes(), "")).expect("room");
     }
-    within("the ack", there.received(Class::Normal, 10))
-        .await
-        .expect("received");
+    within("the ack", there.received(Class::Normal, 10)).await.expect("received");
     there.close();
     within("the end", there.ended()).await;
     assert_eq!(a.next_end().await.cause, EndCause::ClosedHere);
@@ -220,10 +206,8 @@ async fn shutdown_under_load_returns_and_frees_everything() {
         spokes.push(TestNode::start(config).await);
     }
     let handles: Vec<_> = spokes.iter().map(|spoke| spoke.dial(&hub)).collect();
-    let tasks: Vec<_> = handles
-        .iter()
-        .map(|handle| actix_rt::spawn(flood(handle.clone())))
-        .collect();
+    let tasks: Vec<_> =
+        handles.iter().map(|handle| actix_rt::spawn(flood(handle.clone()))).collect();
     for spoke in &mut spokes {
         spoke.connected().await;
     }
@@ -232,10 +216,7 @@ async fn shutdown_under_load_returns_and_frees_everything() {
     for _ in 0..1_000 {
         hub.next_parcel().await;
     }
-    let weak: Vec<_> = handles
-        .iter()
-        .map(|handle| Arc::downgrade(handle.shared()))
-        .collect();
+    let weak: Vec<_> = handles.iter().map(|handle| Arc::downgrade(handle.shared())).collect();
     let node = hub.node.clone();
     let draining = async {
         let discard = async {
@@ -250,22 +231,15 @@ async fn shutdown_under_load_returns_and_frees_everything() {
     };
     within("the hub's shutdown", draining).await;
     assert!(hub.node.sessions().is_empty());
-    assert_eq!(
-        hub.node.tree().len(),
-        0,
-        "{:?}",
-        hub.node.tree().members("")
-    );
+    assert_eq!(hub.node.tree().len(), 0, "{:?}", hub.node.tree().members(""));
     for task in tasks {
         within("a sender to stop", task).await.expect("no panic");
     }
     let spokes_gone = futures::future::join_all(spokes.into_iter().map(TestNode::shutdown));
     within("the others' shutdown", spokes_gone).await;
     drop((handles, hub));
-    support::until("the sessions to be freed", || {
-        weak.iter().all(|weak| weak.upgrade().is_none())
-    })
-    .await;
+    support::until("the sessions to be freed", || weak.iter().all(|weak| weak.upgrade().is_none()))
+        .await;
 }
 
 /// Shutdown while the other side does the same, and while dials are out.
@@ -300,13 +274,9 @@ async fn s6_every_waiter_hears_of_the_end() {
     let there = a.dial(&b);
     b.connected().await;
     b.node.tree().pause("links/1").expect("there");
-    let call = there
-        .try_request(Class::Normal, parcel(b"y", ""), None)
-        .expect("room");
+    let call = there.try_request(Class::Normal, parcel(b"y", ""), None).expect("room");
     for _ in 0..3 {
-        there
-            .try_send(Class::Normal, parcel(b"x", ""))
-            .expect("room");
+        there.try_send(Class::Normal, parcel(b"x", "")).expect("room");
     }
     let room = actix_rt::spawn({
         let there = there.clone();
@@ -321,12 +291,7 @@ async fn s6_every_waiter_hears_of_the_end() {
     within("the end", there.ended()).await;
     let ended = within("the room", room).await.expect("no panic");
     assert!(ended.is_err(), "{ended:?}");
-    assert!(
-        within("the receipt", receipt)
-            .await
-            .expect("no panic")
-            .is_err()
-    );
+    assert!(within("the receipt", receipt).await.expect("no panic").is_err());
     let fate = within("the call", call).await;
     assert!(matches!(fate, CallResult::SessionEnded(_)), "{fate:?}");
     a.next_end().await;

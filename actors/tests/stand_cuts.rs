@@ -67,10 +67,7 @@ async fn cut_often(arbiters: usize) {
     let (count, cuts) = (scale(10_000, 500_000), scale(100, 1_000));
     let body: Bytes = {
         let mut draw = Draw(7);
-        (0..400_000)
-            .map(|_| draw.next() as u8)
-            .collect::<Vec<_>>()
-            .into()
+        (0..400_000).map(|_| draw.next() as u8).collect::<Vec<_>>().into()
     };
     let knives = [ByteCut::disarmed(), ByteCut::disarmed()];
     let start = |name: EntityName, instance, knife: &ByteCut| {
@@ -99,20 +96,14 @@ async fn cut_often(arbiters: usize) {
             knives[draw.below(2) as usize].arm(1 + draw.below(range));
         }
     };
-    futures::join!(
-        take_all(&mut a, count, &body, |_| {}),
-        take_all(&mut b, count, &body, cut),
-    );
+    futures::join!(take_all(&mut a, count, &body, |_| {}), take_all(&mut b, count, &body, cut),);
     for task in sending {
         within("all to be sent", task).await.expect("sent");
     }
     let (left, right) = (there.shared().snapshot(), back.shared().snapshot());
     let lost = left.counters.links_lost.max(right.counters.links_lost);
     // A cut far on may find no bytes any more.
-    assert!(
-        armed >= 10 && lost >= armed / 2,
-        "{lost} links were lost for {armed} cuts"
-    );
+    assert!(armed >= 10 && lost >= armed / 2, "{lost} links were lost for {armed} cuts");
     assert_eq!(left.counters.ended + right.counters.ended, 0);
     for node in [a, b] {
         node.shutdown().await;

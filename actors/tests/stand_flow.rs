@@ -25,9 +25,7 @@ const B: EntityName = EntityName::osd(2);
 async fn ask(handle: &SessionHandle, class: Class, message: Parcel) -> CallResult<Parcel> {
     let bytes = message.front.len() as u64;
     let room = handle.reserve_in(class, bytes, true).await.expect("open");
-    let reply = handle
-        .request(room, class, message, None)
-        .expect("reserved");
+    let reply = handle.request(room, class, message, None).expect("reserved");
     reply.await
 }
 
@@ -197,10 +195,7 @@ async fn a_slow_handler_holds_back_its_sender_and_nobody_else() {
     let done = Arc::new(AtomicU64::new(0));
     let handling = actix_rt::spawn(handle_slowly(b.inbox.clone(), done.clone()));
     let fast = Inbox::new(16);
-    b.node
-        .router()
-        .register(&fast, &[QUICK], false, false)
-        .expect("free");
+    b.node.router().register(&fast, &[QUICK], false, false).expect("free");
     let slow = a.dial(&b);
     let serving = actix_rt::spawn(serve(fast, b.connected().await));
     let mixed = c.dial(&b);
@@ -221,18 +216,11 @@ async fn a_slow_handler_holds_back_its_sender_and_nobody_else() {
     // Control has room of its own, though the sender waits for some.
     let begun = done.load(Ordering::SeqCst);
     for number in 0..20 {
-        let reply = within(
-            "a quick reply",
-            ask(&slow, Class::Control, quick_one(number)),
-        )
-        .await;
+        let reply = within("a quick reply", ask(&slow, Class::Control, quick_one(number))).await;
         assert_eq!(number_of(&replied(reply)), number);
     }
     let meanwhile = done.load(Ordering::SeqCst) - begun;
-    assert!(
-        meanwhile < 20,
-        "20 control replies took the time of {meanwhile} slow messages"
-    );
+    assert!(meanwhile < 20, "20 control replies took the time of {meanwhile} slow messages");
     for number in 0..40u64 {
         let message = parcel(&number.to_le_bytes(), "");
         mixed.try_send(Class::Normal, message).expect("room");
@@ -247,15 +235,10 @@ async fn a_slow_handler_holds_back_its_sender_and_nobody_else() {
         }
     }
     let meanwhile = done.load(Ordering::SeqCst) - begun;
-    assert!(
-        meanwhile < 60,
-        "60 quick replies took the time of {meanwhile} slow messages"
-    );
+    assert!(meanwhile < 60, "60 quick replies took the time of {meanwhile} slow messages");
     within("all to be sent", sending).await.expect("sent");
     let received = slow.received(Class::Normal, count);
-    within("all to be received", received)
-        .await
-        .expect("received");
+    within("all to be received", received).await.expect("received");
     let all = count + 40;
     until("all to be handled", || done.load(Ordering::SeqCst) == all).await;
     for handle in [&slow, &mixed] {

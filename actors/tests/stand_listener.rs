@@ -52,10 +52,7 @@ impl Transport for Shaky {
         if (1..=self.refuse).contains(&nth) {
             return Err(ListenError::PortInUse);
         }
-        Ok(Box::new(ShakyListener {
-            inner: self.inner.listen(at)?,
-            mishaps: self.mishaps.clone(),
-        }))
+        Ok(Box::new(ShakyListener { inner: self.inner.listen(at)?, mishaps: self.mishaps.clone() }))
     }
 }
 

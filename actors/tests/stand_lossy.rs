@@ -44,20 +44,13 @@ async fn s4_a_cut_ends_both_sides_of_a_lossy_pair_once() {
             let mut batch = std::collections::VecDeque::new();
             while b.inbox.poll_take(&mut cx, &mut batch, 64).is_ready() {}
             let undelivered = there.counts[Class::Normal.index()].undelivered;
-            assert_eq!(
-                undelivered,
-                batch.len() as u64,
-                "S4: received, never opened"
-            );
+            assert_eq!(undelivered, batch.len() as u64, "S4: received, never opened");
             assert!(undelivered < nth);
             let first_back = number_of(&here.unacked[0].payload);
             assert!(first_back <= undelivered, "nothing vanishes");
             assert!(matches!(
                 handle.try_send(Class::Normal, parcel(b"late", "")),
-                Err(stellate_actors::shared::Refusal::Ended(
-                    _,
-                    Some(EndCause::LinkLost)
-                ))
+                Err(stellate_actors::shared::Refusal::Ended(_, Some(EndCause::LinkLost)))
             ));
             within("the end", handle.ended()).await;
             assert_eq!((a.ends_now(), b.ends_now()), (vec![], vec![]), "S4: once");
@@ -79,10 +72,7 @@ async fn s6_a_new_session_of_a_lossy_client_begins_anew() {
         faults.on_next(FrameKind::Message, Direction::Sent, 4, Fault::Fail);
         for number in 0..8u64 {
             handle
-                .try_send(
-                    Class::Normal,
-                    parcel(&(round * 100 + number).to_le_bytes(), ""),
-                )
+                .try_send(Class::Normal, parcel(&(round * 100 + number).to_le_bytes(), ""))
                 .expect("room");
         }
         assert_eq!(a.next_end().await.cause, EndCause::LinkLost);
@@ -112,12 +102,7 @@ async fn s6_a_new_session_of_a_lossy_client_begins_anew() {
 async fn s4_nothing_vanishes_that_was_accepted_while_the_session_ended() {
     for round in 0..30u64 {
         let faults = Faults::new();
-        faults.on(
-            FrameKind::Message,
-            Direction::Sent,
-            100 + round * 37,
-            Fault::Fail,
-        );
+        faults.on(FrameKind::Message, Direction::Sent, 100 + round * 37, Fault::Fail);
         let mut config = quick(EntityName::client(1), 1, Policy::lossy_client());
         let tcp: Arc<dyn Transport> = Arc::new(Tcp::new());
         config.transports = vec![faults.wrap(tcp)];
@@ -138,18 +123,10 @@ async fn s4_nothing_vanishes_that_was_accepted_while_the_session_ended() {
             }
         }
         let end = a.next_end().await;
-        let back: Vec<u64> = end
-            .unacked
-            .iter()
-            .map(|back| number_of(&back.payload))
-            .collect();
+        let back: Vec<u64> = end.unacked.iter().map(|back| number_of(&back.payload)).collect();
         let first = accepted - back.len() as u64;
         let all: Vec<u64> = (first..accepted).collect();
-        assert!(
-            back == all,
-            "S4: round {round}: of {accepted} came back {}",
-            back.len()
-        );
+        assert!(back == all, "S4: round {round}: of {accepted} came back {}", back.len());
         assert_eq!(end.counts[Class::Normal.index()].unacked, back.len() as u64);
         a.shutdown().await;
         b.shutdown().await;

@@ -18,11 +18,8 @@ fn descriptors() -> usize {
 }
 
 fn node(number: u64) -> impl Future<Output = TestNode> {
-    let mut config = config(
-        EntityName::osd(number),
-        u128::from(number) + 1,
-        Policy::lossless_peer(),
-    );
+    let mut config =
+        config(EntityName::osd(number), u128::from(number) + 1, Policy::lossless_peer());
     config.limits.handshakes_max = 64;
     config.limits.hello_timeout = std::time::Duration::from_secs(2);
     TestNode::start(config)
@@ -34,15 +31,9 @@ async fn s7_many_come_and_go_and_nothing_stays() {
     node(0).await.shutdown().await;
     let before = descriptors();
     many_sessions(scale(24, 46)).await;
-    until("the sessions' descriptors to go", || {
-        descriptors() <= before
-    })
-    .await;
+    until("the sessions' descriptors to go", || descriptors() <= before).await;
     many_connections(scale(2_000, 10_000)).await;
-    until("the connections' descriptors to go", || {
-        descriptors() <= before
-    })
-    .await;
+    until("the connections' descriptors to go", || descriptors() <= before).await;
 }
 
 /// Every node with every other, all dialled from both sides at once.
@@ -66,12 +57,7 @@ async fn many_sessions(count: u64) {
             let handle = handle.clone();
             actix_rt::spawn(async move {
                 for number in 0..EACH {
-                    send(
-                        &handle,
-                        Class::Normal,
-                        parcel(&number.to_le_bytes(), "data"),
-                    )
-                    .await;
+                    send(&handle, Class::Normal, parcel(&number.to_le_bytes(), "data")).await;
                 }
             })
         })
@@ -94,10 +80,7 @@ async fn many_sessions(count: u64) {
         assert_eq!(node.node.sessions().len() as u64, count - 1);
         assert_eq!(node.ends_now(), Vec::<EndCause>::new());
     }
-    let weak: Vec<_> = handles
-        .iter()
-        .map(|handle| Arc::downgrade(handle.shared()))
-        .collect();
+    let weak: Vec<_> = handles.iter().map(|handle| Arc::downgrade(handle.shared())).collect();
     drop(handles);
     let trees: Vec<_> = nodes.iter().map(|node| node.node.tree().clone()).collect();
     let gone = futures::future::join_all(nodes.into_iter().map(TestNode::shutdown));
@@ -105,10 +88,7 @@ async fn many_sessions(count: u64) {
     for tree in trees {
         assert_eq!(tree.len(), 0, "{:?}", tree.members(""));
     }
-    until("the sessions to be freed", || {
-        weak.iter().all(|weak| weak.upgrade().is_none())
-    })
-    .await;
+    until("the sessions to be freed", || weak.iter().all(|weak| weak.upgrade().is_none())).await;
 }
 
 /// Connections that say nothing and go.

@@ -26,13 +26,9 @@ async fn serves(victim: &mut TestNode, instance: u128) {
     let name = EntityName::osd(instance as u64);
     let good = TestNode::start(quick(name, instance, Policy::lossless_peer())).await;
     let handle = good.dial(victim);
-    handle
-        .try_send(Class::Normal, parcel(b"good", ""))
-        .expect("room");
+    handle.try_send(Class::Normal, parcel(b"good", "")).expect("room");
     assert_eq!(victim.next_parcel().await.front[..], *b"good");
-    within("the ack", handle.received(Class::Normal, 1))
-        .await
-        .expect("received");
+    within("the ack", handle.received(Class::Normal, 1)).await.expect("received");
     handle.close();
     within("the end", handle.ended()).await;
     good.shutdown().await;
@@ -89,10 +85,8 @@ async fn a_hello_and_then_rubbish_is_a_link_fault() {
     raw.closed().await;
     let (handle, event) = victim.next_session_event().await;
     assert!(matches!(event, Event::Connected { .. }));
-    support::until("the link to be lost", || {
-        handle.shared().snapshot().counters.links_lost == 1
-    })
-    .await;
+    support::until("the link to be lost", || handle.shared().snapshot().counters.links_lost == 1)
+        .await;
     assert!(!handle.shared().is_over(), "it may come back (S2)");
     serves(&mut victim, 2).await;
     handle.abort();
@@ -127,20 +121,12 @@ async fn the_same_wrong_checksum_three_times_ends_the_session() {
         raw.dropped().await;
     }
     let end = victim.next_end().await;
-    assert!(
-        matches!(end.cause, EndCause::ProtocolViolation { .. }),
-        "{:?}",
-        end.cause
-    );
+    assert!(matches!(end.cause, EndCause::ProtocolViolation { .. }), "{:?}", end.cause);
     let mut hello = hello(from, ME, 7, 4);
     hello.established = true;
     let mut raw = Raw::dial(&at(&victim)).await;
     raw.send(&Frame::Hello(Box::new(hello))).await;
-    assert_eq!(
-        raw.answer().await.verdict,
-        Verdict::NoSession,
-        "no poison loop"
-    );
+    assert_eq!(raw.answer().await.verdict, Verdict::NoSession, "no poison loop");
     serves(&mut victim, 2).await;
     assert_eq!(victim.ends_now(), [], "S4: one event an end");
     victim.shutdown().await;
@@ -155,9 +141,7 @@ async fn a_dialler_that_is_answered_with_damage_ends_too() {
     let to = vec![address.parse().expect("an address")];
     let handle = victim.node.connect(BAD, to).expect("connects");
     // It has always something to say, so it always dials again.
-    handle
-        .try_send(Class::Normal, parcel(b"x", ""))
-        .expect("room");
+    handle.try_send(Class::Normal, parcel(b"x", "")).expect("room");
     let mut damaged = wire(&message(Class::High, 1, parcel(b"front", "data")));
     *damaged.last_mut().expect("bytes") ^= 1;
     for _ in 0..3 {
@@ -182,18 +166,10 @@ async fn a_type_that_nobody_handles_comes_back_as_undeliverable() {
     let handle = good.dial(&victim);
     let mut stranger = parcel(b"?", "data");
     stranger.kind = KIND + 1;
-    handle
-        .try_send(Class::Normal, stranger.clone())
-        .expect("room");
-    let (_, reply) = handle
-        .try_notify(Class::Normal, stranger.clone())
-        .expect("room");
-    let request = handle
-        .try_request(Class::Normal, stranger, None)
-        .expect("room");
-    handle
-        .try_send(Class::Normal, parcel(b"known", ""))
-        .expect("room");
+    handle.try_send(Class::Normal, stranger.clone()).expect("room");
+    let (_, reply) = handle.try_notify(Class::Normal, stranger.clone()).expect("room");
+    let request = handle.try_request(Class::Normal, stranger, None).expect("room");
+    handle.try_send(Class::Normal, parcel(b"known", "")).expect("room");
     use stellate_protocol::event::CallResult;
     use stellate_protocol::frame::Outcome;
     let unknown = Outcome::Undeliverable(UndeliverableReason::UnknownType);
@@ -202,23 +178,11 @@ async fn a_type_that_nobody_handles_comes_back_as_undeliverable() {
         assert!(matches!(&result, CallResult::Answered(outcome, _) if *outcome == unknown));
     }
     let negative = |event: &Event<_>| {
-        matches!(
-            event,
-            Event::Undeliverable {
-                reason: UndeliverableReason::UnknownType,
-                ..
-            }
-        )
+        matches!(event, Event::Undeliverable { reason: UndeliverableReason::UnknownType, .. })
     };
     good.event_where(negative).await;
-    assert_eq!(
-        victim.next_parcel().await.front[..],
-        *b"known",
-        "it ends nothing"
-    );
-    within("all to be received", handle.received(Class::Normal, 4))
-        .await
-        .expect("received");
+    assert_eq!(victim.next_parcel().await.front[..], *b"known", "it ends nothing");
+    within("all to be received", handle.received(Class::Normal, 4)).await.expect("received");
     good.shutdown().await;
     victim.shutdown().await;
 }
@@ -231,30 +195,19 @@ async fn data_over_the_limit_is_refused_at_send_or_given_back_never_a_fault() {
     let mut good = TestNode::start(quick(GOOD, 2, Policy::lossless_peer())).await;
     let handle = good.dial(&victim);
     // Before the hello: queued, then given back.
-    handle
-        .try_send(Class::Normal, parcel(b"early", vec![1; 20_000]))
-        .expect("room");
-    handle
-        .try_send(Class::Normal, parcel(b"next", ""))
-        .expect("room");
+    handle.try_send(Class::Normal, parcel(b"early", vec![1; 20_000])).expect("room");
+    handle.try_send(Class::Normal, parcel(b"next", "")).expect("room");
     let too_large = |event: &Event<_>| {
         matches!(
             event,
-            Event::Undeliverable {
-                reason: UndeliverableReason::TooLarge,
-                payload: Some(_),
-                ..
-            }
+            Event::Undeliverable { reason: UndeliverableReason::TooLarge, payload: Some(_), .. }
         )
     };
     good.event_where(too_large).await;
     assert_eq!(victim.next_parcel().await.front[..], *b"next");
     // After it: refused at once.
     let refused = handle.try_send(Class::Normal, parcel(b"late", vec![1; 20_000]));
-    assert!(matches!(
-        refused,
-        Err(stellate_actors::shared::Refusal::TooLarge(_))
-    ));
+    assert!(matches!(refused, Err(stellate_actors::shared::Refusal::TooLarge(_))));
     // A peer that does not keep to it breaks its link.
     let mut raw = Raw::greet(&at(&victim), hello(who(BAD, 66), ME, 1, 1)).await;
     raw.say(&wire(&Frame::Announce(stellate_protocol::frame::Message {
@@ -269,12 +222,7 @@ async fn data_over_the_limit_is_refused_at_send_or_given_back_never_a_fault() {
     good.shutdown().await;
     let of_bad =
         |session: &stellate_actors::handle::SessionHandle| session.shared().target() == BAD;
-    victim
-        .node
-        .sessions()
-        .iter()
-        .filter(|s| of_bad(s))
-        .for_each(|s| s.abort());
+    victim.node.sessions().iter().filter(|s| of_bad(s)).for_each(|s| s.abort());
     victim.shutdown().await;
 }
 
@@ -285,9 +233,7 @@ async fn a_front_at_the_limit_passes() {
     let good = TestNode::start(support::config(GOOD, 2, Policy::lossless_peer())).await;
     let handle = good.dial(&victim);
     let front = vec![3; victim.node.limits().front_max as usize];
-    handle
-        .try_send(Class::Normal, parcel(&front, ""))
-        .expect("room");
+    handle.try_send(Class::Normal, parcel(&front, "")).expect("room");
     assert_eq!(victim.next_parcel().await.front.len(), front.len());
     good.shutdown().await;
     victim.shutdown().await;
@@ -318,10 +264,7 @@ async fn connections_that_come_and_go_take_no_place_for_long() {
     }
     serves(&mut victim, 3).await;
     drop(silent);
-    support::until("all links to go", || {
-        victim.node.tree().members("links").is_empty()
-    })
-    .await;
+    support::until("all links to go", || victim.node.tree().members("links").is_empty()).await;
     victim.shutdown().await;
 }
 
@@ -342,14 +285,9 @@ async fn s6_two_live_processes_of_one_name_are_told_to_both_users() {
         conflicts += usize::from(event == Event::NameConflict);
     }
     for (number, handle) in [&one, &two].into_iter().enumerate() {
-        handle
-            .try_send(Class::Normal, parcel(&[number as u8], ""))
-            .expect("both stay");
+        handle.try_send(Class::Normal, parcel(&[number as u8], "")).expect("both stay");
     }
-    let mut got = [
-        victim.next_parcel().await.front[0],
-        victim.next_parcel().await.front[0],
-    ];
+    let mut got = [victim.next_parcel().await.front[0], victim.next_parcel().await.front[0]];
     got.sort_unstable();
     assert_eq!(got, [0, 1]);
     assert_eq!(victim.events_now().len(), 0, "once each");
@@ -392,11 +330,7 @@ async fn s6_the_lower_incarnation_is_superseded_and_refused_later() {
     new.connected().await;
     let mut older = start(4, 1).await;
     older.dial(&victim);
-    assert_eq!(
-        older.next_end().await.cause,
-        EndCause::Superseded,
-        "refused"
-    );
+    assert_eq!(older.next_end().await.cause, EndCause::Superseded, "refused");
     assert_eq!(victim.ends_now(), []);
     for node in [old, new, older, victim] {
         node.shutdown().await;
@@ -407,13 +341,9 @@ async fn s6_the_lower_incarnation_is_superseded_and_refused_later() {
 async fn an_address_of_somebody_else_refuses_at_birth() {
     let victim = victim().await;
     let mut good = TestNode::start(quick(GOOD, 2, Policy::lossless_peer())).await;
-    let handle = good
-        .node
-        .connect(EntityName::osd(99), victim.node.local_addresses())
-        .expect("connects");
-    handle
-        .try_send(Class::Normal, parcel(b"lost", ""))
-        .expect("room");
+    let handle =
+        good.node.connect(EntityName::osd(99), victim.node.local_addresses()).expect("connects");
+    handle.try_send(Class::Normal, parcel(b"lost", "")).expect("room");
     let end = good.next_end().await;
     assert_eq!(end.cause, EndCause::Refused(RefuseReason::WrongEntity));
     assert_eq!(end.unacked.len(), 1);

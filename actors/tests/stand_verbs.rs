@@ -16,10 +16,7 @@ async fn pair() -> (TestNode, TestNode) {
     let start = |name: EntityName, instance| {
         TestNode::start(quick(name, instance, Policy::lossless_peer()))
     };
-    (
-        start(EntityName::osd(1), 1).await,
-        start(EntityName::osd(2), 2).await,
-    )
+    (start(EntityName::osd(1), 1).await, start(EntityName::osd(2), 2).await)
 }
 
 fn sending(handle: &SessionHandle) -> actix_rt::task::JoinHandle<()> {
@@ -27,12 +24,7 @@ fn sending(handle: &SessionHandle) -> actix_rt::task::JoinHandle<()> {
     actix_rt::spawn(async move {
         let body = Bytes::from(vec![5; 300]);
         for number in 0..COUNT {
-            send(
-                &handle,
-                Class::Normal,
-                parcel(&number.to_le_bytes(), body.clone()),
-            )
-            .await;
+            send(&handle, Class::Normal, parcel(&number.to_le_bytes(), body.clone())).await;
         }
     })
 }
@@ -199,18 +191,13 @@ async fn session_dies(hurt: impl Fn(&TestNode, &str)) {
     hurt(&a, &path);
     let end = a.next_end().await;
     assert_eq!(end.cause, EndCause::InternalFault);
-    let accepted = within("the sender to hear of it", task)
-        .await
-        .expect("no panic");
+    let accepted = within("the sender to hear of it", task).await.expect("no panic");
     let counts = end.counts[Class::Normal.index()];
     assert!(counts.unacked <= accepted, "{counts:?} of {accepted}");
     assert_eq!(counts.undelivered, 0);
     let other = within("the other side", b.next_end()).await;
     assert!(
-        matches!(
-            other.cause,
-            EndCause::InternalFault | EndCause::ClosedByPeer
-        ),
+        matches!(other.cause, EndCause::InternalFault | EndCause::ClosedByPeer),
         "{:?}",
         other.cause
     );
@@ -218,9 +205,7 @@ async fn session_dies(hurt: impl Fn(&TestNode, &str)) {
     within("the end there", back.ended()).await;
     let again = a.dial(&b);
     a.connected().await;
-    again
-        .try_send(Class::Normal, parcel(&u64::MAX.to_le_bytes(), ""))
-        .expect("room");
+    again.try_send(Class::Normal, parcel(&u64::MAX.to_le_bytes(), "")).expect("room");
     // What was received before and not opened died with its session (S6).
     assert_eq!(number_of(&b.next_parcel().await), u64::MAX);
     assert_eq!((a.ends_now(), b.ends_now()), (vec![], vec![]), "S4: once");
@@ -279,15 +264,11 @@ async fn s9_a_link_that_hangs_is_replaced() {
     a.connected().await;
     let link = link_of(&a).expect("up");
     a.node.tree().pause(&link).expect("there");
-    there
-        .try_send(Class::Normal, parcel(b"through", ""))
-        .expect("room");
+    there.try_send(Class::Normal, parcel(b"through", "")).expect("room");
     assert_eq!(b.next_parcel().await.front[..], *b"through");
     let link = link_of(&a).expect("up again");
     a.node.tree().pause(&link).expect("there");
-    there
-        .try_send(Class::Normal, parcel(b"stuck", ""))
-        .expect("room");
+    there.try_send(Class::Normal, parcel(b"stuck", "")).expect("room");
     there.close();
     within("the end", there.ended()).await;
     assert_eq!(a.next_end().await.cause, EndCause::ClosedHere);

@@ -32,11 +32,7 @@ fn survives(boom: impl Fn(&mut Worker, &mut Context<Worker>) + 'static) {
         assert!(addr.connected(), "V1: the address survives");
         addr.do_send(say("queued"));
         tree.wait_for("osd", is_started).await.unwrap();
-        assert_eq!(
-            addr.send(Add(1)).await.unwrap(),
-            1,
-            "V1: a fresh value answers"
-        );
+        assert_eq!(addr.send(Add(1)).await.unwrap(), 1, "V1: a fresh value answers");
         assert_eq!(log.lines(), ["2:queued"], "V1: the mailbox survives");
     });
 }
@@ -126,9 +122,7 @@ fn v1_panic_with_a_payload_that_panics() {
         }
     }
     survives(|_, ctx| {
-        ctx.run_later(Duration::from_millis(1), |_, _| {
-            std::panic::panic_any(Nasty)
-        });
+        ctx.run_later(Duration::from_millis(1), |_, _| std::panic::panic_any(Nasty));
     });
 }
 
@@ -140,19 +134,11 @@ fn v1_panic_in_the_factory() {
         let (mut make, mut calls) = (log.factory(), 0);
         let factory = move || {
             calls += 1;
-            if calls < 3 {
-                panic!("no worker today")
-            } else {
-                make()
-            }
+            if calls < 3 { panic!("no worker today") } else { make() }
         };
         let addr = tree.child("osd", factory, Restart::Always).unwrap();
         assert_eq!(addr.send(Add(2)).await.unwrap(), 2);
-        let panics = tree
-            .history_of("osd")
-            .into_iter()
-            .filter(is_panicked)
-            .count();
+        let panics = tree.history_of("osd").into_iter().filter(is_panicked).count();
         assert_eq!(panics, 2);
     });
 }
@@ -172,11 +158,7 @@ fn v1_only_the_message_in_hand_is_lost() {
         let mut expected = vec!["1:a".to_owned()];
         expected.extend((0..40).map(|n| format!("2:q{n}")));
         expected.push("3:z".to_owned());
-        assert_eq!(
-            log.lines(),
-            expected,
-            "V1: in order, by fresh values, but for the two in hand"
-        );
+        assert_eq!(log.lines(), expected, "V1: in order, by fresh values, but for the two in hand");
     });
 }
 
@@ -184,21 +166,11 @@ fn v1_only_the_message_in_hand_is_lost() {
 fn v1_the_ask_in_hand_fails_and_the_next_succeeds() {
     local(async {
         let tree = Tree::new(Supervisor::default());
-        let addr = tree
-            .child("osd", Log::default().factory(), Restart::Always)
-            .unwrap();
+        let addr = tree.child("osd", Log::default().factory(), Restart::Always).unwrap();
         assert_eq!(addr.send(Add(5)).await.unwrap(), 5);
         let (in_hand, next) = (addr.send(Add(-1)), addr.send(Add(7)));
-        assert_eq!(
-            in_hand.await,
-            Err(MailboxError::Closed),
-            "V1: the message in hand"
-        );
-        assert_eq!(
-            next.await,
-            Ok(7),
-            "V1: the next, by a fresh value: 7 and not 12"
-        );
+        assert_eq!(in_hand.await, Err(MailboxError::Closed), "V1: the message in hand");
+        assert_eq!(next.await, Ok(7), "V1: the next, by a fresh value: 7 and not 12");
     });
 }
 
@@ -245,11 +217,7 @@ fn v1_a_flood_does_not_starve_timers() {
         let addr = tree.spawn("osd", recipe, Restart::Always).unwrap();
         (0..1000).for_each(|_| addr.do_send(say("flood")));
         assert_eq!(addr.send(Add(0)).await.unwrap(), 0);
-        let timer = log
-            .lines()
-            .iter()
-            .position(|line| line == "1:timer")
-            .unwrap();
+        let timer = log.lines().iter().position(|line| line == "1:timer").unwrap();
         assert!(timer < 200, "after {timer} messages");
     });
 }
@@ -273,10 +241,7 @@ fn v1_waiting_holds_the_mailbox_back() {
 fn v1_no_last_address_and_no_item_still_lives() {
     local(async {
         let tree = Tree::new(Supervisor::default());
-        drop(
-            tree.child("osd", Log::default().factory(), Restart::Always)
-                .unwrap(),
-        );
+        drop(tree.child("osd", Log::default().factory(), Restart::Always).unwrap());
         tokio::time::sleep(Duration::from_secs(60)).await;
         assert_eq!(tree.history_of("osd"), [What::Started]);
     });
@@ -302,15 +267,11 @@ fn v1_one_shot_children_tell_their_cause_and_leave() {
                 "" => drop(tree.kill(name).unwrap()),
                 text => addr.do_send(say(text)),
             }
-            tree.wait_since(mark, name, |what| *what == What::Removed)
-                .await
-                .unwrap();
+            tree.wait_since(mark, name, |what| *what == What::Removed).await.unwrap();
             tokio::task::yield_now().await;
             assert!(!addr.connected(), "the mailbox of {name} is closed");
         }
-        let panicked = Cause::Panicked {
-            message: "boom".into(),
-        };
+        let panicked = Cause::Panicked { message: "boom".into() };
         let expected = [panicked, Cause::Stopped, Cause::Killed].map(|cause| (cause, Fate::Ends));
         assert_eq!(*exits.borrow(), expected);
         assert!(tree.is_empty());
@@ -329,14 +290,9 @@ fn v1_exits_tell_what_comes_next() {
         tree.wait_for("osd", is_started).await.unwrap();
         let mark = tree.kill("osd").unwrap();
         let entry = tree.wait_since(mark, "osd", is_restarting).await.unwrap();
-        let What::Restarting { attempt, after } = entry.what else {
-            unreachable!()
-        };
+        let What::Restarting { attempt, after } = entry.what else { unreachable!() };
         tree.shutdown().await;
-        assert_eq!(
-            *fates.borrow(),
-            [Fate::Restarts { attempt, after }, Fate::Ends]
-        );
+        assert_eq!(*fates.borrow(), [Fate::Restarts { attempt, after }, Fate::Ends]);
     });
 }
 

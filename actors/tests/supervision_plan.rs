@@ -11,9 +11,7 @@ use stellate_actors::supervise::{
 const MS: Duration = Duration::from_millis(1);
 
 fn panicked(message: &str) -> Cause {
-    Cause::Panicked {
-        message: message.into(),
-    }
+    Cause::Panicked { message: message.into() }
 }
 
 /// A plan with children that do what they are told: a start succeeds and a stop is answered, one
@@ -27,19 +25,11 @@ struct Play {
 
 impl Play {
     fn new(root: Supervisor) -> Self {
-        Self {
-            plan: Plan::new(root),
-            now: Time::ZERO,
-            starts: Vec::new(),
-            log: Vec::new(),
-        }
+        Self { plan: Plan::new(root), now: Time::ZERO, starts: Vec::new(), log: Vec::new() }
     }
 
     fn child(&mut self, path: &str, restart: Restart) -> NodeId {
-        let id = self
-            .plan
-            .add_child(self.now, path, ChildOptions::from(restart))
-            .unwrap();
+        let id = self.plan.add_child(self.now, path, ChildOptions::from(restart)).unwrap();
         self.run();
         id
     }
@@ -60,9 +50,7 @@ impl Play {
     }
 
     fn name(&self, id: NodeId) -> String {
-        self.plan
-            .path(id)
-            .map_or_else(|| "?".into(), |path| path.to_string())
+        self.plan.path(id).map_or_else(|| "?".into(), |path| path.to_string())
     }
 
     fn run(&mut self) {
@@ -76,8 +64,7 @@ impl Play {
                 }
                 Output::Stop { node, .. } => {
                     self.log.push(format!("stop {}", self.name(node)));
-                    self.plan
-                        .handle(self.now, Input::Exited(node, Cause::Stopped));
+                    self.plan.handle(self.now, Input::Exited(node, Cause::Stopped));
                 }
                 Output::Retire { .. } => {}
                 Output::Record { path, what } => match what {
@@ -113,14 +100,8 @@ fn v2_rest_for_one_stops_in_reverse_and_starts_in_order() {
     let ids = ["a", "b", "c", "d"].map(|name| play.child(name, Restart::Always));
     play.take();
     play.fail(ids[1]);
-    assert_eq!(
-        play.take(),
-        ["stop d", "stop c", "start b", "start c", "start d"]
-    );
-    let delays: Vec<_> = play.starts[4..]
-        .iter()
-        .map(|start| start.2.is_zero())
-        .collect();
+    assert_eq!(play.take(), ["stop d", "stop c", "start b", "start c", "start d"]);
+    let delays: Vec<_> = play.starts[4..].iter().map(|start| start.2.is_zero()).collect();
     assert_eq!(delays, [false, true, true], "only the failed one waits");
 }
 
@@ -137,22 +118,16 @@ fn v2_rest_for_one_with_a_group_among_the_rest() {
     let stops = ["stop last", "stop g/y", "stop g/x"];
     let starts = ["start first", "start g/x", "start g/y", "start last"];
     assert_eq!(play.take(), [&stops[..], &starts[..]].concat());
-    assert_eq!(
-        play.plan.phase(play.plan.find("g").unwrap()),
-        Some(Phase::Up)
-    );
+    assert_eq!(play.plan.phase(play.plan.find("g").unwrap()), Some(Phase::Up));
 }
 
 #[test]
 fn v2_failures_while_siblings_are_being_stopped() {
     // By hand: the children do not answer by themselves.
     let mut plan = Plan::new(Supervisor::rest_for_one());
-    let ids = ["a", "b", "c"].map(|name| {
-        plan.add_child(Time::ZERO, name, ChildOptions::default())
-            .unwrap()
-    });
-    ids.iter()
-        .for_each(|&id| plan.handle(MS, Input::Started(id)));
+    let ids = ["a", "b", "c"]
+        .map(|name| plan.add_child(Time::ZERO, name, ChildOptions::default()).unwrap());
+    ids.iter().for_each(|&id| plan.handle(MS, Input::Started(id)));
     let orders = |plan: &mut Plan| -> Vec<Output> {
         std::iter::from_fn(|| plan.poll_output())
             .filter(|o| matches!(o, Output::Start { .. } | Output::Stop { .. }))
@@ -163,10 +138,7 @@ fn v2_failures_while_siblings_are_being_stopped() {
     assert!(matches!(orders(&mut plan)[..], [Output::Stop { node, .. }] if node == ids[2]));
     plan.handle(MS, Input::Exited(ids[0], panicked("a")));
     assert_eq!(orders(&mut plan), [], "c is still on its way down");
-    plan.handle(
-        MS,
-        Input::Exited(ids[2], panicked("c, while stopping: not a failure")),
-    );
+    plan.handle(MS, Input::Exited(ids[2], panicked("c, while stopping: not a failure")));
     let started: Vec<_> = (0..3)
         .map(|_| match orders(&mut plan)[..] {
             [Output::Start { node, .. }] => {
@@ -191,11 +163,7 @@ fn v2_at_most_max_restarts_in_any_window() {
     }
     let times: Vec<_> = play.starts[1..].iter().map(|start| start.1).collect();
     assert_eq!(times.len(), 30, "three in ten seconds are allowed for ever");
-    assert!(
-        times
-            .windows(max as usize + 1)
-            .all(|w| w[3] - w[0] >= within)
-    );
+    assert!(times.windows(max as usize + 1).all(|w| w[3] - w[0] >= within));
     play.fail(id);
     play.fail(id);
     assert!(play.plan.ended().is_some(), "but no more");
@@ -204,14 +172,8 @@ fn v2_at_most_max_restarts_in_any_window() {
 #[test]
 fn v2_backoff_grows_and_is_forgotten_after_health() {
     let reset_after = Duration::from_secs(5);
-    let backoff = Backoff {
-        min: 100 * MS,
-        max: 2_000 * MS,
-        reset_after,
-    };
-    let spec = Supervisor::default()
-        .backoff(backoff)
-        .intensity(1_000, Duration::from_secs(1));
+    let backoff = Backoff { min: 100 * MS, max: 2_000 * MS, reset_after };
+    let spec = Supervisor::default().backoff(backoff).intensity(1_000, Duration::from_secs(1));
     let mut play = Play::new(spec);
     let id = play.child("a", Restart::Always);
     for _ in 0..8 {
@@ -230,9 +192,7 @@ fn v2_backoff_grows_and_is_forgotten_after_health() {
 #[test]
 fn v2_one_seed_one_schedule() {
     let delays = |seed: u64| -> Vec<Duration> {
-        let spec = Supervisor::default()
-            .seed(seed)
-            .intensity(1_000, Duration::from_secs(1));
+        let spec = Supervisor::default().seed(seed).intensity(1_000, Duration::from_secs(1));
         let mut play = Play::new(spec);
         let ids = ["a", "b"].map(|name| play.child(name, Restart::Always));
         (0..20).for_each(|n| play.fail(ids[n % 2]));
@@ -273,45 +233,23 @@ fn v3_exhaustion_goes_up_with_the_whole_chain() {
             cause => cause.to_string(),
         })
         .collect();
-    assert_eq!(
-        groups,
-        [
-            " < g",
-            "g << g/h",
-            "g/h < g/h/leaf",
-            "panicked: root of all evil"
-        ]
-    );
+    assert_eq!(groups, [" < g", "g << g/h", "g/h < g/h/leaf", "panicked: root of all evil"]);
     assert!(play.plan.is_empty(), "and nothing is left");
 }
 
 #[test]
 fn v3_a_parent_restarts_the_group_that_gave_up() {
     let mut play = Play::new(Supervisor::default());
-    play.group(
-        "g",
-        Supervisor::default().intensity(1, Duration::from_secs(60)),
-    );
+    play.group("g", Supervisor::default().intensity(1, Duration::from_secs(60)));
     let ids = ["g/a", "g/b"].map(|name| play.child(name, Restart::Always));
     let link = play.child("g/link", Restart::Never);
     play.take();
     play.fail(ids[0]);
     assert_eq!(play.take(), ["start g/a"]);
     play.fail(ids[0]);
-    let expected = [
-        "GaveUp g",
-        "stop g/link",
-        "stop g/b",
-        "Escalated g",
-        "start g/a",
-        "start g/b",
-    ];
+    let expected = ["GaveUp g", "stop g/link", "stop g/b", "Escalated g", "start g/a", "start g/b"];
     assert_eq!(play.take(), expected);
-    assert_eq!(
-        play.plan.phase(link),
-        None,
-        "one-shot children do not come back"
-    );
+    assert_eq!(play.plan.phase(link), None, "one-shot children do not come back");
     play.fail(ids[1]);
     assert_eq!(play.take(), ["start g/b"], "the group's window is fresh");
 }
@@ -334,10 +272,7 @@ fn v2_restart_kinds() {
 fn v4_bad_paths_are_refused() {
     let mut play = Play::new(Supervisor::default());
     play.child("a", Restart::Always);
-    let mut add = |path: &str| {
-        play.plan
-            .add_child(Time::ZERO, path, ChildOptions::default())
-    };
+    let mut add = |path: &str| play.plan.add_child(Time::ZERO, path, ChildOptions::default());
     assert_eq!(add("a"), Err(TreeError::Taken));
     assert_eq!(add("a/b"), Err(TreeError::WrongKind));
     assert_eq!(add("x/b"), Err(TreeError::NotFound));
@@ -345,43 +280,23 @@ fn v4_bad_paths_are_refused() {
         assert_eq!(add(bad), Err(TreeError::BadName), "{bad:?}");
     }
     play.input(Input::Shutdown);
-    let late = play
-        .plan
-        .add_child(Time::ZERO, "late", ChildOptions::default());
+    let late = play.plan.add_child(Time::ZERO, "late", ChildOptions::default());
     assert_eq!(late, Err(TreeError::ShuttingDown));
 }
 
 #[test]
 fn v3_together_tells_all_even_if_one_was_told_before() {
-    let spec = Supervisor {
-        stop_order: StopOrder::Together,
-        ..Supervisor::default()
-    };
+    let spec = Supervisor { stop_order: StopOrder::Together, ..Supervisor::default() };
     let mut plan = Plan::new(spec);
-    let ids = ["a", "b", "c"].map(|name| {
-        plan.add_child(Time::ZERO, name, ChildOptions::default())
-            .unwrap()
-    });
-    plan.handle(
-        MS,
-        Input::Remove {
-            node: ids[2],
-            at_once: false,
-        },
-    );
+    let ids = ["a", "b", "c"]
+        .map(|name| plan.add_child(Time::ZERO, name, ChildOptions::default()).unwrap());
+    plan.handle(MS, Input::Remove { node: ids[2], at_once: false });
     plan.handle(MS, Input::Shutdown);
     let stops: Vec<_> = std::iter::from_fn(|| plan.poll_output())
-        .filter_map(|o| {
-            if let Output::Stop { node, .. } = o {
-                Some(node)
-            } else {
-                None
-            }
-        })
+        .filter_map(|o| if let Output::Stop { node, .. } = o { Some(node) } else { None })
         .collect();
     assert_eq!(stops, [ids[2], ids[1], ids[0]]);
-    ids.iter()
-        .for_each(|&id| plan.handle(MS, Input::Exited(id, Cause::Stopped)));
+    ids.iter().for_each(|&id| plan.handle(MS, Input::Exited(id, Cause::Stopped)));
     assert!(plan.is_empty());
 }
 
@@ -397,11 +312,8 @@ fn v2_random_play_keeps_the_books() {
             (state >> 33) % n
         };
         let mut spec = || Supervisor {
-            strategy: [
-                Strategy::OneForOne,
-                Strategy::RestForOne,
-                Strategy::Escalate,
-            ][draw(3) as usize],
+            strategy: [Strategy::OneForOne, Strategy::RestForOne, Strategy::Escalate]
+                [draw(3) as usize],
             stop_order: [StopOrder::OneByOne, StopOrder::Together][draw(2) as usize],
             ..Supervisor::default().intensity(draw(4) as u32, Duration::from_secs(1))
         };
@@ -430,10 +342,7 @@ fn v2_random_play_keeps_the_books() {
                     Output::Record { .. } => {}
                 }
             }
-            let someone = owed
-                .keys()
-                .copied()
-                .nth(draw(owed.len().max(1) as u64) as usize);
+            let someone = owed.keys().copied().nth(draw(owed.len().max(1) as u64) as usize);
             match (draw(8), someone) {
                 (0, _) => {
                     let group = ["", "g/", "g/h/"][draw(3) as usize];
@@ -441,21 +350,11 @@ fn v2_random_play_keeps_the_books() {
                     let restart = restart[draw(3) as usize];
                     let _ = plan.add_child(now, &format!("{group}c{n}"), restart.into());
                 }
-                (1, Some(node)) => plan.handle(
-                    now,
-                    Input::Remove {
-                        node,
-                        at_once: draw(2) == 0,
-                    },
-                ),
+                (1, Some(node)) => plan.handle(now, Input::Remove { node, at_once: draw(2) == 0 }),
                 (2..=4, Some(node)) => plan.handle(now, Input::Started(node)),
                 (5.., Some(node)) => {
                     let stop = owed.remove(&node).unwrap();
-                    let cause = if stop {
-                        Cause::Stopped
-                    } else {
-                        panicked("random")
-                    };
+                    let cause = if stop { Cause::Stopped } else { panicked("random") };
                     plan.handle(now, Input::Exited(node, cause));
                 }
                 _ => {}
@@ -477,9 +376,6 @@ fn v2_random_play_keeps_the_books() {
             owed.remove(&node);
             plan.handle(now, Input::Exited(node, Cause::Stopped));
         }
-        assert!(
-            plan.is_empty() && plan.ended().is_some(),
-            "seed {seed} does not end: {plan:?}"
-        );
+        assert!(plan.is_empty() && plan.ended().is_some(), "seed {seed} does not end: {plan:?}");
     }
 }

@@ -27,11 +27,7 @@ fn v2_an_actor_that_stops_in_started_does_not_spin() {
         tree.child("osd", factory, Restart::Always).unwrap();
         let cause = tree.ended().await.expect("the root gave up");
         assert_eq!(*cause.first(), Cause::Stopped);
-        assert!(
-            tree.now() >= Duration::from_secs(5),
-            "restarts took time: {:?}",
-            tree.now()
-        );
+        assert!(tree.now() >= Duration::from_secs(5), "restarts took time: {:?}", tree.now());
         let history = tree.history_of("osd");
         assert_eq!(history.iter().filter(|what| is_restarting(what)).count(), 8);
         assert_eq!(history.iter().filter(|what| is_started(what)).count(), 0);
@@ -70,25 +66,16 @@ fn v2_one_seed_one_history() {
     let run = |seed: u64| -> Vec<Entry> {
         local(async move {
             let tree = Tree::new(Supervisor::default().seed(seed).intensity(40, 60_000 * MS));
-            let nodes = tree
-                .supervisor("node", Supervisor::rest_for_one().seed(seed))
-                .unwrap();
+            let nodes = tree.supervisor("node", Supervisor::rest_for_one().seed(seed)).unwrap();
             for path in ["x", "y", "z"] {
-                nodes
-                    .child(path, Log::default().factory(), Restart::Always)
-                    .unwrap();
-                tree.child(path, Log::default().factory(), Restart::Always)
-                    .unwrap();
+                nodes.child(path, Log::default().factory(), Restart::Always).unwrap();
+                tree.child(path, Log::default().factory(), Restart::Always).unwrap();
             }
             for n in 0..12u64 {
                 let path = ["x", "node/y", "z", "node/x"][n as usize % 4];
                 let mark = tree.mark();
                 tokio::time::sleep(40 * MS).await;
-                let _ = if n % 2 == 0 {
-                    tree.kill(path)
-                } else {
-                    tree.panic(path)
-                };
+                let _ = if n % 2 == 0 { tree.kill(path) } else { tree.panic(path) };
                 let _ = mark;
             }
             tree.shutdown().await;
@@ -105,14 +92,8 @@ fn v3_the_roots_last_word_is_a_chain_and_a_clean_end() {
         let tree = Tree::new(Supervisor::escalate());
         let log = Log::default();
         let first = tree.child("first", log.factory(), Restart::Always).unwrap();
-        let backoff = Backoff {
-            min: 10 * MS,
-            max: 10 * MS,
-            reset_after: Duration::MAX,
-        };
-        let spec = Supervisor::default()
-            .intensity(2, 60_000 * MS)
-            .backoff(backoff);
+        let backoff = Backoff { min: 10 * MS, max: 10 * MS, reset_after: Duration::MAX };
+        let spec = Supervisor::default().intensity(2, 60_000 * MS).backoff(backoff);
         let osd = tree.supervisor("osd", spec).unwrap();
         let addr = osd.child("store", log.factory(), Restart::Always).unwrap();
         osd.child("index", log.factory(), Restart::Always).unwrap();
@@ -125,27 +106,13 @@ fn v3_the_roots_last_word_is_a_chain_and_a_clean_end() {
             "panicked: boom",
         ];
         assert_eq!(chain, expected);
-        let sources = std::iter::successors(Some(&cause as &dyn std::error::Error), |error| {
-            error.source()
-        });
-        assert_eq!(
-            sources.map(ToString::to_string).collect::<Vec<_>>(),
-            expected
-        );
-        let last = tree
-            .history()
-            .into_iter()
-            .filter(|e| e.path.is_empty())
-            .map(|e| e.what);
-        assert_eq!(
-            last.collect::<Vec<_>>(),
-            [What::GaveUp { cause }, What::ShutDown]
-        );
+        let sources =
+            std::iter::successors(Some(&cause as &dyn std::error::Error), |error| error.source());
+        assert_eq!(sources.map(ToString::to_string).collect::<Vec<_>>(), expected);
+        let last = tree.history().into_iter().filter(|e| e.path.is_empty()).map(|e| e.what);
+        assert_eq!(last.collect::<Vec<_>>(), [What::GaveUp { cause }, What::ShutDown]);
         tokio::task::yield_now().await;
-        assert!(
-            !first.connected() && !addr.connected(),
-            "mailboxes are closed"
-        );
+        assert!(!first.connected() && !addr.connected(), "mailboxes are closed");
         assert_eq!(log.alive.get(), 0, "no actor is left");
         assert_eq!(tree.wait_for("osd", |_| true).await, Err(WaitError::Ended));
         let late = tree.child("late", Log::default().factory(), Restart::Always);
@@ -170,11 +137,7 @@ fn v3_an_escalated_group_comes_back_with_its_mailboxes() {
         let group: Vec<_> = tree.history_of("g");
         assert!(matches!(
             group[..],
-            [
-                What::GaveUp { .. },
-                What::Escalated { .. },
-                What::Restarting { attempt: 1, .. }
-            ]
+            [What::GaveUp { .. }, What::Escalated { .. }, What::Restarting { attempt: 1, .. }]
         ));
     });
 }
@@ -188,17 +151,11 @@ fn v5_kill_drops_the_value_and_keeps_the_mailbox() {
         assert_eq!(addr.send(Add(3)).await, Ok(3));
         let mark = tree.kill("osd").unwrap();
         addr.do_send(say("queued"));
-        let killed = tree
-            .wait_since(mark, "osd", |what| *what == What::Killed)
-            .await
-            .unwrap();
+        let killed = tree.wait_since(mark, "osd", |what| *what == What::Killed).await.unwrap();
         assert_eq!(log.alive.get(), 0);
         let started = tree.wait_since(mark, "osd", is_started).await.unwrap();
         assert!(started.at >= killed.at + 25 * MS);
-        assert_eq!(
-            (log.lines(), addr.send(Add(1)).await),
-            (vec!["2:queued".into()], Ok(1))
-        );
+        assert_eq!((log.lines(), addr.send(Add(1)).await), (vec!["2:queued".into()], Ok(1)));
     });
 }
 
@@ -225,16 +182,9 @@ fn v5_pause_holds_everything_and_resume_goes_on() {
         assert_eq!(addr.send(Add(1)).await, Ok(1));
         // actix makes up for missed ticks, so some follow.
         assert_eq!(log.lines()[0], "2:held");
-        let expected = [
-            "osd started",
-            "osd paused",
-            "osd panicked: panic ordered for osd",
-        ];
+        let expected = ["osd started", "osd paused", "osd panicked: panic ordered for osd"];
         assert_eq!(told(&tree)[..3], expected);
-        assert_eq!(
-            told(&tree)[3..],
-            ["osd restarting 1", "osd resumed", "osd started"]
-        );
+        assert_eq!(told(&tree)[3..], ["osd restarting 1", "osd resumed", "osd started"]);
     });
 }
 
@@ -259,26 +209,16 @@ fn v5_verbs_by_path_and_by_group_handle() {
     local(async {
         let tree = Tree::new(Supervisor::default());
         let endpoint = tree.supervisor("endpoint", Supervisor::default()).unwrap();
-        endpoint
-            .child("session-3", Log::default().factory(), Restart::Always)
-            .unwrap();
-        tree.wait_for("endpoint/session-3", is_started)
-            .await
-            .unwrap();
+        endpoint.child("session-3", Log::default().factory(), Restart::Always).unwrap();
+        tree.wait_for("endpoint/session-3", is_started).await.unwrap();
         let mark = tree.kill("endpoint/session-3").unwrap();
-        let entry = endpoint
-            .wait_since(mark, "session-3", is_started)
-            .await
-            .unwrap();
+        let entry = endpoint.wait_since(mark, "session-3", is_started).await.unwrap();
         assert_eq!(&*entry.path, "endpoint/session-3");
         assert_eq!(tree.members("")[..], [Arc::from("endpoint")]);
         assert_eq!(tree.members("endpoint"), endpoint.members(""));
         assert_eq!(tree.kill("nobody"), Err(TreeError::NotFound));
         assert_eq!(tree.pause("endpoint"), Err(TreeError::WrongKind));
-        assert_eq!(
-            tree.group("endpoint/session-3").err(),
-            Some(TreeError::WrongKind)
-        );
+        assert_eq!(tree.group("endpoint/session-3").err(), Some(TreeError::WrongKind));
         let taken = endpoint.child("session-3", Log::default().factory(), Restart::Never);
         assert_eq!(taken.err(), Some(TreeError::Taken));
     });
@@ -288,8 +228,7 @@ fn v5_verbs_by_path_and_by_group_handle() {
 fn v5_a_mark_makes_waiting_race_free() {
     local(async {
         let tree = Tree::new(Supervisor::default());
-        tree.child("osd", Log::default().factory(), Restart::Always)
-            .unwrap();
+        tree.child("osd", Log::default().factory(), Restart::Always).unwrap();
         let mark = tree.mark();
         tokio::time::sleep(10 * MS).await;
         let past = tree.wait_since(mark, "osd", is_started).await.unwrap();
@@ -297,10 +236,7 @@ fn v5_a_mark_makes_waiting_race_free() {
         let future = tree.wait_for("osd", is_started);
         tree.kill("osd").unwrap();
         tokio::time::sleep(200 * MS).await;
-        assert!(
-            future.await.unwrap().at > Duration::ZERO,
-            "from the call, not from the poll"
-        );
+        assert!(future.await.unwrap().at > Duration::ZERO, "from the call, not from the poll");
     });
 }
 
@@ -312,8 +248,7 @@ fn shutdown_drains_in_reverse_start_order() {
         let group = tree.supervisor("g", Supervisor::default()).unwrap();
         let options = ChildOptions::default().drain(100 * MS);
         let spawn = |tree: &Tree, name: &str| {
-            tree.spawn(name, Recipe::new(log.factory()), options)
-                .unwrap()
+            tree.spawn(name, Recipe::new(log.factory()), options).unwrap()
         };
         spawn(&group, "x");
         spawn(&group, "y");
@@ -328,10 +263,7 @@ fn shutdown_drains_in_reverse_start_order() {
         assert!(lines[202].ends_with("behind the wait"));
         assert!(tree.now() >= 50 * MS && tree.now() < 100 * MS);
         let told = told(&tree);
-        let stops: Vec<_> = told
-            .iter()
-            .filter(|line| line.ends_with("stopped"))
-            .collect();
+        let stops: Vec<_> = told.iter().filter(|line| line.ends_with("stopped")).collect();
         assert_eq!(stops, ["last stopped", "g/y stopped", "g/x stopped"]);
         assert_eq!(told.last().unwrap(), " shutdown");
         assert_eq!(log.alive.get(), 0);
@@ -345,15 +277,10 @@ fn shutdown_does_not_wait_longer_than_the_drain_period() {
         let log = Log::default();
         // Declines to stop, every time it is asked: neither a hang nor a spin.
         let recipe = Recipe::new(log.factory_with(|worker| worker.reluctance = u32::MAX));
-        let addr = tree
-            .spawn("osd", recipe, ChildOptions::default().drain(500 * MS))
-            .unwrap();
+        let addr = tree.spawn("osd", recipe, ChildOptions::default().drain(500 * MS)).unwrap();
         let coy = log.factory_with(|worker| worker.reluctance = 1);
         let coy = tree.child("coy", coy, Restart::Always).unwrap();
-        assert_eq!(
-            (addr.send(Add(1)).await, coy.send(Add(1)).await),
-            (Ok(1), Ok(1))
-        );
+        assert_eq!((addr.send(Add(1)).await, coy.send(Add(1)).await), (Ok(1), Ok(1)));
         let down = tree.shutdown();
         tokio::time::sleep(50 * MS).await;
         coy.do_send(say("asked again at the next wake"));
@@ -370,23 +297,14 @@ fn shutdown_wakes_the_paused_and_survives_the_panicking() {
         let tree = Tree::new(Supervisor::default());
         let log = Log::default();
         let held = tree.child("held", log.factory(), Restart::Always).unwrap();
-        let bad = tree.child(
-            "bad",
-            log.factory_with(|w| w.panic_in_stopping = true),
-            Restart::Always,
-        );
+        let bad =
+            tree.child("bad", log.factory_with(|w| w.panic_in_stopping = true), Restart::Always);
         assert_eq!(bad.unwrap().send(Add(1)).await, Ok(1));
         tree.pause("held").unwrap();
         held.do_send(say("held"));
-        assert_eq!(
-            tree.shutdown().await,
-            None,
-            "a panic on the way out is no failure"
-        );
+        assert_eq!(tree.shutdown().await, None, "a panic on the way out is no failure");
         assert_eq!(log.lines(), ["1:held"]);
-        let stopping = What::Panicked {
-            message: "stopping".into(),
-        };
+        let stopping = What::Panicked { message: "stopping".into() };
         assert_eq!(tree.history_of("bad")[1..], [stopping, What::Removed]);
         assert_eq!((tree.now(), log.alive.get()), (Duration::ZERO, 0));
     });
@@ -409,9 +327,7 @@ fn removal_during_back_off_and_before_the_first_poll() {
         tree.child("a", log.factory(), Restart::Always).unwrap();
         tree.remove("a").unwrap().await;
         assert_eq!(log.alive.get(), 0);
-        let addr = tree
-            .child("a", log.factory(), Restart::Always)
-            .expect("the path is free again");
+        let addr = tree.child("a", log.factory(), Restart::Always).expect("the path is free again");
         addr.do_send(say("boom"));
         tree.wait_for("a", is_restarting).await.unwrap();
         tree.remove("a").unwrap().await;
@@ -449,9 +365,7 @@ fn v5_ten_thousand_children_come_and_go() {
     }
     local(async {
         let tree = Tree::new(Supervisor::default());
-        let sessions = tree
-            .supervisor("sessions", Supervisor::default().together())
-            .unwrap();
+        let sessions = tree.supervisor("sessions", Supervisor::default().together()).unwrap();
         let (actors, recipes) = (Rc::new(()), Rc::new(()));
         let mut removals = Vec::new();
         let mut addrs = Vec::new();
@@ -475,10 +389,7 @@ fn v5_ten_thousand_children_come_and_go() {
             }
             tokio::time::sleep(MS).await;
             assert_eq!(tree.len(), 1);
-            assert_eq!(
-                (Rc::strong_count(&actors), Rc::strong_count(&recipes)),
-                (1, 1)
-            );
+            assert_eq!((Rc::strong_count(&actors), Rc::strong_count(&recipes)), (1, 1));
         }
         assert!(addrs.iter().all(|addr| !addr.connected()));
         let _ = Counted(actors).0;
@@ -505,10 +416,7 @@ fn a_dropped_local_set_loses_its_children_quietly() {
         }
     });
     assert!(!addr.connected() && log.alive.get() == 0 && tree.is_empty());
-    let lost = told(&tree)
-        .iter()
-        .filter(|line| line.ends_with("lost"))
-        .count();
+    let lost = told(&tree).iter().filter(|line| line.ends_with("lost")).count();
     assert_eq!(lost, 2);
     assert_eq!(local(tree.shutdown()), None, "nobody is waited for");
 }
@@ -551,53 +459,32 @@ fn v4_a_child_on_another_arbiter() {
                 let here = Rc::new(RefCell::new(0));
                 Recipe::new(move || {
                     built.fetch_add(1, Ordering::Relaxed);
-                    Remote {
-                        here: here.clone(),
-                        built: built.clone(),
-                    }
+                    Remote { here: here.clone(), built: built.clone() }
                 })
             }
         };
         let first = Log::default();
-        tree.child("first", first.factory(), Restart::Always)
-            .unwrap();
+        tree.child("first", first.factory(), Restart::Always).unwrap();
         let there = Placement::On(arbiter.handle());
-        let addr = tree
-            .spawn_at(&there, "osd", make.clone(), Restart::Always)
-            .unwrap();
+        let addr = tree.spawn_at(&there, "osd", make.clone(), Restart::Always).unwrap();
         let (count, thread) = addr.send(Count).await.unwrap();
         assert_eq!(count, 101, "sent before it was built");
         assert_ne!(thread, std::thread::current().id());
 
         let mark = tree.panic("osd").unwrap();
         tree.wait_since(mark, "osd", is_started).await.unwrap();
-        assert_eq!(
-            addr.send(Count).await.unwrap(),
-            (202, thread),
-            "V1 across threads"
-        );
+        assert_eq!(addr.send(Count).await.unwrap(), (202, thread), "V1 across threads");
         let mark = tree.kill("first").unwrap();
         tree.wait_since(mark, "osd", is_started).await.unwrap();
-        assert_eq!(
-            addr.send(Count).await.unwrap(),
-            (303, thread),
-            "rest-for-one across threads"
-        );
+        assert_eq!(addr.send(Count).await.unwrap(), (303, thread), "rest-for-one across threads");
 
         tree.remove("osd").unwrap().await;
-        let addr = tree
-            .spawn_at(&there, "osd", make.clone(), Restart::Always)
-            .unwrap();
+        let addr = tree.spawn_at(&there, "osd", make.clone(), Restart::Always).unwrap();
         addr.send(Count).await.unwrap();
         let mark = tree.mark();
         arbiter.stop();
-        tree.wait_since(mark, "osd", |what| *what == What::Removed)
-            .await
-            .unwrap();
-        assert_eq!(
-            tree.history_of("osd").iter().rev().nth(1),
-            Some(&What::Lost)
-        );
+        tree.wait_since(mark, "osd", |what| *what == What::Removed).await.unwrap();
+        assert_eq!(tree.history_of("osd").iter().rev().nth(1), Some(&What::Lost));
         arbiter.join().unwrap();
         let gone = tree.spawn_at(&there, "osd", make, Restart::Always);
         assert_eq!(gone.err(), Some(TreeError::ArbiterGone));
@@ -615,9 +502,7 @@ fn v4_mailbox_capacity_holds_across_restarts() {
         let addr = tree.spawn("osd", recipe, options).unwrap();
         addr.do_send(say("boom"));
         tree.wait_for("osd", is_restarting).await.unwrap();
-        let accepted = (0..20)
-            .take_while(|_| addr.try_send(say("x")).is_ok())
-            .count();
+        let accepted = (0..20).take_while(|_| addr.try_send(say("x")).is_ok()).count();
         assert!((1..=4).contains(&accepted), "{accepted}");
     });
 }

@@ -31,10 +31,8 @@ impl Handler<Incoming<GetStatus>> for Admin {
     fn handle(&mut self, get: Incoming<GetStatus>, _: &mut Self::Context) {
         let mut status = self.witness.status(&self.messenger);
         let history = self.messenger.tree().history_of("osd");
-        status.restarts = history
-            .iter()
-            .filter(|what| matches!(what, What::Restarting { .. }))
-            .count() as u64;
+        status.restarts =
+            history.iter().filter(|what| matches!(what, What::Restarting { .. })).count() as u64;
         get.reply(status);
     }
 }
@@ -80,20 +78,12 @@ pub(crate) async fn cut_next(
     patience: Duration,
 ) -> Vec<Cut> {
     let lost = |session: &Connection| session.counters().links_lost;
-    let before: BTreeMap<u64, u64> = messenger
-        .sessions()
-        .iter()
-        .map(|session| (session.key().0, lost(session)))
-        .collect();
+    let before: BTreeMap<u64, u64> =
+        messenger.sessions().iter().map(|session| (session.key().0, lost(session))).collect();
     let (gate, deadline) = (Gate::new(), Instant::now() + patience);
     for nth in 1..=16 {
         faults.on_next(Edge::Dial, Direction::Sent, nth, Fault::Block(gate.clone()));
-        faults.on_next(
-            Edge::Accept,
-            Direction::Received,
-            nth,
-            Fault::Block(gate.clone()),
-        );
+        faults.on_next(Edge::Accept, Direction::Received, nth, Fault::Block(gate.clone()));
     }
     for edge in [Edge::Message, Edge::Announce, Edge::Chunk] {
         faults.on_next(edge, Direction::Sent, 1, Fault::Fail);

@@ -67,9 +67,7 @@ impl Witness {
     pub(crate) fn enter(&self, place: Place, class: Class) {
         let mut seen = self.lock();
         let Seen { streams, counts } = &mut *seen;
-        let stream = streams
-            .entry((place.sender, place.lane, class.index()))
-            .or_default();
+        let stream = streams.entry((place.sender, place.lane, class.index())).or_default();
         counts.checked += 1;
         match stream.enter(place.nth) {
             Verdict::InOrder => {}
@@ -102,11 +100,7 @@ impl Witness {
     pub(crate) fn status(&self, messenger: &Messenger) -> Status {
         let seen = self.lock();
         let mut status = seen.counts.clone();
-        status.gaps = seen
-            .streams
-            .values()
-            .map(|s| s.gaps.len() as u64 + s.forgotten)
-            .sum();
+        status.gaps = seen.streams.values().map(|s| s.gaps.len() as u64 + s.forgotten).sum();
         drop(seen);
         for session in messenger.sessions() {
             if session.end_cause().is_none() {
@@ -146,9 +140,6 @@ mod tests {
         assert_eq!(verdicts(&[2, 3]), (vec![InOrder; 2], 1));
         assert_eq!(verdicts(&[1, 3, 2]), (vec![InOrder, InOrder, Late], 0));
         assert_eq!(verdicts(&[1, 2, 2]), (vec![InOrder, InOrder, Twice], 0));
-        assert_eq!(
-            verdicts(&[1, 3, 2, 2]),
-            (vec![InOrder, InOrder, Late, Twice], 0)
-        );
+        assert_eq!(verdicts(&[1, 3, 2, 2]), (vec![InOrder, InOrder, Late, Twice], 0));
     }
 }

@@ -47,10 +47,7 @@ impl Handler<SessionEvent> for Ears {
 
     fn handle(&mut self, event: SessionEvent, _: &mut Self::Context) {
         match event {
-            SessionEvent::Ended {
-                connection: old, ..
-            }
-            | SessionEvent::Reset { old, .. } => {
+            SessionEvent::Ended { connection: old, .. } | SessionEvent::Reset { old, .. } => {
                 self.0.retire(&old);
             }
             other => tracing::debug!(event = ?other, "client"),
@@ -167,11 +164,7 @@ impl Client {
     ) -> Result<(), GivenUp> {
         let client = self.messenger().identity().instance.0;
         let floor = self.open.borrow().first().copied().unwrap_or(number);
-        let op = OpId {
-            client,
-            number,
-            floor,
-        };
+        let op = OpId { client, number, floor };
         let sum = crc32c::crc32c(&data);
         loop {
             match self.try_put(&object, op, sum, data.clone()).await {
@@ -194,23 +187,12 @@ impl Client {
     ) -> Result<Outcome, GivenUp> {
         let (primary, epoch) = {
             let map = self.peers.map();
-            (
-                placement::replicas(&map, object).first().copied(),
-                map.epoch,
-            )
+            (placement::replicas(&map, object).first().copied(), map.epoch)
         };
         let lane = primary.and_then(|osd| self.peers.lane(osd));
         let lane = lane.ok_or_else(|| GivenUp("there is no OSD".into()))?;
-        let put = Put {
-            object: object.into(),
-            op,
-            sum,
-            epoch,
-            place: Default::default(),
-        };
-        lane.write(put, data)
-            .await
-            .map_err(|error| GivenUp(error.to_string()))
+        let put = Put { object: object.into(), op, sum, epoch, place: Default::default() };
+        lane.write(put, data).await.map_err(|error| GivenUp(error.to_string()))
     }
 
     /// What that OSD has as `object`.
@@ -218,11 +200,7 @@ impl Client {
     /// # Errors
     /// It cannot be asked.
     pub(crate) async fn get(&self, osd: u64, object: &str) -> Result<(Got, Bytes), GivenUp> {
-        let answer = self
-            .ask(osd, || Get {
-                object: object.into(),
-            })
-            .await?;
+        let answer = self.ask(osd, || Get { object: object.into() }).await?;
         Ok((answer.body, answer.data))
     }
 

@@ -60,12 +60,7 @@ impl Daemon {
     /// # Errors
     /// What the store or the messenger says.
     pub(crate) async fn start(config: Config) -> Result<Self, Trouble> {
-        let Config {
-            osd,
-            monitor,
-            store,
-            sabotage,
-        } = config;
+        let Config { osd, monitor, store, sabotage } = config;
         let database = store::open(&store)?;
         let faults = Faults::new();
         let messenger = Messenger::builder(EntityName::osd(osd))
@@ -78,11 +73,7 @@ impl Daemon {
             .build()
             .await?;
         let store = messenger
-            .supervise(
-                "store",
-                move || Store::new(database.clone()),
-                Restart::default(),
-            )
+            .supervise("store", move || Store::new(database.clone()), Restart::default())
             .start()?;
         let lasting = Lasting {
             osd,

@@ -64,22 +64,11 @@ impl Lane {
         let cost = u32::try_from(data.len() / 1024).map_or(u32::MAX, |kib| kib + 1);
         // Never closed, so this is `Ok`.
         let _room = self.room.acquire_many(cost.min(UNANSWERED_KIB)).await;
-        let class = if data.len() > BULK {
-            Class::Bulk
-        } else {
-            Class::Normal
-        };
+        let class = if data.len() > BULK { Class::Bulk } else { Class::Normal };
         let next = &self.next[class.index()];
         let nth = next.get() + 1;
-        *write.place() = Place {
-            sender: self.sender,
-            lane: self.lane,
-            nth,
-        };
-        let mut asked = self
-            .connection
-            .request(write.with(data).class(class))
-            .into_future();
+        *write.place() = Place { sender: self.sender, lane: self.lane, nth };
+        let mut asked = self.connection.request(write.with(data).class(class)).into_future();
         let answer = match (&mut asked).now_or_never() {
             // Not sent: the number was not used.
             Some(Err(error)) => return Err(error),

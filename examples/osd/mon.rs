@@ -15,20 +15,13 @@ pub(crate) struct Mon {
 
 impl Mon {
     pub(crate) fn new(replicas: u32) -> Self {
-        Self {
-            map: ClusterMap {
-                replicas,
-                ..ClusterMap::default()
-            },
-            waiting: Vec::new(),
-        }
+        Self { map: ClusterMap { replicas, ..ClusterMap::default() }, waiting: Vec::new() }
     }
 
     fn tell(&mut self) {
         let epoch = self.map.epoch;
-        let (now, later) = std::mem::take(&mut self.waiting)
-            .into_iter()
-            .partition(|(than, _)| *than < epoch);
+        let (now, later) =
+            std::mem::take(&mut self.waiting).into_iter().partition(|(than, _)| *than < epoch);
         self.waiting = later;
         let now: Vec<(u64, Deferred<GetMap>)> = now;
         for (_, answer) in now {

@@ -57,33 +57,22 @@ impl Osd {
             witness: lasting.witness.clone(),
         };
         let (puts, copies) = (Layer::new(lasting.sabotage), Layer::new(lasting.sabotage));
-        Self {
-            desk,
-            lasting,
-            puts,
-            copies,
-            waiting: Vec::new(),
-        }
+        Self { desk, lasting, puts, copies, waiting: Vec::new() }
     }
 
     /// Takes a map, greets the OSDs in it, and lets in who waited for it.
     fn learn(&mut self, map: ClusterMap, ctx: &mut Context<Self>) {
         let epoch = map.epoch;
-        let others: Vec<u64> = map
-            .osds
-            .keys()
-            .copied()
-            .filter(|osd| *osd != self.desk.osd)
-            .collect();
+        let others: Vec<u64> =
+            map.osds.keys().copied().filter(|osd| *osd != self.desk.osd).collect();
         if self.desk.peers.learn(map) {
             tracing::info!(osd = self.desk.osd, epoch, "new map");
             for osd in others {
                 let _ = self.desk.peers.lane(osd);
             }
         }
-        let (now, later) = std::mem::take(&mut self.waiting)
-            .into_iter()
-            .partition(|(wants, _)| *wants <= epoch);
+        let (now, later) =
+            std::mem::take(&mut self.waiting).into_iter().partition(|(wants, _)| *wants <= epoch);
         self.waiting = later;
         let now: Vec<(u64, AdmissionTicket)> = now;
         now.into_iter().for_each(|(_, ticket)| ticket.accept());
@@ -110,23 +99,13 @@ impl Osd {
     }
 
     fn put(&self, put: Arrived<Put>, ctx: &mut Context<Self>) {
-        let Arrived {
-            mut write,
-            data,
-            class,
-            answer,
-        } = put;
+        let Arrived { mut write, data, class, answer } = put;
         self.desk.witness.enter(*write.place(), class);
         ctx.spawn(self.desk.clone().put(write, data, answer).into_actor(self));
     }
 
     fn copy(&self, copy: Arrived<Replicate>, ctx: &mut Context<Self>) {
-        let Arrived {
-            mut write,
-            data,
-            class,
-            answer,
-        } = copy;
+        let Arrived { mut write, data, class, answer } = copy;
         self.desk.witness.enter(*write.place(), class);
         ctx.spawn(self.desk.clone().copy(write, data, answer).into_actor(self));
     }
@@ -159,10 +138,7 @@ impl Actor for Osd {
         let address = self.lasting.messenger.local_addresses();
         let address = address.first().map(ToString::to_string).unwrap_or_default();
         let (osd, monitor) = (self.desk.osd, self.lasting.monitor.clone());
-        let asked = ask(monitor, move || Boot {
-            osd,
-            address: address.clone(),
-        });
+        let asked = ask(monitor, move || Boot { osd, address: address.clone() });
         ctx.wait(asked.into_actor(self).map(|map, osd, ctx| {
             if let Some(map) = map {
                 osd.learn(map, ctx);
@@ -217,9 +193,7 @@ impl Handler<Incoming<Get>> for Osd {
                 Ok(found) => {
                     answer.reply(stellate::message::Outgoing::new(found.got).with(found.data))
                 }
-                Err(error) => answer.reply(Got::Failed {
-                    why: error.to_string(),
-                }),
+                Err(error) => answer.reply(Got::Failed { why: error.to_string() }),
             };
         };
         ctx.spawn(answered.into_actor(self));
@@ -232,20 +206,13 @@ impl Handler<SessionEvent> for Osd {
     fn handle(&mut self, event: SessionEvent, _: &mut Self::Context) {
         let osd = self.desk.osd;
         match event {
-            SessionEvent::Ended {
-                connection,
-                cause,
-                counts,
-                ..
-            } => {
+            SessionEvent::Ended { connection, cause, counts, .. } => {
                 self.desk.witness.retire(&connection);
                 let unacked = counts.unacked();
                 tracing::info!(osd, peer = %connection.name(), ?cause, unacked, "session ended");
             }
             // What the peer did not answer fails, and is tried again on the new session.
-            SessionEvent::Reset {
-                old, cause, counts, ..
-            } => {
+            SessionEvent::Reset { old, cause, counts, .. } => {
                 self.desk.witness.retire(&old);
                 let unacked = counts.unacked();
                 tracing::info!(osd, peer = %old.name(), ?cause, unacked, "session begun anew");
@@ -264,10 +231,7 @@ impl Handler<AdmissionRequest> for Osd {
     /// A peer that knows a newer map may ask for what we cannot judge: it waits until we know it
     /// too. Its messages are kept meanwhile, in order.
     fn handle(&mut self, peer: AdmissionRequest, _: &mut Self::Context) {
-        let (theirs, ours) = (
-            ClusterMap::epoch_of(&peer.metadata),
-            self.desk.peers.map().epoch,
-        );
+        let (theirs, ours) = (ClusterMap::epoch_of(&peer.metadata), self.desk.peers.map().epoch);
         if theirs <= ours {
             return peer.accept();
         }

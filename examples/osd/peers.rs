@@ -38,13 +38,7 @@ struct State {
 impl Peers {
     pub(crate) fn new(messenger: Messenger, numbers: LaneNumbers) -> Self {
         let state = RefCell::default();
-        Self {
-            inner: Rc::new(Inner {
-                messenger,
-                numbers,
-                state,
-            }),
-        }
+        Self { inner: Rc::new(Inner { messenger, numbers, state }) }
     }
 
     pub(crate) fn map(&self) -> std::cell::Ref<'_, ClusterMap> {
@@ -107,9 +101,7 @@ impl Peers {
         let mut why = String::new();
         for _ in 0..TRIES {
             let Some(lane) = self.lane(osd) else {
-                return Outcome::Busy {
-                    why: format!("osd.{osd} is not in the map"),
-                };
+                return Outcome::Busy { why: format!("osd.{osd} is not in the map") };
             };
             match lane.write(write.clone(), data.clone()).await {
                 Ok(outcome @ (Outcome::Stored { .. } | Outcome::Failed { .. })) => return outcome,

@@ -7,11 +7,8 @@ use super::map::ClusterMap;
 
 /// The OSDs that hold an object, primary first.
 pub(crate) fn replicas(map: &ClusterMap, object: &str) -> Vec<u64> {
-    let mut straws: Vec<(u64, u64)> = map
-        .osds
-        .keys()
-        .map(|osd| (straw(object, *osd), *osd))
-        .collect();
+    let mut straws: Vec<(u64, u64)> =
+        map.osds.keys().map(|osd| (straw(object, *osd), *osd)).collect();
     straws.sort_unstable_by(|a, b| b.cmp(a));
     straws.truncate(map.replicas.max(1) as usize);
     straws.into_iter().map(|(_, osd)| osd).collect()
@@ -34,11 +31,7 @@ mod tests {
 
     fn map(osds: u64) -> ClusterMap {
         let osds = (0..osds).map(|osd| (osd, String::new())).collect();
-        ClusterMap {
-            epoch: 1,
-            replicas: 3,
-            osds,
-        }
+        ClusterMap { epoch: 1, replicas: 3, osds }
     }
 
     #[test]

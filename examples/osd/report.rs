@@ -63,40 +63,15 @@ impl Report {
     pub(crate) fn judge(&mut self) {
         let copies = self.objects * self.replicas;
         let bad = [
-            (
-                self.lost > 0,
-                format!("{} copies or messages lost", self.lost),
-            ),
-            (
-                self.duplicated > 0,
-                format!("{} messages delivered twice", self.duplicated),
-            ),
-            (
-                self.reordered > 0,
-                format!("{} messages out of order", self.reordered),
-            ),
-            (
-                self.corrupt > 0,
-                format!("{} copies or messages corrupt", self.corrupt),
-            ),
-            (
-                self.verified != copies,
-                format!("{} of {copies} copies verified", self.verified),
-            ),
-            (
-                self.link_cuts == 0,
-                "no link was cut with work in flight".into(),
-            ),
-            (
-                self.unacked_at_cut.contains(&0),
-                "a link was cut with nothing in flight".into(),
-            ),
+            (self.lost > 0, format!("{} copies or messages lost", self.lost)),
+            (self.duplicated > 0, format!("{} messages delivered twice", self.duplicated)),
+            (self.reordered > 0, format!("{} messages out of order", self.reordered)),
+            (self.corrupt > 0, format!("{} copies or messages corrupt", self.corrupt)),
+            (self.verified != copies, format!("{} of {copies} copies verified", self.verified)),
+            (self.link_cuts == 0, "no link was cut with work in flight".into()),
+            (self.unacked_at_cut.contains(&0), "a link was cut with nothing in flight".into()),
             (self.restarts == 0, "no actor was restarted".into()),
         ];
-        self.failures = bad
-            .into_iter()
-            .filter(|(bad, _)| *bad)
-            .map(|(_, what)| what)
-            .collect();
+        self.failures = bad.into_iter().filter(|(bad, _)| *bad).map(|(_, what)| what).collect();
     }
 }

@@ -66,11 +66,7 @@ pub(crate) struct Layer<W: Write> {
 
 impl<W: Write> Layer<W> {
     pub(crate) fn new(sabotage: Option<Sabotage>) -> Self {
-        Self {
-            sabotage,
-            passed: 0,
-            kept: None,
-        }
+        Self { sabotage, passed: 0, kept: None }
     }
 
     /// Whether a write is kept back.
@@ -87,12 +83,7 @@ impl<W: Write> Layer<W> {
     pub(crate) fn pass(&mut self, incoming: Incoming<W>) -> Vec<Arrived<W>> {
         let class = incoming.class();
         let (write, data, answer) = incoming.into_parts();
-        let mut arrived = Arrived {
-            write,
-            data,
-            class,
-            answer: Some(answer),
-        };
+        let mut arrived = Arrived { write, data, class, answer: Some(answer) };
         let strikes = self.passed.is_multiple_of(EVERY);
         self.passed += 1;
         let Some(sabotage) = self.sabotage.filter(|_| strikes) else {
@@ -102,24 +93,13 @@ impl<W: Write> Layer<W> {
         match sabotage {
             Sabotage::Drop => {
                 if let Some(answer) = arrived.answer {
-                    answer.reply(Outcome::Stored {
-                        version: 1,
-                        repeated: false,
-                    });
+                    answer.reply(Outcome::Stored { version: 1, repeated: false });
                 }
                 Vec::new()
             }
             Sabotage::Dup => {
                 let (write, data) = (arrived.write.clone(), arrived.data.clone());
-                vec![
-                    arrived,
-                    Arrived {
-                        write,
-                        data,
-                        class,
-                        answer: None,
-                    },
-                ]
+                vec![arrived, Arrived { write, data, class, answer: None }]
             }
             Sabotage::Swap => self.kept.replace(arrived).into_iter().collect(),
             Sabotage::Flip => {

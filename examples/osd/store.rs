@@ -132,11 +132,7 @@ pub(crate) struct Store {
 
 impl Store {
     pub(crate) fn new(database: Arc<Database>) -> Self {
-        Self {
-            database,
-            batch: Vec::new(),
-            bytes: 0,
-        }
+        Self { database, batch: Vec::new(), bytes: 0 }
     }
 
     fn flush(&mut self) {
@@ -146,9 +142,7 @@ impl Store {
         for (index, (_, answer)) in batch.into_iter().enumerate() {
             let one = match &written {
                 Ok(applied) => Ok(applied[index]),
-                Err(error) => Err(StoreError(format!(
-                    "the store does not take writes: {error}"
-                ))),
+                Err(error) => Err(StoreError(format!("the store does not take writes: {error}"))),
             };
             // A writer that has gone, as after a panic, asks again.
             let _ = answer.send(one);
@@ -161,10 +155,7 @@ impl Store {
         batch: &[(Apply, oneshot::Sender<Answer>)],
     ) -> Result<Vec<Applied>, redb::Error> {
         let transaction = self.database.begin_write()?;
-        let applied = batch
-            .iter()
-            .map(|(apply, _)| apply_one(&transaction, apply))
-            .collect();
+        let applied = batch.iter().map(|(apply, _)| apply_one(&transaction, apply)).collect();
         let applied: Result<Vec<Applied>, redb::Error> = applied;
         let applied = applied?;
         transaction.commit()?;
@@ -174,22 +165,13 @@ impl Store {
     fn fetch(&self, object: &str) -> Result<Found, redb::Error> {
         let objects = self.database.begin_read()?.open_table(OBJECTS)?;
         let Some(found) = objects.get(object)? else {
-            return Ok(Found {
-                got: Got::Missing,
-                data: Bytes::new(),
-            });
+            return Ok(Found { got: Got::Missing, data: Bytes::new() });
         };
         let (version, sum, data) = found.value();
         if crc32c::crc32c(data) != sum {
-            return Ok(Found {
-                got: Got::Corrupt,
-                data: Bytes::new(),
-            });
+            return Ok(Found { got: Got::Corrupt, data: Bytes::new() });
         }
-        Ok(Found {
-            got: Got::Found { version, sum },
-            data: Bytes::copy_from_slice(data),
-        })
+        Ok(Found { got: Got::Found { version, sum }, data: Bytes::copy_from_slice(data) })
     }
 }
 
@@ -197,31 +179,20 @@ fn apply_one(transaction: &WriteTransaction, apply: &Apply) -> Result<Applied, r
     let mut ops = transaction.open_table(OPS)?;
     let id = (apply.op.client, apply.op.number);
     if let Some(version) = ops.get(id)?.map(|version| version.value()) {
-        return Ok(Applied {
-            version,
-            repeated: true,
-        });
+        return Ok(Applied { version, repeated: true });
     }
     if apply.op.number < raise_floor(transaction, &mut ops, apply.op)? {
         // Answered long ago: a copy that was under way all that time.
-        return Ok(Applied {
-            version: 0,
-            repeated: true,
-        });
+        return Ok(Applied { version: 0, repeated: true });
     }
     let mut objects = transaction.open_table(OBJECTS)?;
-    let have = objects
-        .get(apply.object.as_str())?
-        .map_or(0, |found| found.value().0);
+    let have = objects.get(apply.object.as_str())?.map_or(0, |found| found.value().0);
     let version = apply.version.unwrap_or(have + 1);
     if version > have {
         objects.insert(apply.object.as_str(), (version, apply.sum, &apply.data[..]))?;
     }
     ops.insert(id, version)?;
-    Ok(Applied {
-        version,
-        repeated: false,
-    })
+    Ok(Applied { version, repeated: false })
 }
 
 /// The number below which all ops of that client are answered. They are forgotten.
@@ -279,13 +250,8 @@ impl Handler<Fetch> for Store {
 
     fn handle(&mut self, fetch: Fetch, _: &mut Self::Context) -> Found {
         self.fetch(&fetch.object).unwrap_or_else(|error| {
-            let got = Got::Failed {
-                why: error.to_string(),
-            };
-            Found {
-                got,
-                data: Bytes::new(),
-            }
+            let got = Got::Failed { why: error.to_string() };
+            Found { got, data: Bytes::new() }
         })
     }
 }
@@ -296,20 +262,10 @@ mod tests {
     use super::*;
 
     fn apply(store: &Store, number: u64, floor: u64, version: Option<u64>, data: &str) -> Applied {
-        let op = OpId {
-            client: 7,
-            number,
-            floor,
-        };
+        let op = OpId { client: 7, number, floor };
         let data = Bytes::from(data.to_owned());
         let (sum, object) = (crc32c::crc32c(&data), "name".to_owned());
-        let apply = Apply {
-            object,
-            op,
-            sum,
-            version,
-            data,
-        };
+        let apply = Apply { object, op, sum, version, data };
         store.write(&[(apply, oneshot::channel().0)]).unwrap()[0]
     }
 
@@ -322,10 +278,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("x.redb");
         let store = Store::new(open(&path).unwrap());
-        let first = Applied {
-            version: 1,
-            repeated: false,
-        };
+        let first = Applied { version: 1, repeated: false };
         assert_eq!(apply(&store, 0, 0, None, "one"), first);
         assert_eq!(apply(&store, 1, 0, None, "two").version, 2);
         assert!(apply(&store, 0, 0, None, "one").repeated);
@@ -338,12 +291,7 @@ mod tests {
         let store = Store::new(open(&path).unwrap());
         assert!(apply(&store, 1, 0, None, "two").repeated);
         assert_eq!(apply(&store, 4, 4, None, "three").version, 3);
-        let ops = store
-            .database
-            .begin_read()
-            .unwrap()
-            .open_table(OPS)
-            .unwrap();
+        let ops = store.database.begin_read().unwrap().open_table(OPS).unwrap();
         assert_eq!(ops.iter().unwrap().count(), 1);
         assert!(apply(&store, 1, 0, None, "two").repeated);
         assert_eq!(data(&store), "three");

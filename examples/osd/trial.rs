@@ -143,12 +143,7 @@ impl Trial<'_> {
     fn step(&self, state: &State, total: usize, verifying: bool) {
         state.done.set(state.done.get() + 1);
         let (done, bytes) = (state.done.get(), state.bytes.get());
-        (self.progress)(Progress {
-            done,
-            total,
-            bytes,
-            verifying,
-        });
+        (self.progress)(Progress { done, total, bytes, verifying });
     }
 
     // --- breaking ------------------------------------------------------------------------
@@ -158,8 +153,7 @@ impl Trial<'_> {
     async fn trouble(&self, state: &State) -> Result<(), GivenUp> {
         let half = self.cuts / 2;
         for cut in 0..self.cuts.max(1) {
-            self.reached(state, cut * self.names.len() / (self.cuts + 1))
-                .await;
+            self.reached(state, cut * self.names.len() / (self.cuts + 1)).await;
             if cut == half {
                 self.break_an_osd(state).await?;
             }
@@ -182,9 +176,7 @@ impl Trial<'_> {
             let cuts = if cut.is_multiple_of(2) {
                 self.client.cut_here(PATIENCE).await
             } else {
-                self.client
-                    .cut_at(cut as u64 / 2 % self.osds, PATIENCE)
-                    .await?
+                self.client.cut_at(cut as u64 / 2 % self.osds, PATIENCE).await?
             };
             let silent = cuts.is_empty();
             let loaded = cuts.iter().any(|cut| cut.unacked > 0);
@@ -252,10 +244,7 @@ impl Trial<'_> {
             report.corrupt += bad;
             std::future::ready(Ok(report))
         };
-        verdicts
-            .buffer_unordered(IN_FLIGHT)
-            .try_fold(Report::default(), add)
-            .await
+        verdicts.buffer_unordered(IN_FLIGHT).try_fold(Report::default(), add).await
     }
 
     async fn tally(&self, state: &State, report: &mut Report) -> Result<(), GivenUp> {

@@ -43,23 +43,9 @@ impl Desk {
         data: Bytes,
         answer: Option<Deferred<Replicate>>,
     ) {
-        let Replicate {
-            object,
-            op,
-            sum,
-            version,
-            ..
-        } = copy;
+        let Replicate { object, op, sum, version, .. } = copy;
         let outcome = if crc32c::crc32c(&data) == sum {
-            let applied = self
-                .apply(Apply {
-                    object,
-                    op,
-                    sum,
-                    version: Some(version),
-                    data,
-                })
-                .await;
+            let applied = self.apply(Apply { object, op, sum, version: Some(version), data }).await;
             applied.map_or_else(|refused| refused, stored)
         } else {
             self.witness.bad_sum();
@@ -71,9 +57,7 @@ impl Desk {
     }
 
     async fn put_everywhere(&self, put: Put, data: Bytes) -> Outcome {
-        let Put {
-            object, op, sum, ..
-        } = put;
+        let Put { object, op, sum, .. } = put;
         if crc32c::crc32c(&data) != sum {
             self.witness.bad_sum();
             return Outcome::BadSum;
@@ -86,34 +70,20 @@ impl Desk {
             return Outcome::NotPrimary { epoch };
         }
         let (name, bytes) = (object.clone(), data.clone());
-        let local = Apply {
-            object: name,
-            op,
-            sum,
-            version: None,
-            data: bytes,
-        };
+        let local = Apply { object: name, op, sum, version: None, data: bytes };
         let applied = match self.apply(local).await {
             Ok(applied) => applied,
             Err(refused) => return refused,
         };
         // A retry goes to the replicas as well: the first try may have died before it did.
         let place = Default::default();
-        let copy = Replicate {
-            object,
-            op,
-            sum,
-            version: applied.version,
-            place,
-        };
+        let copy = Replicate { object, op, sum, version: applied.version, place };
         let copies = holders[1..].iter().map(|osd| {
             let peers = self.peers.clone();
             peers.replicate(*osd, copy.clone(), data.clone())
         });
         let copies = join_all(copies).await;
-        let failed = copies
-            .into_iter()
-            .find(|copy| !matches!(copy, Outcome::Stored { .. }));
+        let failed = copies.into_iter().find(|copy| !matches!(copy, Outcome::Stored { .. }));
         failed.unwrap_or_else(|| stored(applied))
     }
 
@@ -125,12 +95,8 @@ impl Desk {
                 }
                 Ok(applied)
             }
-            Ok(Err(error)) => Err(Outcome::Failed {
-                why: format!("osd.{}: {error}", self.osd),
-            }),
-            Err(error) => Err(Outcome::Busy {
-                why: error.to_string(),
-            }),
+            Ok(Err(error)) => Err(Outcome::Failed { why: format!("osd.{}: {error}", self.osd) }),
+            Err(error) => Err(Outcome::Busy { why: error.to_string() }),
         }
     }
 }

@@ -88,35 +88,22 @@ pub(crate) fn run(args: &Args, as_json: bool) -> Ended {
     if peers.is_empty() {
         peers.push("raw".into());
     }
-    let cases = if args.case.is_empty() {
-        Case::USUAL.to_vec()
-    } else {
-        args.case.clone()
-    };
+    let cases = if args.case.is_empty() { Case::USUAL.to_vec() } else { args.case.clone() };
     if !(0.01..=3600.0).contains(&args.seconds) {
         return Err(Trouble::new("--seconds is between 0.01 and 3600"));
     }
     let stage = Stage::set(&peers)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut rows = Vec::new();
     for case in cases {
-        let sizes = if args.sizes.is_empty() {
-            case.sizes()
-        } else {
-            &args.sizes
-        };
+        let sizes = if args.sizes.is_empty() { case.sizes() } else { &args.sizes };
         for &size in sizes {
             let measured = runtime.block_on(stage.measure(case, size, &peers, args))?;
             rows.extend(measured);
         }
     }
     if rows.is_empty() {
-        return Err(Trouble::new(format!(
-            "no such case for {}",
-            peers.join(", ")
-        )));
+        return Err(Trouble::new(format!("no such case for {}", peers.join(", "))));
     }
     let allocations = allocations(&stage.own.path);
     if as_json {
@@ -153,15 +140,8 @@ impl Stage {
     fn set(peers: &[String]) -> Result<Self, Trouble> {
         let own = std::env::current_exe()?;
         let others = peers.iter().any(|peer| peer != "raw" && peer != "lossy");
-        let peers = if others {
-            Some(peers_program(&own)?)
-        } else {
-            None
-        };
-        let own = Program {
-            path: own,
-            words: &["bench-role"],
-        };
+        let peers = if others { Some(peers_program(&own)?) } else { None };
+        let own = Program { path: own, words: &["bench-role"] };
         Ok(Self { own, peers })
     }
 
@@ -224,22 +204,11 @@ fn role(case: Case, size: usize, contender: &Contender, args: &Args) -> Role {
 
 /// Ours in each placement, then the peers that know the case.
 fn contenders(case: Case, peers: &[String]) -> Vec<Contender> {
-    let contender = |peer: &str, place, promise| Contender {
-        peer: peer.into(),
-        place,
-        promise,
-    };
-    let mut all: Vec<_> = case
-        .places()
-        .iter()
-        .map(|place| contender("ours", *place, Promise::Lossless))
-        .collect();
+    let contender = |peer: &str, place, promise| Contender { peer: peer.into(), place, promise };
+    let mut all: Vec<_> =
+        case.places().iter().map(|place| contender("ours", *place, Promise::Lossless)).collect();
     if case == Case::LosslessCost {
-        all.extend(
-            case.places()
-                .iter()
-                .map(|place| contender("lossy", *place, Promise::Lossy)),
-        );
+        all.extend(case.places().iter().map(|place| contender("lossy", *place, Promise::Lossy)));
         return all;
     }
     let known = peers.iter().filter(|peer| case.known_to(peer));
@@ -285,20 +254,14 @@ fn compare(case: Case, size: usize, contenders: &[Contender], rounds: &[Vec<Figu
 
 fn both(figure: &Figure, mine: &[Figures], theirs: &[Figures]) -> Vec<(f64, f64)> {
     let value = |figures: &Figures| figures.get(figure.name).copied().unwrap_or(f64::NAN);
-    mine.iter()
-        .zip(theirs)
-        .map(|(mine, theirs)| (value(mine), value(theirs)))
-        .collect()
+    mine.iter().zip(theirs).map(|(mine, theirs)| (value(mine), value(theirs))).collect()
 }
 
 /// Allocations of our side for each message, if the program that counts them is there: a counting
 /// allocator in this one would cost something in everything that it measures.
 fn allocations(own: &Path) -> Option<serde_json::Value> {
     let path = own.with_file_name(format!("stellate-peers{}", std::env::consts::EXE_SUFFIX));
-    let counted = std::process::Command::new(path)
-        .arg("allocations")
-        .output()
-        .ok()?;
+    let counted = std::process::Command::new(path).arg("allocations").output().ok()?;
     let figures = serde_json::from_slice(&counted.stdout).ok()?;
     counted.status.success().then_some(figures)
 }
@@ -317,9 +280,7 @@ fn build_peers(own: &Path, path: &Path) -> Result<(), Trouble> {
     let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     eprintln!("{} is not there yet: {HOW}", path.display());
     let mut cargo = std::process::Command::new("cargo");
-    cargo
-        .args(["build", "--release", "-p", "stellate-peers"])
-        .current_dir(&here);
+    cargo.args(["build", "--release", "-p", "stellate-peers"]).current_dir(&here);
     if let Some(target) = own.parent().and_then(Path::parent) {
         cargo.arg("--target-dir").arg(target);
     }
@@ -342,9 +303,7 @@ fn parse_size(text: &str) -> Result<usize, String> {
             None => (text, 1),
         },
     };
-    let size: usize = digits
-        .parse()
-        .map_err(|_| format!("{text} is no size: try 64, 4K or 1M"))?;
+    let size: usize = digits.parse().map_err(|_| format!("{text} is no size: try 64, 4K or 1M"))?;
     match size.checked_mul(unit) {
         Some(size @ 8..=16_777_216) => Ok(size),
         _ => Err("sizes are between 8 bytes and 16M".into()),
@@ -375,9 +334,6 @@ mod tests {
         let rounds = vec![rounds[0].clone(); 4];
         let rows = compare(Case::LosslessCost, 64, &all, &rounds);
         assert_eq!(rows.len(), 4, "each against its own placement only");
-        assert!(
-            rows.iter()
-                .all(|row| row.peer_name == "lossy" && row.ratio == 1.0)
-        );
+        assert!(rows.iter().all(|row| row.peer_name == "lossy" && row.ratio == 1.0));
     }
 }

@@ -76,16 +76,8 @@ pub(crate) struct OsdArgs {
 /// Runs the demonstration.
 pub(crate) fn run(args: &Args, json: bool) -> Ended {
     quiet_ordered_panics();
-    let skip = args
-        .store
-        .iter()
-        .filter_map(|store| store.canonicalize().ok())
-        .collect();
-    let caps = Caps {
-        bytes: args.max_mib << 20,
-        objects: args.max_objects,
-        skip,
-    };
+    let skip = args.store.iter().filter_map(|store| store.canonicalize().ok()).collect();
+    let caps = Caps { bytes: args.max_mib << 20, objects: args.max_objects, skip };
     let scan = scan::scan(&args.path, &caps)?;
     for note in &scan.notes {
         eprintln!("stellate: {note}");
@@ -120,17 +112,11 @@ async fn told_to_stop() {
 }
 
 async fn run_cluster(args: &Args, scan: &Scan, json: bool) -> Ended {
-    let sabotage = args
-        .sabotage
-        .as_deref()
-        .map(str::parse)
-        .transpose()
-        .map_err(Trouble::new)?;
+    let sabotage = args.sabotage.as_deref().map(str::parse).transpose().map_err(Trouble::new)?;
     let cluster =
         Cluster::start(args.nodes, args.processes, args.store.as_deref(), sabotage).await?;
-    let client = Client::start(cluster.monitor())
-        .await
-        .map_err(|error| Trouble::new(error.to_string()))?;
+    let client =
+        Client::start(cluster.monitor()).await.map_err(|error| Trouble::new(error.to_string()))?;
     cluster.wait_for(&client).await?;
     let bar = bar(scan, json);
     let victim = 1 % args.nodes;
@@ -167,9 +153,8 @@ pub(crate) fn run_osd(args: &OsdArgs) -> Ended {
     actix_rt::System::new().block_on(async {
         // A Ctrl-C at the terminal is for the parent, which then ends our stdin.
         actix_rt::spawn(async { while tokio::signal::ctrl_c().await.is_ok() {} });
-        let daemon = Daemon::start(config)
-            .await
-            .map_err(|error| Trouble::new(error.to_string()))?;
+        let daemon =
+            Daemon::start(config).await.map_err(|error| Trouble::new(error.to_string()))?;
         let mut stdin = tokio::io::stdin();
         tokio::io::copy(&mut stdin, &mut tokio::io::sink()).await?;
         daemon.stop().await;
@@ -204,11 +189,7 @@ fn bar(scan: &Scan, json: bool) -> ProgressBar {
 }
 
 fn show(bar: &ProgressBar, progress: Progress) {
-    bar.set_message(if progress.verifying {
-        "comparing"
-    } else {
-        "storing"
-    });
+    bar.set_message(if progress.verifying { "comparing" } else { "storing" });
     bar.set_length(progress.total as u64);
     bar.set_position(progress.done as u64);
 }
@@ -227,13 +208,7 @@ fn tell(args: &Args, scan: &Scan, report: &Report, json: bool) {
         }
         return print_json(&document);
     }
-    let Report {
-        objects,
-        bytes,
-        verified,
-        replicas,
-        ..
-    } = report;
+    let Report { objects, bytes, verified, replicas, .. } = report;
     println!(
         "stored    {objects} objects of {} files, {:.1} MiB, on {} OSDs in {:.1} s",
         scan.files,
@@ -267,9 +242,6 @@ fn tell(args: &Args, scan: &Scan, report: &Report, json: bool) {
     }
     match report.holds() {
         true => println!("all held"),
-        false => report
-            .failures
-            .iter()
-            .for_each(|failure| println!("FAILED    {failure}")),
+        false => report.failures.iter().for_each(|failure| println!("FAILED    {failure}")),
     }
 }

@@ -25,11 +25,7 @@ fn known() -> Vec<Known> {
     let sim = SimNet::new(0);
     let sim = sim.transport("explain");
     vec![
-        Known {
-            scheme: tcp.scheme(),
-            purpose: "production",
-            limits: *tcp.limits(),
-        },
+        Known { scheme: tcp.scheme(), purpose: "production", limits: *tcp.limits() },
         Known {
             scheme: local.scheme(),
             purpose: "a messenger that connects to its own name",
@@ -46,10 +42,7 @@ fn known() -> Vec<Known> {
 /// Runs `explain`.
 pub(crate) fn run(_: &Args, as_json: bool) -> Ended {
     let limits = Limits::default();
-    let transports: Vec<Value> = known()
-        .iter()
-        .map(|known| transport(known, &limits))
-        .collect();
+    let transports: Vec<Value> = known().iter().map(|known| transport(known, &limits)).collect();
     let document = json!({
         "transports": transports,
         "memory": memory(&limits),
@@ -229,10 +222,8 @@ mod tests {
     #[test]
     fn the_text_names_every_transport() {
         let limits = Limits::default();
-        let transports: Vec<Value> = known()
-            .iter()
-            .map(|known| transport(known, &limits))
-            .collect();
+        let transports: Vec<Value> =
+            known().iter().map(|known| transport(known, &limits)).collect();
         let document =
             json!({ "transports": transports, "memory": memory(&limits), "limits": all(&limits) });
         let text = text(&document);

@@ -59,12 +59,7 @@ pub(super) struct Work<A: Actor> {
 impl<A: Actor<Context = Context<A>>> Work<A> {
     pub(super) fn new(registration: Registration, table: Table<A>) -> Self {
         let drain = registration.node.limits().inbox_drain.max(1) as usize;
-        Self {
-            registration,
-            table,
-            batch: RefCell::default(),
-            drain,
-        }
+        Self { registration, table, batch: RefCell::default(), drain }
     }
 
     /// What is in front, if it is not a message.
@@ -133,18 +128,10 @@ impl<A: Actor<Context = Context<A>>> Work<A> {
     /// Tells both sides of a message that does not decode.
     #[cold]
     fn tell_unfit(&self, unfit: Unfit) {
-        let Unfit {
-            mut arrived,
-            parcel,
-            reason,
-        } = unfit;
+        let Unfit { mut arrived, parcel, reason } = unfit;
         arrived.reject(reason);
         if let Some(events) = self.registration.node.router().routes().events().first() {
-            events.push_notice(Notice::Undeliverable(
-                Box::new(arrived),
-                reason,
-                Some(parcel),
-            ));
+            events.push_notice(Notice::Undeliverable(Box::new(arrived), reason, Some(parcel)));
         }
     }
 }
@@ -225,10 +212,7 @@ impl<A: Actor> Pump<A> {
     fn take_batch(&self, task: &mut Task<'_>) -> bool {
         let work = &*self.work;
         let mut batch = work.batch.borrow_mut();
-        let taken = work
-            .registration
-            .inbox
-            .poll_take(task, &mut batch, work.drain);
+        let taken = work.registration.inbox.poll_take(task, &mut batch, work.drain);
         taken.is_ready()
     }
 }

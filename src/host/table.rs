@@ -36,12 +36,7 @@ pub(crate) struct Table<A: Actor> {
 
 impl<A: Actor<Context = Context<A>>> Table<A> {
     pub(crate) const fn new() -> Self {
-        Self {
-            rows: Vec::new(),
-            last: Cell::new(0),
-            events: None,
-            admission: None,
-        }
+        Self { rows: Vec::new(), last: Cell::new(0), events: None, admission: None }
     }
 
     /// Enters `M`; false if it was there.
@@ -137,9 +132,5 @@ fn unfit(
     let Some(arrived) = in_hand.take() else {
         return Ok(());
     };
-    Err(Box::new(Unfit {
-        arrived,
-        parcel,
-        reason,
-    }))
+    Err(Box::new(Unfit { arrived, parcel, reason }))
 }

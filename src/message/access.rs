@@ -19,10 +19,7 @@ pub(super) struct Elements<'a, 'de> {
 impl<'a, 'de> Elements<'a, 'de> {
     #[inline]
     pub(super) const fn new(reader: &'a mut Reader<'de>, length: usize) -> Self {
-        Self {
-            reader,
-            left: length,
-        }
+        Self { reader, left: length }
     }
 
     #[inline]
@@ -61,10 +58,7 @@ pub(super) struct Entries<'a, 'de> {
 impl<'a, 'de> Entries<'a, 'de> {
     #[inline]
     pub(super) const fn new(reader: &'a mut Reader<'de>, length: usize) -> Self {
-        Self {
-            reader,
-            left: length,
-        }
+        Self { reader, left: length }
     }
 
     #[inline]
@@ -181,31 +175,20 @@ impl<'de> de::VariantAccess<'de> for Variant<'_, 'de> {
     #[inline]
     fn unit_variant(self) -> Result<(), Fault> {
         // Content was appended by a newer sender, or this is `#[serde(other)]`.
-        if self.bare {
-            Ok(())
-        } else {
-            self.reader.skip(1)
-        }
+        if self.bare { Ok(()) } else { self.reader.skip(1) }
     }
 
     #[inline]
     fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, Fault> {
         if self.bare {
-            return Err(de::Error::invalid_type(
-                de::Unexpected::UnitVariant,
-                &"newtype variant",
-            ));
+            return Err(de::Error::invalid_type(de::Unexpected::UnitVariant, &"newtype variant"));
         }
         seed.deserialize(self.reader)
     }
 
     #[inline]
     fn tuple_variant<V: Visitor<'de>>(self, _length: usize, visitor: V) -> Result<V::Value, Fault> {
-        if self.bare {
-            visitor.visit_seq(NoElements)
-        } else {
-            self.reader.visit_fields(visitor)
-        }
+        if self.bare { visitor.visit_seq(NoElements) } else { self.reader.visit_fields(visitor) }
     }
 
     #[inline]
@@ -214,10 +197,6 @@ impl<'de> de::VariantAccess<'de> for Variant<'_, 'de> {
         _fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Fault> {
-        if self.bare {
-            visitor.visit_seq(NoElements)
-        } else {
-            self.reader.visit_fields(visitor)
-        }
+        if self.bare { visitor.visit_seq(NoElements) } else { self.reader.visit_fields(visitor) }
     }
 }

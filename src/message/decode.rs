@@ -104,10 +104,7 @@ impl<'de> Reader<'de> {
                     return Ok(value);
                 }
                 let expected = format!("a sequence of {}", bytes.len() - octets.left());
-                Err(serde::de::Error::invalid_length(
-                    bytes.len(),
-                    &expected.as_str(),
-                ))
+                Err(serde::de::Error::invalid_length(bytes.len(), &expected.as_str()))
             }
             other => Err(other.unwanted(&visitor)),
         }
@@ -193,9 +190,7 @@ impl<'de> Reader<'de> {
                     &"16 bytes of an integer",
                 ))),
             },
-            _ => Err(WideOr::Error(serde::de::Error::custom(
-                "expected an integer",
-            ))),
+            _ => Err(WideOr::Error(serde::de::Error::custom("expected an integer"))),
         }
     }
 }

@@ -14,10 +14,7 @@ pub(super) struct Strict<S> {
 
 impl<S: Serializer> Strict<S> {
     pub(super) const fn new(inner: S, depth_max: u8) -> Self {
-        Self {
-            inner,
-            levels_left: depth_max,
-        }
+        Self { inner, levels_left: depth_max }
     }
 
     /// The levels left `levels` further down.
@@ -25,9 +22,7 @@ impl<S: Serializer> Strict<S> {
     fn deeper(&self, levels: u8) -> Result<u8, S::Error> {
         match self.levels_left.checked_sub(levels) {
             Some(left) => Ok(left),
-            None => Err(S::Error::custom(
-                "values are nested too deep for any reader",
-            )),
+            None => Err(S::Error::custom("values are nested too deep for any reader")),
         }
     }
 }
@@ -41,10 +36,7 @@ struct Below<'v, T: ?Sized> {
 impl<T: Serialize + ?Sized> Serialize for Below<'_, T> {
     #[inline]
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.value.serialize(Strict {
-            inner: serializer,
-            levels_left: self.levels_left,
-        })
+        self.value.serialize(Strict { inner: serializer, levels_left: self.levels_left })
     }
 }
 
@@ -151,8 +143,7 @@ impl<S: Serializer> Serializer for Strict<S> {
             return Err(S::Error::custom("fronts have no extension types"));
         }
         let levels_left = self.deeper(1)?;
-        self.inner
-            .serialize_newtype_struct(name, &Below { value, levels_left })
+        self.inner.serialize_newtype_struct(name, &Below { value, levels_left })
     }
 
     #[inline]
@@ -165,8 +156,7 @@ impl<S: Serializer> Serializer for Strict<S> {
     ) -> Result<S::Ok, S::Error> {
         let levels_left = self.deeper(1)?;
         let value = Below { value, levels_left };
-        self.inner
-            .serialize_newtype_variant(name, index, variant, &value)
+        self.inner.serialize_newtype_variant(name, index, variant, &value)
     }
 }
 
@@ -244,18 +234,12 @@ impl<C: ser::SerializeMap> ser::SerializeMap for Parts<C> {
 
     #[inline]
     fn serialize_key<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), C::Error> {
-        self.inner.serialize_key(&Below {
-            value,
-            levels_left: self.levels_left,
-        })
+        self.inner.serialize_key(&Below { value, levels_left: self.levels_left })
     }
 
     #[inline]
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), C::Error> {
-        self.inner.serialize_value(&Below {
-            value,
-            levels_left: self.levels_left,
-        })
+        self.inner.serialize_value(&Below { value, levels_left: self.levels_left })
     }
 
     #[inline]

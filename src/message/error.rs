@@ -52,11 +52,7 @@ fn short(text: &dyn fmt::Display) -> Box<str> {
                 room -= 1;
             }
             self.0.push_str(&text[..room]);
-            if room < text.len() {
-                Err(fmt::Error)
-            } else {
-                Ok(())
-            }
+            if room < text.len() { Err(fmt::Error) } else { Ok(()) }
         }
     }
     let mut short = Short(String::new());
@@ -79,10 +75,7 @@ impl Fault {
 
     #[cold]
     pub(super) fn at(self, offset: usize) -> FrontError {
-        FrontError {
-            kind: *self.0,
-            offset,
-        }
+        FrontError { kind: *self.0, offset }
     }
 }
 
@@ -108,9 +101,7 @@ impl serde::de::Error for Fault {
 
     #[cold]
     fn missing_field(field: &'static str) -> Self {
-        Self::new(FrontErrorKind::Length(short(&format_args!(
-            "field `{field}` is missing"
-        ))))
+        Self::new(FrontErrorKind::Length(short(&format_args!("field `{field}` is missing"))))
     }
 
     #[cold]

@@ -92,18 +92,11 @@ impl Stamp {
     #[must_use]
     pub const fn of<M: Message>() -> Self {
         const {
-            assert!(
-                !M::TYPE.is_reserved(),
-                "message types 0 to 0xff are reserved"
-            );
+            assert!(!M::TYPE.is_reserved(), "message types 0 to 0xff are reserved");
             assert!(M::COMPAT >= 1, "COMPAT starts at 1");
             assert!(M::COMPAT <= M::VERSION, "COMPAT must not be above VERSION");
         }
-        Self {
-            message_type: M::TYPE,
-            version: M::VERSION,
-            compat: M::COMPAT,
-        }
+        Self { message_type: M::TYPE, version: M::VERSION, compat: M::COMPAT }
     }
 
     /// Whether a reader of `M` may read a message with this stamp.
@@ -141,12 +134,7 @@ pub struct TooNew {
 
 impl std::fmt::Display for TooNew {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self {
-            message_type,
-            reader_version,
-            sender_version,
-            sender_compat,
-        } = self;
+        let Self { message_type, reader_version, sender_version, sender_compat } = self;
         write!(
             f,
             "message type {message_type}, version {sender_version}, can be read from version \

@@ -36,11 +36,7 @@ pub struct Outgoing<M> {
 impl<M> Outgoing<M> {
     /// `body` without data, in [`Class::Normal`].
     pub const fn new(body: M) -> Self {
-        Self {
-            body,
-            data: Bytes::new(),
-            class: Class::Normal,
-        }
+        Self { body, data: Bytes::new(), class: Class::Normal }
     }
 
     /// Sets the data segment, in place of any set before.

@@ -127,11 +127,7 @@ impl<'de> Reader<'de> {
     #[inline]
     fn fits(&self, count: usize, values_each: usize) -> Result<usize> {
         let values = count.checked_mul(values_each).ok_or_else(truncated)?;
-        if values > self.rest.len() {
-            Err(truncated())
-        } else {
-            Ok(count)
-        }
+        if values > self.rest.len() { Err(truncated()) } else { Ok(count) }
     }
 
     /// Reads the byte that begins the next value.

@@ -115,20 +115,12 @@ pub struct Desk {
 
 impl Desk {
     pub fn new(log: Log) -> Self {
-        Self {
-            log,
-            waits: None,
-            deferred: Vec::new(),
-        }
+        Self { log, waits: None, deferred: Vec::new() }
     }
 
     /// The first `Wait` it is asked for ends when the gate says so.
     pub fn gated(log: Log, gate: oneshot::Receiver<()>) -> Self {
-        Self {
-            log,
-            waits: Some(gate),
-            deferred: Vec::new(),
-        }
+        Self { log, waits: Some(gate), deferred: Vec::new() }
     }
 
     fn see(&self, seen: Seen) {
@@ -238,14 +230,9 @@ impl Side {
     ) -> Self {
         let messenger = builder.build().await.unwrap();
         let (sender, log) = mpsc::channel(100_000);
-        let desk = messenger.supervise(
-            "desk",
-            move || Desk::new(sender.clone()),
-            Restart::default(),
-        );
-        more(desk.handle::<Note>().handle::<Ask>().handle::<Slow>())
-            .start()
-            .unwrap();
+        let desk =
+            messenger.supervise("desk", move || Desk::new(sender.clone()), Restart::default());
+        more(desk.handle::<Note>().handle::<Ask>().handle::<Slow>()).start().unwrap();
         messenger.ready();
         Self { messenger, log }
     }
@@ -287,12 +274,9 @@ impl Side {
 
     pub async fn end(&mut self) -> (Connection, EndCause, Unacked) {
         self.event(|event| match event {
-            SessionEvent::Ended {
-                connection,
-                cause,
-                unacked,
-                ..
-            } => Some((connection, cause, unacked)),
+            SessionEvent::Ended { connection, cause, unacked, .. } => {
+                Some((connection, cause, unacked))
+            }
             _ => None,
         })
         .await
@@ -309,26 +293,19 @@ impl Side {
 }
 
 pub fn osd(number: u64) -> MessengerBuilder {
-    Messenger::builder(EntityName::osd(number))
-        .bind("tcp://127.0.0.1:0")
-        .arbiters(1)
+    Messenger::builder(EntityName::osd(number)).bind("tcp://127.0.0.1:0").arbiters(1)
 }
 
 /// osd.1 and osd.2, lossless peers, and osd.1's connection to osd.2.
 pub async fn pair() -> (Side, Side, Connection) {
     let (one, two) = (Side::new(osd(1)).await, Side::new(osd(2)).await);
-    let connection = one
-        .messenger
-        .connect(EntityName::osd(2), two.addresses())
-        .unwrap();
+    let connection = one.messenger.connect(EntityName::osd(2), two.addresses()).unwrap();
     (one, two, connection)
 }
 
 /// Long enough for any machine; reached only by what would never come.
 pub async fn within<F: IntoFuture>(future: F) -> F::Output {
-    tokio::time::timeout(Duration::from_secs(30), future)
-        .await
-        .expect("it never came")
+    tokio::time::timeout(Duration::from_secs(30), future).await.expect("it never came")
 }
 
 /// Checks a type's numbers at compile time.

@@ -57,9 +57,7 @@ impl Address {
     /// # Errors
     /// [`AddressError::Socket`] if it is not `ip:port` or `[ip6]:port`.
     pub fn socket(&self) -> Result<SocketAddr, AddressError> {
-        self.rest().parse().map_err(|_| AddressError::Socket {
-            given: self.text.clone(),
-        })
+        self.rest().parse().map_err(|_| AddressError::Socket { given: self.text.clone() })
     }
 
     /// This address with the host of `seen` in place of an unspecified one: somebody who listens
@@ -83,10 +81,7 @@ impl Address {
         if self.scheme() == expected {
             return Ok(());
         }
-        Err(AddressError::WrongScheme {
-            given: self.text.clone(),
-            expected,
-        })
+        Err(AddressError::WrongScheme { given: self.text.clone(), expected })
     }
 
     fn checked(text: Arc<str>) -> Result<Self, AddressError> {
@@ -196,17 +191,11 @@ impl fmt::Display for AddressError {
                 write!(f, "an address is written scheme://rest, not {given:?}")
             }
             Self::Scheme { given } => {
-                write!(
-                    f,
-                    "{given:?} has no scheme of a-z, 0-9, '+', '-', '.' before ://"
-                )
+                write!(f, "{given:?} has no scheme of a-z, 0-9, '+', '-', '.' before ://")
             }
             Self::Rest { given } => write!(f, "{given:?} has nothing usable after ://"),
             Self::TooLong { len } => {
-                write!(
-                    f,
-                    "an address has at most {ADDRESS_MAX} bytes, this one {len}"
-                )
+                write!(f, "an address has at most {ADDRESS_MAX} bytes, this one {len}")
             }
             Self::Socket { given } => write!(
                 f,
@@ -236,10 +225,7 @@ mod tests {
         ] {
             let address: Address = text.parse().unwrap();
             assert_eq!(address.to_string(), text);
-            assert_eq!(
-                Address::new(address.scheme(), address.rest()).unwrap(),
-                address
-            );
+            assert_eq!(Address::new(address.scheme(), address.rest()).unwrap(), address);
         }
         let socket = "tcp://[::1]:7".parse::<Address>().unwrap().socket();
         assert_eq!(socket.unwrap(), "[::1]:7".parse().unwrap());
@@ -248,10 +234,7 @@ mod tests {
     #[test]
     fn what_is_no_address_is_refused_with_its_reason() {
         let parse = |text: &str| text.parse::<Address>().unwrap_err();
-        assert!(matches!(
-            parse("localhost:1"),
-            AddressError::NoScheme { .. }
-        ));
+        assert!(matches!(parse("localhost:1"), AddressError::NoScheme { .. }));
         assert!(matches!(parse("://a"), AddressError::Scheme { .. }));
         assert!(matches!(parse("TCP://a"), AddressError::Scheme { .. }));
         assert!(matches!(parse("tcp://"), AddressError::Rest { .. }));

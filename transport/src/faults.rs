@@ -136,12 +136,7 @@ impl Faults {
     /// happens once. Two rules for one passage happen on it and on the next.
     pub fn on(&self, edge: impl Into<Edge>, direction: Direction, nth: u64, fault: Fault) -> &Self {
         let edge = edge.into();
-        self.lock().rules.push(Rule {
-            edge,
-            direction,
-            nth,
-            fault,
-        });
+        self.lock().rules.push(Rule { edge, direction, nth, fault });
         self
     }
 
@@ -191,18 +186,12 @@ impl Faults {
 
 impl Plan {
     fn count(&self, edge: Edge, direction: Direction) -> u64 {
-        let found = self
-            .seen
-            .iter()
-            .find(|seen| (seen.0, seen.1) == (edge, direction));
+        let found = self.seen.iter().find(|seen| (seen.0, seen.1) == (edge, direction));
         found.map_or(0, |seen| seen.2)
     }
 
     fn bump(&mut self, edge: Edge, direction: Direction) -> u64 {
-        let found = self
-            .seen
-            .iter_mut()
-            .find(|seen| (seen.0, seen.1) == (edge, direction));
+        let found = self.seen.iter_mut().find(|seen| (seen.0, seen.1) == (edge, direction));
         if let Some(seen) = found {
             seen.2 += 1;
             return seen.2;
@@ -229,11 +218,7 @@ impl Plan {
         if self.hits.len() == HITS_MAX {
             self.hits.pop_front();
         }
-        self.hits.push_back(Hit {
-            edge,
-            direction,
-            nth,
-        });
+        self.hits.push_back(Hit { edge, direction, nth });
         Some(rule.fault)
     }
 }

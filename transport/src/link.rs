@@ -168,10 +168,7 @@ pub struct Full {
 
 impl Full {
     pub(crate) fn new(frame: Frame<Parcel>, closed: bool) -> Self {
-        Self {
-            frame: Box::new(frame),
-            closed,
-        }
+        Self { frame: Box::new(frame), closed }
     }
 }
 
@@ -214,10 +211,7 @@ impl Batch {
     /// Joins a later report.
     pub(crate) fn note_done(&mut self, later: Done) {
         let failed = self.done.map_or(0, |done| done.failed) + later.failed;
-        self.done = Some(Done {
-            upto: later.upto,
-            failed,
-        });
+        self.done = Some(Done { upto: later.upto, failed });
     }
 }
 

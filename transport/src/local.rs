@@ -76,15 +76,8 @@ impl Local {
 
     /// An empty namespace, with options.
     pub fn with(options: LocalOptions) -> Self {
-        let limits = LinkLimits {
-            send_bytes: options.send_bytes,
-            ..LinkLimits::STREAM
-        };
-        Self {
-            names: Arc::default(),
-            options,
-            limits,
-        }
+        let limits = LinkLimits { send_bytes: options.send_bytes, ..LinkLimits::STREAM };
+        Self { names: Arc::default(), options, limits }
     }
 
     /// Two ends that are up already: the dialler's and the acceptor's.
@@ -96,19 +89,9 @@ impl Local {
     fn ends(&self, dialler: &Address, acceptor: &Address) -> (LocalLink, LocalLink) {
         let pipes = pipe::pipes();
         let end = |index, peer: &Address, first| {
-            LocalLink::new(
-                pipes.clone(),
-                index,
-                peer.clone(),
-                self.limits,
-                &self.options,
-                first,
-            )
+            LocalLink::new(pipes.clone(), index, peer.clone(), self.limits, &self.options, first)
         };
-        (
-            end(0, acceptor, First::Answer),
-            end(1, dialler, First::Hello),
-        )
+        (end(0, acceptor, First::Answer), end(1, dialler, First::Hello))
     }
 
     fn try_dial(&self, to: &Address) -> Result<LocalLink, DialError> {
@@ -154,17 +137,13 @@ impl Transport for Local {
 
     /// Port-like wildcards do not exist here: the whole rest is the name.
     fn listen(&self, at: &Address) -> Result<Box<dyn Listener>, ListenError> {
-        at.expect_scheme(SCHEME)
-            .map_err(|error: AddressError| ListenError::Address(error))?;
+        at.expect_scheme(SCHEME).map_err(|error: AddressError| ListenError::Address(error))?;
         let mut names = lock(&self.names);
         if names.listeners.contains_key(at) {
             return Err(ListenError::PortInUse);
         }
         names.listeners.insert(at.clone(), Backlog::default());
-        Ok(Box::new(LocalListener {
-            names: Arc::downgrade(&self.names),
-            at: at.clone(),
-        }))
+        Ok(Box::new(LocalListener { names: Arc::downgrade(&self.names), at: at.clone() }))
     }
 }
 

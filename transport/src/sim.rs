@@ -51,12 +51,7 @@ pub struct Quality {
 
 impl Default for Quality {
     fn default() -> Self {
-        Self {
-            latency: 1,
-            jitter: 1,
-            bandwidth: None,
-            cut_chance: 0,
-        }
+        Self { latency: 1, jitter: 1, bandwidth: None, cut_chance: 0 }
     }
 }
 
@@ -83,9 +78,7 @@ impl SimNet {
 
     /// A network of one kind of fabric.
     pub fn with_profile(seed: u64, profile: Profile) -> Self {
-        Self {
-            shared: Arc::new(Shared::new(seed, profile)),
-        }
+        Self { shared: Arc::new(Shared::new(seed, profile)) }
     }
 
     /// The transport of a node, by a name like `osd.1`; it listens at `sim://osd.1`, or at

@@ -83,10 +83,7 @@ impl Tcp {
 
     /// With options.
     pub fn with(options: TcpOptions) -> Self {
-        let limits = LinkLimits {
-            send_bytes: options.send_bytes,
-            ..LinkLimits::STREAM
-        };
+        let limits = LinkLimits { send_bytes: options.send_bytes, ..LinkLimits::STREAM };
         Self { options, limits }
     }
 }
@@ -111,9 +108,7 @@ impl Transport for Tcp {
         async move {
             to.expect_scheme(SCHEME).map_err(DialError::Address)?;
             let socket = to.socket().map_err(DialError::Address)?;
-            let stream = connect(socket)
-                .await
-                .map_err(|error| DialError::from_io(&error))?;
+            let stream = connect(socket).await.map_err(|error| DialError::from_io(&error))?;
             // A dial of a dead local port can meet itself: both ends are this socket.
             if stream.local_addr().is_ok_and(|local| local == socket) {
                 return Err(DialError::Refused);
@@ -132,9 +127,7 @@ impl Transport for Tcp {
             return Err(ListenError::NoRuntime);
         }
         let acceptor = TcpAcceptor::bind(socket, self.limits, self.options.clone());
-        Ok(Box::new(
-            acceptor.map_err(|error| ListenError::from_io(&error))?,
-        ))
+        Ok(Box::new(acceptor.map_err(|error| ListenError::from_io(&error))?))
     }
 }
 
@@ -158,10 +151,7 @@ fn configure(stream: &TcpStream, options: &TcpOptions) {
     #[cfg(target_os = "linux")]
     {
         if options.user_timeout.is_some() {
-            note(
-                "user_timeout",
-                socket.set_tcp_user_timeout(options.user_timeout),
-            );
+            note("user_timeout", socket.set_tcp_user_timeout(options.user_timeout));
         }
         if let Some(bytes) = options.unsent_max {
             note("notsent_lowat", socket.set_tcp_notsent_lowat(bytes));

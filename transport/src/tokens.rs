@@ -28,10 +28,7 @@ impl Tokens {
         }
         self.over += count;
         assert!(self.over <= self.issued, "F1: one Done per submit");
-        out.note_done(Done {
-            upto: Token(self.over),
-            failed: 0,
-        });
+        out.note_done(Done { upto: Token(self.over), failed: 0 });
     }
 
     /// Reports all open submits as failed.
@@ -41,10 +38,7 @@ impl Tokens {
             return;
         }
         self.over = self.issued;
-        out.note_done(Done {
-            upto: Token(self.over),
-            failed,
-        });
+        out.note_done(Done { upto: Token(self.over), failed });
     }
 }
 
@@ -63,10 +57,7 @@ mod tests {
         tokens.sent(1, &mut out);
         tokens.fail_open(&mut out);
         tokens.fail_open(&mut out);
-        let expected = Done {
-            upto: Token(3),
-            failed: 2,
-        };
+        let expected = Done { upto: Token(3), failed: 2 };
         assert_eq!((out.done, tokens.open()), (Some(expected), 0));
     }
 }

@@ -28,12 +28,10 @@ async fn f1_f3_frames_arrive_whole_and_in_order_and_each_is_done_once(rig: Rig) 
     let mut pair = Pair::up(&rig).await;
     let sent: Vec<u64> = (1..=2000).collect();
     for seq in &sent {
-        pair.near
-            .send(message(*seq, &pattern((*seq as usize * 7) % 3000)));
+        pair.near.send(message(*seq, &pattern((*seq as usize * 7) % 3000)));
         pair.far.send(message(*seq, b"back"));
     }
-    pair.until(|pair| pair.far.frames.len() == 2000 && pair.near.frames.len() == 2000)
-        .await;
+    pair.until(|pair| pair.far.frames.len() == 2000 && pair.near.frames.len() == 2000).await;
     assert_eq!(seqs(&pair.far.frames), sent);
     assert_eq!(seqs(&pair.near.frames), sent);
     for frame in &pair.far.frames {
@@ -44,8 +42,7 @@ async fn f1_f3_frames_arrive_whole_and_in_order_and_each_is_done_once(rig: Rig) 
         assert_eq!(message.payload.data, want);
         assert_eq!(&message.payload.front[..], b"front");
     }
-    pair.until(|pair| pair.near.done == pair.near.submitted)
-        .await;
+    pair.until(|pair| pair.near.done == pair.near.submitted).await;
     assert_eq!(pair.near.failed, 0);
 }
 
@@ -73,21 +70,14 @@ async fn f1_every_submit_is_done_also_after_an_abort(rig: Rig) {
 async fn f1_a_drain_delivers_what_was_accepted(rig: Rig) {
     let notice = rig.listens.limits().close_notice;
     let mut pair = Pair::up(&rig).await;
-    let count = rig
-        .listens
-        .limits()
-        .recv_slots
-        .map_or(50, |slots| u64::from(slots) / 2 - 2);
+    let count = rig.listens.limits().recv_slots.map_or(50, |slots| u64::from(slots) / 2 - 2);
     for seq in 1..=count {
-        pair.near
-            .submit(message(seq, &pattern(2000)))
-            .expect("room");
+        pair.near.submit(message(seq, &pattern(2000))).expect("room");
     }
     pair.near.link().close(CloseHow::Drain);
     let refused = pair.near.submit(message(99, b"late")).expect_err("closing");
     assert!(refused.closed);
-    pair.until(|pair| pair.far.frames.len() as u64 == count)
-        .await;
+    pair.until(|pair| pair.far.frames.len() as u64 == count).await;
     assert_eq!(seqs(&pair.far.frames), (1..=count).collect::<Vec<_>>());
     if notice != CloseNotice::Never {
         pair.until(|pair| pair.far.closed.is_some()).await;
@@ -131,27 +121,20 @@ async fn f5_a_refused_submit_leaves_no_trace_and_room_comes_back(rig: Rig) {
         }
     };
     assert!(!full.closed);
-    assert_eq!(
-        *full.frame,
-        message(next, &pattern(8000)),
-        "the frame comes back"
-    );
+    assert_eq!(*full.frame, message(next, &pattern(8000)), "the frame comes back");
     assert_eq!(pair.near.link().room(), 0);
     pair.until(|pair| pair.near.rooms > 0).await;
     // Who stops at zero room without being refused is told as well.
     pair.near.rooms = 0;
     while pair.near.link().room() > 0 && pair.near.credit.is_none_or(|credit| credit > 2) {
-        pair.near
-            .submit(message(next, &pattern(8000)))
-            .expect("room");
+        pair.near.submit(message(next, &pattern(8000))).expect("room");
         next += 1;
     }
     if pair.near.link().room() == 0 {
         pair.until(|pair| pair.near.rooms > 0).await;
     }
     pair.near.send(message(next, b"last"));
-    pair.until(|pair| seqs(&pair.far.frames).len() as u64 == next)
-        .await;
+    pair.until(|pair| seqs(&pair.far.frames).len() as u64 == next).await;
     assert_eq!(seqs(&pair.far.frames), (1..=next).collect::<Vec<_>>());
 }
 
@@ -171,8 +154,7 @@ async fn pulled_data_arrives_whole_in_its_last_piece(rig: Rig) {
         pair.near.send(message(2, b"between"));
     }
     let pieces = data.len().div_ceil(piece);
-    pair.until(|pair| pair.far.frames.len() == 1 + 2 * pieces)
-        .await;
+    pair.until(|pair| pair.far.frames.len() == 1 + 2 * pieces).await;
     let mut parts = Vec::new();
     for frame in &pair.far.frames {
         if let Frame::Chunk(chunk) = frame {
@@ -212,8 +194,7 @@ async fn a_detached_link_goes_on_with_what_it_had(rig: Rig) {
     pair.far.detach_and_attach().await;
     pair.far.send(message(1, b"answer"));
     pair.near.send(message(3, b"more"));
-    pair.until(|pair| pair.far.frames.len() == 3 && pair.near.frames.len() == 1)
-        .await;
+    pair.until(|pair| pair.far.frames.len() == 3 && pair.near.frames.len() == 1).await;
     assert_eq!(seqs(&pair.far.frames), [1, 2, 3]);
 }
 
@@ -243,10 +224,7 @@ async fn a_dial_that_nobody_answers_is_refused(rig: Rig) {
     let refused = rig.dials.dial(&at).await.expect_err("nobody listens");
     assert_eq!(refused, stellate_transport::DialError::Refused);
     let other = "other://x".parse().expect("an address");
-    assert!(matches!(
-        rig.dials.dial(&other).await,
-        Err(stellate_transport::DialError::Address(_))
-    ));
+    assert!(matches!(rig.dials.dial(&other).await, Err(stellate_transport::DialError::Address(_))));
 }
 
 fn one(transport: impl Transport + 'static, at: &str) -> Rig {
@@ -278,10 +256,7 @@ fn sim(profile: Profile) -> Rig {
 }
 
 fn local(codec: bool) -> Rig {
-    let options = LocalOptions {
-        codec,
-        ..LocalOptions::default()
-    };
+    let options = LocalOptions { codec, ..LocalOptions::default() };
     one(Local::with(options), "local://here")
 }
 

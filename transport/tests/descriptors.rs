@@ -22,13 +22,9 @@ fn running_out_of_descriptors_is_transient() {
 #[test]
 #[ignore = "run by the test above, under its limit"]
 fn in_a_process_with_few_descriptors() {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.expect("a runtime").block_on(async {
-        timeout(Duration::from_secs(20), starve())
-            .await
-            .expect("ends");
+        timeout(Duration::from_secs(20), starve()).await.expect("ends");
     });
 }
 
@@ -45,10 +41,7 @@ async fn starve() {
     }
     let error = poll_fn(|cx| listener.poll_accept(cx)).await;
     let error = error.expect_err("no descriptor left");
-    assert!(
-        matches!(error, AcceptError::Transient(_, Some(24))),
-        "{error}"
-    );
+    assert!(matches!(error, AcceptError::Transient(_, Some(24))), "{error}");
     let dial = tcp.dial(&home).await.expect_err("no descriptor left");
     assert_eq!(dial, DialError::OutOfDescriptors);
     drop(hoard);

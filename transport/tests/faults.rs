@@ -17,11 +17,7 @@ fn run<F: Future<Output = ()>>(paused: bool, test: impl FnOnce() -> F) {
         .start_paused(paused)
         .build()
         .expect("a runtime")
-        .block_on(async {
-            timeout(Duration::from_secs(600), test())
-                .await
-                .expect("ends")
-        });
+        .block_on(async { timeout(Duration::from_secs(600), test()).await.expect("ends") });
 }
 
 /// A rig whose dialling side follows the plan.
@@ -105,8 +101,7 @@ fn a_gate_holds_a_frame_and_all_behind_it_until_it_opens() {
             pair.near.send(message(seq, b"out"));
             pair.far.send(message(seq, b"in"));
         }
-        pair.until(|pair| pair.far.frames.len() == 1 && pair.near.frames.len() == 1)
-            .await;
+        pair.until(|pair| pair.far.frames.len() == 1 && pair.near.frames.len() == 1).await;
         pair.until(|_| faults.hits().len() == 2).await;
         faults.clear();
         assert_eq!((pair.far.frames.len(), pair.near.frames.len()), (1, 1));
@@ -125,13 +120,11 @@ fn an_opened_gate_lets_everything_through_in_order() {
             pair.near.send(message(seq, b"out"));
             pair.far.send(message(seq, b"in"));
         }
-        pair.until(|_| gate.is_reached() && faults.hits().len() == 2)
-            .await;
+        pair.until(|_| gate.is_reached() && faults.hits().len() == 2).await;
         gate.reached().await;
         assert!(pair.far.frames.len() <= 1);
         gate.open();
-        pair.until(|pair| pair.far.frames.len() == 50 && pair.near.frames.len() == 50)
-            .await;
+        pair.until(|pair| pair.far.frames.len() == 50 && pair.near.frames.len() == 50).await;
         let all: Vec<u64> = (1..=50).collect();
         assert_eq!(seqs(&pair.far.frames), all);
         assert_eq!(seqs(&pair.near.frames), all);
@@ -151,15 +144,8 @@ fn a_stalled_link_is_half_open() {
         let still = timeout(Duration::from_secs(60), pair.until(|_| false));
         assert!(still.await.is_err());
         assert_eq!(seqs(&pair.far.frames), [1, 2], "nothing after it");
-        assert_eq!(
-            seqs(&pair.near.frames),
-            [1, 2, 3, 4],
-            "the other way is free"
-        );
-        assert_eq!(
-            (pair.near.closed.clone(), pair.far.closed.clone()),
-            (None, None)
-        );
+        assert_eq!(seqs(&pair.near.frames), [1, 2, 3, 4], "the other way is free");
+        assert_eq!((pair.near.closed.clone(), pair.far.closed.clone()), (None, None));
         // A stalled link can still be given up (F1 is checked by the end).
         pair.near.link().close(stellate_transport::CloseHow::Abort);
         pair.until_closed().await;
@@ -227,11 +213,7 @@ fn f1_frames_that_the_inner_link_loses_are_reported_as_failed() {
         let net = rig.net.clone().expect("simulated");
         let mut pair = Pair::up(&rig).await;
         net.partition("a", "b");
-        while pair
-            .near
-            .submit(message(1, &support::pattern(8000)))
-            .is_ok()
-        {
+        while pair.near.submit(message(1, &support::pattern(8000))).is_ok() {
             std::future::poll_fn(|cx| {
                 pair.near.drive(cx);
                 std::task::Poll::Ready(())

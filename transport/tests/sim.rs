@@ -19,11 +19,7 @@ fn run<T>(test: impl Future<Output = T>) -> T {
         .start_paused(true)
         .build()
         .expect("a runtime")
-        .block_on(async {
-            timeout(Duration::from_secs(3600), test)
-                .await
-                .expect("ends")
-        })
+        .block_on(async { timeout(Duration::from_secs(3600), test).await.expect("ends") })
 }
 
 fn rig(net: &SimNet) -> Rig {
@@ -39,11 +35,7 @@ fn rig(net: &SimNet) -> Rig {
 async fn until_one(end: &mut End, mut done: impl FnMut(&End) -> bool) {
     poll_fn(|cx| {
         end.drive(cx);
-        if done(end) {
-            Poll::Ready(())
-        } else {
-            Poll::Pending
-        }
+        if done(end) { Poll::Ready(()) } else { Poll::Pending }
     })
     .await;
 }
@@ -57,19 +49,13 @@ async fn for_ticks(pair: &mut Pair, ticks: u64) {
 fn traffic(seed: u64, profile: Profile) -> (u64, u64) {
     run(async move {
         let net = SimNet::with_profile(seed, profile);
-        net.set_quality(Quality {
-            latency: 2,
-            jitter: 5,
-            bandwidth: Some(4000),
-            cut_chance: 0,
-        });
+        net.set_quality(Quality { latency: 2, jitter: 5, bandwidth: Some(4000), cut_chance: 0 });
         let mut pair = Pair::up(&rig(&net)).await;
         for seq in 1..=200 {
             pair.near.send(message(seq, &pattern(seq as usize * 13)));
             pair.far.send(message(seq, b"back"));
         }
-        pair.until(|pair| pair.far.frames.len() == 200 && pair.near.frames.len() == 200)
-            .await;
+        pair.until(|pair| pair.far.frames.len() == 200 && pair.near.frames.len() == 200).await;
         assert_eq!(net.violations(), []);
         assert!(net.trace_events() > 400);
         (net.trace_hash(), net.tick())
@@ -89,12 +75,7 @@ fn d1_the_same_seed_gives_the_same_trace_and_another_seed_another() {
 fn latency_and_bandwidth_take_their_time() {
     run(async {
         let net = SimNet::new(3);
-        net.set_quality(Quality {
-            latency: 10,
-            jitter: 0,
-            bandwidth: Some(1000),
-            cut_chance: 0,
-        });
+        net.set_quality(Quality { latency: 10, jitter: 0, bandwidth: Some(1000), cut_chance: 0 });
         let mut pair = Pair::up(&rig(&net)).await;
         sleep(Duration::from_secs(1)).await;
         let start = Instant::now();
@@ -248,42 +229,22 @@ fn f6_underflow_does_what_the_profile_says() {
     run(async {
         let (net, pair) = overspend(Profile::IWARP, 65).await;
         assert_eq!(pair.far.frames.len(), 64);
-        assert_eq!(
-            pair.near.closed,
-            Some(LinkFault::Underflow),
-            "fatal at once"
-        );
+        assert_eq!(pair.near.closed, Some(LinkFault::Underflow), "fatal at once");
         assert_eq!(net.violations()[0].fault, LinkFault::Underflow);
 
         let (net, pair) = overspend(Profile::VERBS, 65).await;
-        assert_eq!(
-            pair.near.closed,
-            Some(LinkFault::Underflow),
-            "after its retries"
-        );
+        assert_eq!(pair.near.closed, Some(LinkFault::Underflow), "after its retries");
         assert_eq!(net.violations().len(), 1);
 
         let (_, mut pair) = overspend(Profile::UGNI, 20).await;
-        assert_eq!(
-            (pair.far.frames.len(), pair.near.closed.clone()),
-            (16, None),
-            "blocks"
-        );
+        assert_eq!((pair.far.frames.len(), pair.near.closed.clone()), (16, None), "blocks");
         pair.far.grants = true;
         pair.until(|pair| pair.far.frames.len() == 20).await;
 
         let (_, pair) = overspend(Profile::PORTALS4, 80).await;
-        assert_eq!(
-            (pair.far.frames.len(), pair.near.closed),
-            (80, None),
-            "overflow list"
-        );
+        assert_eq!((pair.far.frames.len(), pair.near.closed), (80, None), "overflow list");
         let (net, pair) = overspend(Profile::PORTALS4, 81).await;
-        assert_eq!(
-            pair.near.closed,
-            Some(LinkFault::Underflow),
-            "disables itself"
-        );
+        assert_eq!(pair.near.closed, Some(LinkFault::Underflow), "disables itself");
         assert_eq!(net.violations().len(), 1);
     });
 }
@@ -342,10 +303,7 @@ fn a_frame_longer_than_a_slot_is_a_fault_where_slots_are_real() {
         let mut pair = Pair::up(&rig(&net)).await;
         pair.near.send(message(1, &pattern(9000)));
         pair.until_closed().await;
-        let over = LinkFault::OverSlot {
-            len: 9005,
-            slot: 8192,
-        };
+        let over = LinkFault::OverSlot { len: 9005, slot: 8192 };
         assert_eq!(pair.near.closed, Some(over));
     });
 }
@@ -404,17 +362,13 @@ fn a_stall_ends_by_itself() {
 #[test]
 fn f8_the_driver_ends_with_the_last_handle() {
     run(async {
-        let before = tokio::runtime::Handle::current()
-            .metrics()
-            .num_alive_tasks();
+        let before = tokio::runtime::Handle::current().metrics().num_alive_tasks();
         let net = SimNet::new(12);
         let pair = Pair::up(&rig(&net)).await;
         drop((net, pair));
         tokio::task::yield_now().await;
         tokio::task::yield_now().await;
-        let after = tokio::runtime::Handle::current()
-            .metrics()
-            .num_alive_tasks();
+        let after = tokio::runtime::Handle::current().metrics().num_alive_tasks();
         assert_eq!(before, after);
     });
 }
@@ -424,10 +378,7 @@ fn an_address_of_another_node_cannot_be_listened_at() {
     run(async {
         let net = SimNet::new(13);
         let node = net.transport("a");
-        assert!(
-            node.listen(&"sim://b".parse().expect("an address"))
-                .is_err()
-        );
+        assert!(node.listen(&"sim://b".parse().expect("an address")).is_err());
         let any = node.listen(&"sim://a:0".parse().expect("an address"));
         assert_ne!(any.expect("a port").local().rest(), "a:0");
     });
@@ -452,11 +403,7 @@ fn on_a_local_set(seed: u64) -> u64 {
                         seen += 1;
                         pair.far.drive(cx);
                     }
-                    if seen == 50 {
-                        Poll::Ready(())
-                    } else {
-                        Poll::Pending
-                    }
+                    if seen == 50 { Poll::Ready(()) } else { Poll::Pending }
                 })
                 .await;
                 pair.far
@@ -483,12 +430,7 @@ fn d1_holds_on_a_local_set_too() {
 fn order_within_a_tick(seed: u64) -> Vec<usize> {
     run(async move {
         let net = SimNet::new(seed);
-        net.set_quality(Quality {
-            latency: 3,
-            jitter: 0,
-            bandwidth: None,
-            cut_chance: 0,
-        });
+        net.set_quality(Quality { latency: 3, jitter: 0, bandwidth: None, cut_chance: 0 });
         let served = std::rc::Rc::new(std::cell::RefCell::new(Vec::new()));
         let local = tokio::task::LocalSet::new();
         let mut tasks = Vec::new();

@@ -19,10 +19,7 @@ const ROUNDS: usize = 5;
 const PINGS: u32 = 20_000;
 
 fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime")
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
 }
 
 /// Drives a link as an actor would: take the batch, hand its frames on.
@@ -96,11 +93,7 @@ async fn ours_pingpong() -> f64 {
                 link.submit(ping.clone()).expect("room");
             }
         });
-        if left == 0 {
-            Poll::Ready(())
-        } else {
-            Poll::Pending
-        }
+        if left == 0 { Poll::Ready(()) } else { Poll::Pending }
     })
     .await;
     echo.abort();
@@ -196,10 +189,7 @@ fn pingpong_64() {
     for _ in 0..ROUNDS {
         let ours = runtime().block_on(ours_pingpong());
         let raw = runtime().block_on(raw_pingpong());
-        println!(
-            "ping-pong 64 B: ours {ours:.2} us, tokio {raw:.2} us, {:.2}",
-            raw / ours
-        );
+        println!("ping-pong 64 B: ours {ours:.2} us, tokio {raw:.2} us, {:.2}", raw / ours);
     }
 }
 

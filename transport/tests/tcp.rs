@@ -89,18 +89,12 @@ fn strangers_are_shown_out_with_the_reason() {
         let mut newer = hello_bytes();
         newer[22] = 9;
         let newer = verdict(&newer, false).await;
-        assert_eq!(
-            newer,
-            LinkFault::Malformed(CodecError::Version { theirs: 9 })
-        );
+        assert_eq!(newer, LinkFault::Malformed(CodecError::Version { theirs: 9 }));
 
         let mut damaged = hello_bytes();
         damaged[HEADER_LEN + 3] ^= 1;
         let damaged = verdict(&damaged, false).await;
-        assert!(matches!(
-            damaged,
-            LinkFault::Malformed(CodecError::BodyChecksum { .. })
-        ));
+        assert!(matches!(damaged, LinkFault::Malformed(CodecError::BodyChecksum { .. })));
         assert_eq!(damaged.blame(), Blame::Transport);
     });
 }
@@ -109,10 +103,7 @@ fn strangers_are_shown_out_with_the_reason() {
 fn a_length_over_the_limit_is_refused_before_its_bytes_come() {
     run(async {
         let tcp = Tcp::with(TcpOptions {
-            wire: WireLimits {
-                hello_max: 64,
-                ..WireLimits::default()
-            },
+            wire: WireLimits { hello_max: 64, ..WireLimits::default() },
             ..TcpOptions::default()
         });
         let mut listener = listen(&tcp);
@@ -121,10 +112,7 @@ fn a_length_over_the_limit_is_refused_before_its_bytes_come() {
         let header = &hello_bytes()[..HEADER_LEN];
         stream.write_all(header).await.expect("writes");
         let cause = closed(&mut far).await;
-        assert!(matches!(
-            cause,
-            LinkFault::Malformed(CodecError::TooLong { max: 64, .. })
-        ));
+        assert!(matches!(cause, LinkFault::Malformed(CodecError::TooLong { max: 64, .. })));
         assert_eq!(cause.blame(), Blame::PeerMisbehaved);
     });
 }
@@ -156,11 +144,7 @@ fn bytes_one_at_a_time_make_the_same_frames() {
         }
         poll_fn(|cx| {
             far.drive(cx);
-            if far.frames.is_empty() {
-                Poll::Pending
-            } else {
-                Poll::Ready(())
-            }
+            if far.frames.is_empty() { Poll::Pending } else { Poll::Ready(()) }
         })
         .await;
         assert_eq!(far.frames, [hello()]);
@@ -171,10 +155,7 @@ fn bytes_one_at_a_time_make_the_same_frames() {
 fn a_cut_in_the_middle_of_bytes_delivers_whole_frames_only() {
     run(async {
         let cut = ByteCut::disarmed();
-        let cutting = Tcp::with(TcpOptions {
-            cut: Some(cut.clone()),
-            ..TcpOptions::default()
-        });
+        let cutting = Tcp::with(TcpOptions { cut: Some(cut.clone()), ..TcpOptions::default() });
         for bytes in [1, 40, 1053, 1054, 5000] {
             let rig = Rig {
                 dials: Arc::new(cutting.clone()),
@@ -207,14 +188,8 @@ fn bad_addresses_and_ports_in_use_are_named() {
         assert_eq!(taken, ListenError::PortInUse);
         let named = tcp.listen(&at("tcp://localhost:1")).expect_err("a name");
         assert!(matches!(named, ListenError::Address(_)));
-        assert!(
-            tcp.listen(&at("tcp://192.0.2.1:0")).is_err(),
-            "not of this machine"
-        );
-        let dial = tcp
-            .dial(&at("tcp://localhost:1"))
-            .await
-            .expect_err("a name");
+        assert!(tcp.listen(&at("tcp://192.0.2.1:0")).is_err(), "not of this machine");
+        let dial = tcp.dial(&at("tcp://localhost:1")).await.expect_err("a name");
         assert!(matches!(dial, DialError::Address(_)));
         assert_eq!(dial.blame(), Blame::Local);
         assert!(!dial.is_retryable());
@@ -250,12 +225,7 @@ fn the_port_is_free_again_at_once_for_a_restarted_daemon() {
 fn a_drain_reaches_a_peer_that_still_talks() {
     run(async {
         let tcp: Arc<dyn Transport> = Arc::new(Tcp::new());
-        let rig = Rig {
-            dials: tcp.clone(),
-            listens: tcp,
-            at: at("tcp://[::1]:0"),
-            net: None,
-        };
+        let rig = Rig { dials: tcp.clone(), listens: tcp, at: at("tcp://[::1]:0"), net: None };
         let mut pair = Pair::up(&rig).await;
         pair.near.submit(message(1, b"farewell")).expect("room");
         pair.near.link().close(CloseHow::Drain);
@@ -314,12 +284,7 @@ fn a_drained_link_listens_until_the_peer_has_hung_up_or_the_linger_is_over() {
 fn a_link_moves_to_another_thread_with_the_bytes_it_read_ahead() {
     run(async {
         let tcp: Arc<dyn Transport> = Arc::new(Tcp::new());
-        let rig = Rig {
-            dials: tcp.clone(),
-            listens: tcp,
-            at: at("tcp://127.0.0.1:0"),
-            net: None,
-        };
+        let rig = Rig { dials: tcp.clone(), listens: tcp, at: at("tcp://127.0.0.1:0"), net: None };
         let mut pair = Pair::up(&rig).await;
         // 600 small frames: one poll reports 256 of them, the rest is read ahead.
         for seq in 1..=600 {
@@ -329,22 +294,12 @@ fn a_link_moves_to_another_thread_with_the_bytes_it_read_ahead() {
         poll_fn(|cx| {
             pair.near.drive(cx);
             let _ = pair.far.link().poll(cx, &mut batch);
-            if batch.frames.is_empty() {
-                Poll::Pending
-            } else {
-                Poll::Ready(())
-            }
+            if batch.frames.is_empty() { Poll::Pending } else { Poll::Ready(()) }
         })
         .await;
         let got = batch.frames.len();
         assert!(got < 600, "the rest is still to come");
-        let parked = pair
-            .far
-            .link
-            .take()
-            .expect("attached")
-            .detach()
-            .expect("open");
+        let parked = pair.far.link.take().expect("attached").detach().expect("open");
         let near = &mut pair.near;
         let (done, wait) = tokio::sync::oneshot::channel();
         #[allow(clippy::disallowed_methods)] // The point of the test is another reactor.
@@ -353,11 +308,7 @@ fn a_link_moves_to_another_thread_with_the_bytes_it_read_ahead() {
                 let mut far = End::new(parked.attach().expect("a runtime"));
                 poll_fn(|cx| {
                     far.drive(cx);
-                    if got + far.frames.len() == 600 {
-                        Poll::Ready(())
-                    } else {
-                        Poll::Pending
-                    }
+                    if got + far.frames.len() == 600 { Poll::Ready(()) } else { Poll::Pending }
                 })
                 .await;
                 done.send(seqs(&far.frames)).expect("awaited");

@@ -59,11 +59,7 @@ impl Policies {
     /// The policy for a kind; lossless peer if nothing was said.
     pub fn get(&self, kind: EntityKind, dialled: bool) -> Policy {
         let table = if dialled { &self.dial } else { &self.accept };
-        table
-            .get(&kind)
-            .copied()
-            .or(self.default)
-            .unwrap_or(Policy::lossless_peer())
+        table.get(&kind).copied().or(self.default).unwrap_or(Policy::lossless_peer())
     }
 }
 
@@ -82,10 +78,7 @@ impl std::fmt::Display for StartError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::NoTransport(address) => {
-                write!(
-                    f,
-                    "no transport is built in for {address}: see `stellate explain`"
-                )
+                write!(f, "no transport is built in for {address}: see `stellate explain`")
             }
             Self::Bind(address, error) => write!(f, "cannot listen at {address}: {error}"),
             Self::Tree(error) => write!(f, "cannot start an actor: {error}"),
@@ -119,16 +112,10 @@ impl std::fmt::Display for ConnectError {
         match self {
             Self::NoAddress => f.write_str("connect needs an address to dial"),
             Self::NoTransport(address) => {
-                write!(
-                    f,
-                    "no transport is built in for {address}: see `stellate explain`"
-                )
+                write!(f, "no transport is built in for {address}: see `stellate explain`")
             }
             Self::NeverDials(kind) => {
-                write!(
-                    f,
-                    "the policy towards {kind} is a server's, which never dials"
-                )
+                write!(f, "the policy towards {kind} is a server's, which never dials")
             }
             Self::TooManySessions(max) => write!(f, "the limit of {max} sessions is reached"),
             Self::StillClosing(name) => write!(

@@ -24,8 +24,7 @@ impl SessionActor {
         }
         tracing::debug!(session = self.shared.key.0, peer = %self.shared.target, ?event);
         let shared = &self.shared;
-        self.node
-            .notify(|| Notice::Event(shared.clone(), Box::new(event.clone())));
+        self.node.notify(|| Notice::Event(shared.clone(), Box::new(event.clone())));
     }
 
     /// Whether this stall was told when we woke.
@@ -41,17 +40,11 @@ impl SessionActor {
             .directory
             .namesakes(self.shared.key)
             .into_iter()
-            .filter_map(|key| {
-                registry
-                    .sessions
-                    .get(&key)
-                    .map(|entry| entry.shared.clone())
-            })
+            .filter_map(|key| registry.sessions.get(&key).map(|entry| entry.shared.clone()))
             .collect();
         drop(registry);
         for other in others {
-            self.node
-                .notify(|| Notice::Event(other.clone(), Box::new(Event::NameConflict)));
+            self.node.notify(|| Notice::Event(other.clone(), Box::new(Event::NameConflict)));
         }
     }
 
@@ -96,13 +89,7 @@ fn take_back(shared: &SessionShared, end: &mut End<Parcel>, staged: Staged) {
         shared.resolve_call(id, CallResult::SessionEnded(Fate::NotSent));
     }
     end.counts[class.index()].unacked += 1;
-    end.unacked.push(Unacked {
-        class,
-        reply: false,
-        sent: false,
-        call,
-        payload,
-    });
+    end.unacked.push(Unacked { class, reply: false, sent: false, call, payload });
 }
 
 /// Tells the users of an end, frees the name, and goes on with a fresh session if the policy does.
@@ -116,11 +103,9 @@ fn conclude(node: &Node, shared: &Arc<SessionShared>, end: Box<End<Parcel>>) {
         false => None,
     };
     node.notify(|| match &next {
-        Some(next) => Notice::Reset {
-            old: shared.clone(),
-            new: next.shared().clone(),
-            end: end.clone(),
-        },
+        Some(next) => {
+            Notice::Reset { old: shared.clone(), new: next.shared().clone(), end: end.clone() }
+        }
         None => Notice::Event(shared.clone(), Box::new(Event::Ended(end.clone()))),
     });
     shared.note_ended();
@@ -134,10 +119,7 @@ pub(super) fn last_word(shared: &SessionShared, link: &Addr<LinkActor>) {
         delivered: shared.seal(),
         text: "the session's actor failed".into(),
     };
-    link.do_send(Transmit {
-        frames: vec![Frame::Close(Box::new(close))],
-        bytes: 0,
-    });
+    link.do_send(Transmit { frames: vec![Frame::Close(Box::new(close))], bytes: 0 });
     link.do_send(Hang(CloseHow::Drain));
 }
 

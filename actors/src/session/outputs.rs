@@ -18,8 +18,7 @@ impl SessionActor {
         match output {
             Output::Deliver(delivery) => {
                 self.shared.note_handed(delivery.message.lane);
-                self.received
-                    .push(Arrived::new(self.shared.clone(), delivery, now.0));
+                self.received.push(Arrived::new(self.shared.clone(), delivery, now.0));
             }
             Output::Room { messages, bytes } => self.shared.free(messages, bytes, 0),
             Output::Received { lane, position } => {
@@ -28,17 +27,9 @@ impl SessionActor {
             Output::Outcome { id, result } => {
                 self.shared.resolve_call(id, result);
             }
-            Output::Expect {
-                lane,
-                seq,
-                data_len,
-            } => {
+            Output::Expect { lane, seq, data_len } => {
                 if let Some(link) = &*self.in_use.borrow() {
-                    link.do_send(Expect {
-                        lane,
-                        seq,
-                        data_len,
-                    });
+                    link.do_send(Expect { lane, seq, data_len });
                 }
             }
             Output::Dial => self.dial(ctx),
@@ -51,32 +42,16 @@ impl SessionActor {
             Output::Send { link, frame } => self.send_on(link, frame),
             Output::Adopt(link) => self.adopt(ctx, link),
             Output::CloseLink { link, drain } => {
-                self.close_link(
-                    link,
-                    if drain {
-                        CloseHow::Drain
-                    } else {
-                        CloseHow::Abort
-                    },
-                );
+                self.close_link(link, if drain { CloseHow::Drain } else { CloseHow::Abort });
             }
             Output::Farewell { link, mut close } => {
                 close.delivered = self.shared.seal();
                 self.send_on(link, Frame::Close(close));
                 self.close_link(link, CloseHow::Drain);
             }
-            Output::AskAdmission {
-                peer,
-                metadata,
-                resumed,
-            } => {
+            Output::AskAdmission { peer, metadata, resumed } => {
                 let session = self.shared.clone();
-                let ask = Box::new(AdmissionAsk {
-                    session,
-                    peer,
-                    metadata,
-                    resumed,
-                });
+                let ask = Box::new(AdmissionAsk { session, peer, metadata, resumed });
                 match self.node.router().routes().admission() {
                     Some(inbox) => inbox.push_notice(Notice::Admission(ask)),
                     None => ask.answer(Decision::Refuse("the admission actor is gone".into())),
@@ -102,12 +77,7 @@ impl SessionActor {
         self.address = self.address.wrapping_add(1);
         if let Some(reconnect) = &self.reconnect {
             let (key, session) = (self.shared.key, ctx.address());
-            reconnect.do_send(DialFor {
-                key,
-                session,
-                address,
-                turn: self.dial_turn,
-            });
+            reconnect.do_send(DialFor { key, session, address, turn: self.dial_turn });
         }
     }
 
@@ -119,10 +89,7 @@ impl SessionActor {
                     tracing::debug!(link = id.0, closed = full.closed, "an answer is not sent");
                 }
             }
-            Some(Held::Actor(link)) => link.do_send(Transmit {
-                frames: vec![frame],
-                bytes: 0,
-            }),
+            Some(Held::Actor(link)) => link.do_send(Transmit { frames: vec![frame], bytes: 0 }),
             None => {}
         }
     }

@@ -35,9 +35,7 @@ impl SessionShared {
     pub(crate) fn open(&self, lane: Lane) -> bool {
         let opened = &self.ledger[lane.index()].opened;
         let opening = |value: u64| (value & SEALED == 0).then_some(value + 1);
-        opened
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, opening)
-            .is_ok()
+        opened.fetch_update(Ordering::AcqRel, Ordering::Acquire, opening).is_ok()
     }
 
     /// A request of this lane was opened: it is in hand.
@@ -61,13 +59,9 @@ impl SessionShared {
     /// A message is done: its window is free.
     pub(crate) fn done(&self, lane: Lane, front_len: u32, data_len: u32, pulled: bool) {
         let ledger = &self.ledger[lane.index()];
-        ledger
-            .cost
-            .fetch_add(window_cost(front_len, data_len), Ordering::Relaxed);
+        ledger.cost.fetch_add(window_cost(front_len, data_len), Ordering::Relaxed);
         if pulled {
-            ledger
-                .pulled
-                .fetch_add(u64::from(data_len), Ordering::Relaxed);
+            ledger.pulled.fetch_add(u64::from(data_len), Ordering::Relaxed);
         }
         ledger.done.fetch_add(1, Ordering::Release);
         self.wake();
@@ -82,9 +76,7 @@ impl SessionShared {
 
     /// A message of that lane goes to the dispatch queue.
     pub(crate) fn note_handed(&self, lane: Lane) {
-        self.ledger[lane.index()]
-            .handed
-            .fetch_add(1, Ordering::Relaxed);
+        self.ledger[lane.index()].handed.fetch_add(1, Ordering::Relaxed);
     }
 
     /// What the ledger alone knows at the end: the session's actor is gone. Seals it.
@@ -112,10 +104,7 @@ impl LaneLedger {
         let answered_cost = self.answered_cost.load(Ordering::Acquire);
         let asked = self.asked.load(Ordering::Acquire);
         let asked_cost = self.asked_cost.load(Ordering::Acquire);
-        (
-            asked.saturating_sub(answered),
-            asked_cost.saturating_sub(answered_cost),
-        )
+        (asked.saturating_sub(answered), asked_cost.saturating_sub(answered_cost))
     }
 
     /// Opened, done, cost and pulled bytes so far. `done` is read first, so that the sums are at

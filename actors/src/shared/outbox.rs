@@ -154,12 +154,7 @@ impl SessionShared {
             None => (self.limits.front_max, self.limits.data_max),
         };
         let over = parcel.front_len() > front_max || parcel.data_len() > data_max;
-        if over
-            || bytes
-                > self
-                    .limits
-                    .outbox_bytes
-                    .max(u64::from(front_max) + u64::from(data_max))
+        if over || bytes > self.limits.outbox_bytes.max(u64::from(front_max) + u64::from(data_max))
         {
             return Err(Box::new(Refusal::TooLarge));
         }
@@ -168,10 +163,8 @@ impl SessionShared {
 
     /// One message may always go into an empty outbox, however large it is.
     fn has_room(&self, outbox: &Outbox, bytes: u64, want: Want) -> bool {
-        let (mut messages, mut most) = (
-            u64::from(self.limits.outbox_messages),
-            self.limits.outbox_bytes,
-        );
+        let (mut messages, mut most) =
+            (u64::from(self.limits.outbox_messages), self.limits.outbox_bytes);
         if let Want::Urgent { .. } = want {
             messages += (messages / 16).max(1);
             most += most / 16;
@@ -203,12 +196,7 @@ impl SessionShared {
 
     /// Waits for room, in order of arrival. Dropping the future gives it up.
     pub(crate) fn room(self: &Arc<Self>, class: Class, bytes: u64, call: bool) -> RoomFuture {
-        RoomFuture {
-            shared: self.clone(),
-            bytes,
-            want: Want::new(class, call),
-            waiter: None,
-        }
+        RoomFuture { shared: self.clone(), bytes, want: Want::new(class, call), waiter: None }
     }
 
     /// Grants room to waiters while there is some, the first first.
@@ -393,10 +381,7 @@ impl Future for RoomFuture {
             drop(outbox);
             return Poll::Ready(Ok(Room::new(&shared, self.bytes, call)));
         }
-        let state = WaiterState {
-            granted: false,
-            waker: Some(cx.waker().clone()),
-        };
+        let state = WaiterState { granted: false, waker: Some(cx.waker().clone()) };
         outbox.tickets += 1;
         let waiter = Arc::new(Waiter {
             ticket: outbox.tickets,
@@ -421,9 +406,7 @@ impl Drop for RoomFuture {
         drop(outbox);
         // Whom it stood in the way of may have room now, also if it had none itself.
         match granted {
-            true => self
-                .shared
-                .free(1, self.bytes, u64::from(self.want.is_call())),
+            true => self.shared.free(1, self.bytes, u64::from(self.want.is_call())),
             false => self.shared.free(0, 0, 0),
         }
     }
@@ -440,12 +423,7 @@ pub struct Room {
 
 impl Room {
     pub(super) fn new(shared: &Arc<SessionShared>, bytes: u64, call: bool) -> Self {
-        Self {
-            shared: shared.clone(),
-            bytes,
-            call,
-            used: false,
-        }
+        Self { shared: shared.clone(), bytes, call, used: false }
     }
 
     /// Bytes reserved.

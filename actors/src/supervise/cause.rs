@@ -79,12 +79,7 @@ impl fmt::Display for Cause {
             Self::Killed => write!(f, "killed"),
             Self::Overdue => write!(f, "did not stop within its drain period"),
             Self::Lost => write!(f, "its thread has ended"),
-            Self::Exhausted {
-                group,
-                child,
-                intensity,
-                ..
-            } => write!(
+            Self::Exhausted { group, child, intensity, .. } => write!(
                 f,
                 "{} spent its {} restarts in {:?} with {child}",
                 show(group),

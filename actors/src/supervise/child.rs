@@ -66,10 +66,7 @@ struct Running<A: Actor<Context = Context<A>>> {
     drain: Option<Pin<Box<Sleep>>>,
 }
 
-#[allow(
-    clippy::large_enum_variant,
-    reason = "a child runs nearly always; a box would cost a jump"
-)]
+#[allow(clippy::large_enum_variant, reason = "a child runs nearly always; a box would cost a jump")]
 enum State<A: Actor<Context = Context<A>>> {
     Idle,
     BackOff(Pin<Box<Sleep>>),
@@ -155,21 +152,13 @@ impl<A: Actor<Context = Context<A>>> ChildFuture<A> {
             // lasting one.
             let mut ctx = Context::new();
             *ctx.parts() = ContextParts::new(mailbox.borrow().sender_producer());
-            ctx.spawn(Pump {
-                mailbox: mailbox.clone(),
-                probe: probe.clone(),
-            });
+            ctx.spawn(Pump { mailbox: mailbox.clone(), probe: probe.clone() });
             let actor = recipe.build(&mut ctx);
             ctx.into_future(actor)
         });
         match built {
             Ok(actor) => {
-                let running = Running {
-                    actor,
-                    probe,
-                    reported: false,
-                    drain: None,
-                };
+                let running = Running { actor, probe, reported: false, drain: None };
                 self.state = State::Running(running);
                 Turn::Again
             }
@@ -196,11 +185,8 @@ impl<A: Actor<Context = Context<A>>> ChildFuture<A> {
         // A paused actor that is told to stop gets its chance to drain.
         let paused = self.orders.paused && running.drain.is_none();
         let polled = contain(|| {
-            let polled = if paused {
-                Poll::Pending
-            } else {
-                Pin::new(&mut running.actor).poll(task)
-            };
+            let polled =
+                if paused { Poll::Pending } else { Pin::new(&mut running.actor).poll(task) };
             // Not reached when the actor waits for a future, or is paused.
             running.probe.trip();
             polled
@@ -212,15 +198,9 @@ impl<A: Actor<Context = Context<A>>> ChildFuture<A> {
             Err(message) => self.exit(Cause::Panicked { message }),
             Ok(Poll::Ready(())) => self.exit(Cause::Stopped),
             Ok(Poll::Pending) => {
-                let overdue = running
-                    .drain
-                    .as_mut()
-                    .is_some_and(|d| d.as_mut().poll(task).is_ready());
-                if overdue {
-                    self.exit(Cause::Overdue)
-                } else {
-                    Turn::Wait
-                }
+                let overdue =
+                    running.drain.as_mut().is_some_and(|d| d.as_mut().poll(task).is_ready());
+                if overdue { self.exit(Cause::Overdue) } else { Turn::Wait }
             }
         }
     }
@@ -229,11 +209,7 @@ impl<A: Actor<Context = Context<A>>> ChildFuture<A> {
         self.drop_actor();
         let fate = self.seat.exited(cause.clone());
         if let Some(recipe) = &mut self.recipe {
-            recipe.exited(&Exit {
-                path: self.seat.path.clone(),
-                cause,
-                fate,
-            });
+            recipe.exited(&Exit { path: self.seat.path.clone(), cause, fate });
         }
         Turn::Again
     }

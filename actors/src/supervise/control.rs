@@ -55,10 +55,7 @@ impl Control {
             return None;
         }
         let mut orders = self.lock();
-        let next = Orders {
-            paused: orders.paused,
-            ..Orders::default()
-        };
+        let next = Orders { paused: orders.paused, ..Orders::default() };
         Some(std::mem::replace(&mut orders, next))
     }
 

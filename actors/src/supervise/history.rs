@@ -70,9 +70,7 @@ pub enum What {
 impl What {
     pub(super) fn of(cause: &Cause) -> Self {
         match cause {
-            Cause::Panicked { message } => Self::Panicked {
-                message: message.clone(),
-            },
+            Cause::Panicked { message } => Self::Panicked { message: message.clone() },
             Cause::Killed => Self::Killed,
             Cause::Overdue => Self::Overdue,
             Cause::Lost => Self::Lost,
@@ -109,9 +107,7 @@ impl History {
     /// Entry number `mark`: `Err(())` if it was dropped, `Ok(None)` if it is yet to come.
     pub(super) fn get(&self, mark: Mark) -> Result<Option<&Entry>, ()> {
         let index = mark.0.checked_sub(self.dropped).ok_or(())?;
-        Ok(usize::try_from(index)
-            .ok()
-            .and_then(|index| self.entries.get(index)))
+        Ok(usize::try_from(index).ok().and_then(|index| self.entries.get(index)))
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Entry> {
@@ -137,10 +133,7 @@ mod tests {
         }
         assert_eq!(history.iter().count(), HISTORY_MAX);
         assert!(history.get(start).is_err());
-        assert_eq!(
-            history.get(Mark(3)).unwrap().unwrap().at,
-            Duration::from_millis(3)
-        );
+        assert_eq!(history.get(Mark(3)).unwrap().unwrap().at, Duration::from_millis(3));
         assert_eq!(history.get(history.mark()).unwrap(), None);
     }
 }

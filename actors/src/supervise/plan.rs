@@ -105,13 +105,7 @@ impl Plan {
 
     /// Whether the node is a group.
     pub fn is_group(&self, node: NodeId) -> bool {
-        matches!(
-            self.nodes.get(&node),
-            Some(Node {
-                kind: Kind::Group(_),
-                ..
-            })
-        )
+        matches!(self.nodes.get(&node), Some(Node { kind: Kind::Group(_), .. }))
     }
 
     /// The path of a node.
@@ -149,10 +143,9 @@ impl Plan {
     pub fn fate(&self, node: NodeId, after: Option<Duration>) -> Fate {
         match (self.nodes.get(&node), after) {
             (None, _) => Fate::Ends,
-            (Some(node), Some(after)) if node.phase == Phase::Starting => Fate::Restarts {
-                attempt: node.attempts,
-                after,
-            },
+            (Some(node), Some(after)) if node.phase == Phase::Starting => {
+                Fate::Restarts { attempt: node.attempts, after }
+            }
             (Some(_), _) => Fate::Waits,
         }
     }
@@ -203,16 +196,8 @@ impl Plan {
         let path: Arc<str> = path.into();
         self.paths.insert(path.clone(), id);
         let (phase, up_since) = (Phase::Down, None);
-        let node = Node {
-            path,
-            parent,
-            phase,
-            removing: false,
-            attempts: 0,
-            restarts: 0,
-            up_since,
-            kind,
-        };
+        let node =
+            Node { path, parent, phase, removing: false, attempts: 0, restarts: 0, up_since, kind };
         self.nodes.insert(id, node);
         if running {
             self.start(id, Duration::ZERO);
@@ -269,10 +254,7 @@ impl Plan {
         let Some(group) = self.group_mut(parent) else {
             return;
         };
-        if matches!(
-            group.mode,
-            Mode::Failing { .. } | Mode::Stopping | Mode::Down
-        ) {
+        if matches!(group.mode, Mode::Failing { .. } | Mode::Stopping | Mode::Down) {
             return;
         }
         let (spec, cause) = (group.spec, Box::new(cause));
@@ -281,17 +263,8 @@ impl Plan {
         if !admitted {
             let group = self.path(parent).unwrap_or_default();
             let cause = match spec.strategy {
-                Strategy::Escalate => Cause::Escalated {
-                    group,
-                    child: path,
-                    cause,
-                },
-                _ => Cause::Exhausted {
-                    group,
-                    child: path,
-                    intensity: spec.intensity,
-                    cause,
-                },
+                Strategy::Escalate => Cause::Escalated { group, child: path, cause },
+                _ => Cause::Exhausted { group, child: path, intensity: spec.intensity, cause },
             };
             return self.give_up(parent, cause);
         }
@@ -305,9 +278,7 @@ impl Plan {
         node.attempts = node.attempts.saturating_add(1);
         node.restarts = node.restarts.wrapping_add(1);
         let attempt = node.attempts;
-        let after = spec
-            .backoff
-            .delay(attempt, draw(spec.seed, salt(&path) ^ node.restarts));
+        let after = spec.backoff.delay(attempt, draw(spec.seed, salt(&path) ^ node.restarts));
         self.record(path, What::Restarting { attempt, after });
         match spec.strategy {
             Strategy::RestForOne => self.restart_rest(parent, child, after),
@@ -320,10 +291,7 @@ impl Plan {
             return;
         };
         let (from, after) = match group.mode {
-            Mode::Restarting {
-                from,
-                after: pending,
-            } => (from.min(child), after.max(pending)),
+            Mode::Restarting { from, after: pending } => (from.min(child), after.max(pending)),
             _ => (child, after),
         };
         group.mode = Mode::Restarting { from, after };
@@ -333,12 +301,7 @@ impl Plan {
 
     fn give_up(&mut self, id: NodeId, cause: Cause) {
         let Some(path) = self.path(id) else { return };
-        self.record(
-            path,
-            What::GaveUp {
-                cause: cause.clone(),
-            },
-        );
+        self.record(path, What::GaveUp { cause: cause.clone() });
         if let Some(group) = self.group_mut(id) {
             group.mode = Mode::Failing { cause };
             group.told = false;
@@ -367,11 +330,7 @@ impl Plan {
         };
         match &mut node.kind {
             Kind::Child(options) => {
-                let drain = if at_once {
-                    Duration::ZERO
-                } else {
-                    options.drain
-                };
+                let drain = if at_once { Duration::ZERO } else { options.drain };
                 self.outputs.push_back(Output::Stop { node: id, drain });
             }
             Kind::Group(group) => {
@@ -414,11 +373,9 @@ impl Plan {
         }
         match node.kind {
             Kind::Child(_) => self.outputs.push_back(Output::Retire { node: id }),
-            Kind::Group(group) => group
-                .down
-                .into_iter()
-                .chain(group.alive)
-                .for_each(|id| self.forget(id)),
+            Kind::Group(group) => {
+                group.down.into_iter().chain(group.alive).for_each(|id| self.forget(id))
+            }
         }
         if id != NodeId::ROOT {
             self.record(node.path, What::Removed);
@@ -471,9 +428,7 @@ impl Plan {
         } else if group.starting == 0
             && let Some(&child) = group.down.first()
         {
-            group.mode = Mode::Starting {
-                after: Duration::ZERO,
-            };
+            group.mode = Mode::Starting { after: Duration::ZERO };
             self.start(child, after);
         }
     }
@@ -492,15 +447,8 @@ impl Plan {
         if at_once || group.spec.stop_order == StopOrder::Together {
             // Told once: to look again at each exit would cost O(n) every time.
             if !std::mem::replace(&mut group.told, true) {
-                let all: Vec<_> = group
-                    .alive
-                    .iter()
-                    .rev()
-                    .copied()
-                    .take_while(after)
-                    .collect();
-                all.into_iter()
-                    .for_each(|child| self.stop_unless_stopping(child, at_once));
+                let all: Vec<_> = group.alive.iter().rev().copied().take_while(after).collect();
+                all.into_iter().for_each(|child| self.stop_unless_stopping(child, at_once));
             }
         } else {
             self.stop_unless_stopping(last, false);

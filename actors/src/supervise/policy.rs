@@ -11,10 +11,7 @@ pub type Time = Duration;
 /// The restart intensity of [`Supervisor::default`]: eight restarts in a minute.
 ///
 /// With the default back-off a child that always fails reaches it in about ten seconds.
-pub const INTENSITY: Intensity = Intensity {
-    max: 8,
-    within: Duration::from_secs(60),
-};
+pub const INTENSITY: Intensity = Intensity { max: 8, within: Duration::from_secs(60) };
 
 /// The back-off of [`Supervisor::default`]: 50 ms doubling to 15 s, forgotten after 30 healthy
 /// seconds.
@@ -137,18 +134,12 @@ impl Supervisor {
 
     /// A rest-for-one supervisor with the default limits.
     pub fn rest_for_one() -> Self {
-        Self {
-            strategy: Strategy::RestForOne,
-            ..Self::default()
-        }
+        Self { strategy: Strategy::RestForOne, ..Self::default() }
     }
 
     /// A supervisor that passes every failure to its parent.
     pub fn escalate() -> Self {
-        Self {
-            strategy: Strategy::Escalate,
-            ..Self::default()
-        }
+        Self { strategy: Strategy::Escalate, ..Self::default() }
     }
 
     /// Sets the restart intensity: at most `max` restarts in `within`.
@@ -192,20 +183,13 @@ pub struct ChildOptions {
 
 impl Default for ChildOptions {
     fn default() -> Self {
-        Self {
-            restart: Restart::Always,
-            drain: DRAIN_MAX,
-            mailbox: MAILBOX,
-        }
+        Self { restart: Restart::Always, drain: DRAIN_MAX, mailbox: MAILBOX }
     }
 }
 
 impl From<Restart> for ChildOptions {
     fn from(restart: Restart) -> Self {
-        Self {
-            restart,
-            ..Self::default()
-        }
+        Self { restart, ..Self::default() }
     }
 }
 
@@ -232,11 +216,7 @@ pub(super) struct Window {
 impl Window {
     /// Counts one restart at `now`, or refuses it because the window is full.
     pub(super) fn admit(&mut self, now: Time, intensity: Intensity) -> bool {
-        while self
-            .restarts
-            .front()
-            .is_some_and(|&at| at + intensity.within <= now)
-        {
+        while self.restarts.front().is_some_and(|&at| at + intensity.within <= now) {
             self.restarts.pop_front();
         }
         if self.restarts.len() >= intensity.max as usize {
@@ -273,23 +253,14 @@ mod tests {
 
     #[test]
     fn v2_window_admits_max_and_slides() {
-        let two = Intensity {
-            max: 2,
-            within: Duration::from_secs(10),
-        };
+        let two = Intensity { max: 2, within: Duration::from_secs(10) };
         let mut window = Window::default();
         assert!(window.admit(Duration::from_secs(0), two));
         assert!(window.admit(Duration::from_secs(9), two));
         assert!(!window.admit(Duration::from_millis(9_999), two));
-        assert!(
-            window.admit(Duration::from_secs(10), two),
-            "the first has left the window"
-        );
+        assert!(window.admit(Duration::from_secs(10), two), "the first has left the window");
         assert!(!window.admit(Duration::from_secs(18), two));
-        let none = Intensity {
-            max: 0,
-            within: Duration::from_secs(1),
-        };
+        let none = Intensity { max: 0, within: Duration::from_secs(1) };
         assert!(!Window::default().admit(Duration::ZERO, none));
     }
 
@@ -301,21 +272,15 @@ mod tests {
                 let full = Duration::from_millis(50)
                     .saturating_mul(1 << (attempt - 1).min(20))
                     .min(BACKOFF.max);
-                assert!(
-                    delay <= full && delay >= full / 2,
-                    "{attempt} {draw}: {delay:?}"
-                );
+                assert!(delay <= full && delay >= full / 2, "{attempt} {draw}: {delay:?}");
             }
         }
     }
 
     #[test]
     fn v2_no_backoff_is_a_spin() {
-        let zero = Backoff {
-            min: Duration::ZERO,
-            max: Duration::ZERO,
-            reset_after: Duration::ZERO,
-        };
+        let zero =
+            Backoff { min: Duration::ZERO, max: Duration::ZERO, reset_after: Duration::ZERO };
         assert!((1..9).all(|attempt| zero.delay(attempt, draw(1, 2)) >= Duration::from_millis(1)));
     }
 }

@@ -26,11 +26,7 @@ impl<A: Actor<Context = Context<A>>> Recipe<A> {
 
     /// An actor whose factory wants its context, for its address say.
     pub fn with_context(factory: impl FnMut(&mut Context<A>) -> A + 'static) -> Self {
-        Self {
-            factory: Box::new(factory),
-            on_start: Vec::new(),
-            on_exit: Vec::new(),
-        }
+        Self { factory: Box::new(factory), on_start: Vec::new(), on_exit: Vec::new() }
     }
 
     /// Called after every build, before `Actor::started` and before the first message. Here a
@@ -50,9 +46,7 @@ impl<A: Actor<Context = Context<A>>> Recipe<A> {
 
     pub(super) fn build(&mut self, ctx: &mut Context<A>) -> A {
         let mut actor = (self.factory)(ctx);
-        self.on_start
-            .iter_mut()
-            .for_each(|hook| hook(&mut actor, ctx));
+        self.on_start.iter_mut().for_each(|hook| hook(&mut actor, ctx));
         actor
     }
 

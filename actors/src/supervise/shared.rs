@@ -45,11 +45,7 @@ impl Shared {
             history: History::default(),
             now: Time::ZERO,
         };
-        Self {
-            core: Mutex::new(core),
-            epoch: Instant::now(),
-            changed: Notify::new(),
-        }
+        Self { core: Mutex::new(core), epoch: Instant::now(), changed: Notify::new() }
     }
 
     /// Looks at the state.
@@ -82,9 +78,7 @@ impl Shared {
         let result = {
             let mut core = self.core.lock().unwrap_or_else(PoisonError::into_inner);
             // Another thread may have read its clock later and come first.
-            core.now = core
-                .now
-                .max(Instant::now().saturating_duration_since(self.epoch));
+            core.now = core.now.max(Instant::now().saturating_duration_since(self.epoch));
             let result = change(&mut core);
             core.carry_out(node, &mut after);
             result
@@ -119,11 +113,7 @@ impl Core {
                     self.controls.remove(&node);
                 }
                 Output::Record { path, what } => {
-                    let entry = Entry {
-                        at: self.now,
-                        path,
-                        what,
-                    };
+                    let entry = Entry { at: self.now, path, what };
                     after.said.push(entry.clone());
                     self.history.record(entry);
                 }

@@ -32,10 +32,7 @@ pub struct Tree {
 impl Tree {
     /// A tree whose root group is supervised so. It needs no task of its own, so no runtime either.
     pub fn new(root: Supervisor) -> Self {
-        Self {
-            shared: Arc::new(Shared::new(root)),
-            base: "".into(),
-        }
+        Self { shared: Arc::new(Shared::new(root)), base: "".into() }
     }
 
     /// Makes a group at `path` and returns a handle to it.
@@ -45,12 +42,8 @@ impl Tree {
     /// See [`TreeError`]; nothing has changed then.
     pub fn supervisor(&self, path: &str, spec: Supervisor) -> Result<Self, TreeError> {
         let base = self.absolute(path);
-        self.shared
-            .change(|core| core.plan.add_group(core.now, &base, spec))?;
-        Ok(Self {
-            shared: self.shared.clone(),
-            base,
-        })
+        self.shared.change(|core| core.plan.add_group(core.now, &base, spec))?;
+        Ok(Self { shared: self.shared.clone(), base })
     }
 
     /// A handle to a group that exists.
@@ -65,10 +58,7 @@ impl Tree {
             Some(node) if core.plan.is_group(node) => Ok(()),
             Some(_) => Err(TreeError::WrongKind),
         })?;
-        Ok(Self {
-            shared: self.shared.clone(),
-            base,
-        })
+        Ok(Self { shared: self.shared.clone(), base })
     }
 
     /// Starts a child here, which `factory` builds at every start. Short for [`Tree::spawn`].
@@ -174,8 +164,7 @@ impl Tree {
     /// It begins at once; the future resolves when all are gone, and may be dropped. It says why
     /// the tree ended: `None` for a shutdown, a cause if the root had given up before (V3).
     pub fn shutdown(&self) -> impl Future<Output = Option<Cause>> + Send + 'static {
-        self.shared
-            .change(|core| core.plan.handle(core.now, Input::Shutdown));
+        self.shared.change(|core| core.plan.handle(core.now, Input::Shutdown));
         self.ended()
     }
 
@@ -224,12 +213,7 @@ impl Tree {
             Ok(node)
         })?;
         let (sender, mailbox) = channel(options.mailbox.min(MAILBOX_MAX));
-        let seat = Seat {
-            shared: self.shared.clone(),
-            control,
-            node,
-            path,
-        };
+        let seat = Seat { shared: self.shared.clone(), control, node, path };
         Ok((Addr::new(sender), seat, mailbox))
     }
 
@@ -250,9 +234,7 @@ impl Tree {
 
 impl std::fmt::Debug for Tree {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Tree")
-            .field("base", &self.base)
-            .finish_non_exhaustive()
+        f.debug_struct("Tree").field("base", &self.base).finish_non_exhaustive()
     }
 }
 

@@ -60,8 +60,7 @@ impl Tree {
     /// Where a child or group stands; `None` if there is none.
     pub fn phase(&self, path: &str) -> Option<Phase> {
         let path = self.absolute(path);
-        self.shared
-            .read(|core| core.plan.phase(core.plan.find(&path)?))
+        self.shared.read(|core| core.plan.phase(core.plan.find(&path)?))
     }
 
     /// Whether the child is paused; false if there is none.
@@ -74,11 +73,7 @@ impl Tree {
         let path = self.absolute(path);
         self.shared.read(|core| {
             let members = core.plan.find(&path).map(|group| core.plan.members(group));
-            members
-                .into_iter()
-                .flatten()
-                .filter_map(|node| core.plan.path(node))
-                .collect()
+            members.into_iter().flatten().filter_map(|node| core.plan.path(node)).collect()
         })
     }
 
@@ -95,19 +90,14 @@ impl Tree {
     /// What happened in the whole tree, oldest first, the last [`HISTORY_MAX`](super::HISTORY_MAX)
     /// entries. Paths are whole paths, whichever group this handle is of.
     pub fn history(&self) -> Vec<Entry> {
-        self.shared
-            .read(|core| core.history.iter().cloned().collect())
+        self.shared.read(|core| core.history.iter().cloned().collect())
     }
 
     /// What happened to one child or group.
     pub fn history_of(&self, path: &str) -> Vec<What> {
         let path = self.absolute(path);
         self.shared.read(|core| {
-            core.history
-                .iter()
-                .filter(|e| e.path == path)
-                .map(|e| e.what.clone())
-                .collect()
+            core.history.iter().filter(|e| e.path == path).map(|e| e.what.clone()).collect()
         })
     }
 
@@ -185,10 +175,7 @@ impl Tree {
         let path = self.absolute(path);
         self.shared.read(|core| {
             let node = core.plan.find(&path).ok_or(TreeError::NotFound)?;
-            core.controls
-                .get(&node)
-                .cloned()
-                .ok_or(TreeError::WrongKind)
+            core.controls.get(&node).cloned().ok_or(TreeError::WrongKind)
         })
     }
 }

@@ -33,11 +33,7 @@ impl Log {
         move || {
             log.incarnations.set(log.incarnations.get() + 1);
             log.alive.set(log.alive.get() + 1);
-            Worker {
-                incarnation: log.incarnations.get(),
-                log: log.clone(),
-                ..Worker::default()
-            }
+            Worker { incarnation: log.incarnations.get(), log: log.clone(), ..Worker::default() }
         }
     }
 
@@ -75,10 +71,7 @@ pub(crate) struct Worker {
 
 impl Worker {
     pub(crate) fn note(&self, text: &str) {
-        self.log
-            .lines
-            .borrow_mut()
-            .push(format!("{}:{text}", self.incarnation));
+        self.log.lines.borrow_mut().push(format!("{}:{text}", self.incarnation));
     }
 }
 
@@ -136,10 +129,7 @@ impl Handler<Say> for Worker {
             "stop" => ctx.stop(),
             "wait" => {
                 let nap = tokio::time::sleep(Duration::from_millis(50));
-                ctx.wait(
-                    nap.into_actor(self)
-                        .map(|(), worker, _| worker.note("waited")),
-                );
+                ctx.wait(nap.into_actor(self).map(|(), worker, _| worker.note("waited")));
             }
             _ => {}
         }
@@ -190,8 +180,5 @@ pub(crate) fn told(tree: &Tree) -> Vec<String> {
         What::Escalated { to } => format!("{path} escalated to {to}"),
         what => format!("{path} {}", format!("{what:?}").to_lowercase()),
     };
-    tree.history()
-        .iter()
-        .map(|entry| line(&entry.path, &entry.what))
-        .collect()
+    tree.history().iter().map(|entry| line(&entry.path, &entry.what)).collect()
 }

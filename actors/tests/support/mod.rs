@@ -37,12 +37,7 @@ pub(crate) fn config(name: EntityName, instance: u128, policy: Policy) -> NodeCo
     let mut policies = Policies::default();
     policies.others(policy);
     NodeConfig {
-        me: Identity {
-            name,
-            role: None,
-            instance: Instance(instance),
-            incarnation: None,
-        },
+        me: Identity { name, role: None, instance: Instance(instance), incarnation: None },
         limits: Limits::default(),
         bind: vec!["tcp://127.0.0.1:0".parse().expect("an address")],
         transports: vec![Arc::new(Tcp::new())],
@@ -84,20 +79,10 @@ impl TestNode {
         let node = Node::start(config).await.expect("starts");
         let inbox = Inbox::new(inbox_messages);
         let events = Inbox::new(16);
-        node.router()
-            .register(&inbox, &[KIND], false, false)
-            .expect("free");
-        node.router()
-            .register(&events, &[], true, false)
-            .expect("free");
+        node.router().register(&inbox, &[KIND], false, false).expect("free");
+        node.router().register(&events, &[], true, false).expect("free");
         node.ready();
-        Self {
-            node,
-            inbox,
-            events,
-            batch: VecDeque::new(),
-            notices: VecDeque::new(),
-        }
+        Self { node, inbox, events, batch: VecDeque::new(), notices: VecDeque::new() }
     }
 
     pub(crate) async fn next(&mut self) -> Item {
@@ -263,9 +248,5 @@ impl Draw {
 
 /// `default`, or `long` when `STELLATE_LONG` is set.
 pub(crate) fn scale(default: u64, long: u64) -> u64 {
-    if std::env::var_os("STELLATE_LONG").is_some() {
-        long
-    } else {
-        default
-    }
+    if std::env::var_os("STELLATE_LONG").is_some() { long } else { default }
 }

@@ -38,11 +38,7 @@ impl Raw {
     }
 
     fn over(stream: TcpStream, first: First) -> Self {
-        Self {
-            stream,
-            decoder: Decoder::new(WireLimits::default(), first),
-            input: BytesMut::new(),
-        }
+        Self { stream, decoder: Decoder::new(WireLimits::default(), first), input: BytesMut::new() }
     }
 
     pub(crate) async fn say(&mut self, bytes: &[u8]) {
@@ -90,10 +86,7 @@ impl Raw {
         let mut raw = Self::dial(to).await;
         raw.send(&Frame::Hello(Box::new(hello))).await;
         let answer = raw.answer().await;
-        assert!(
-            matches!(answer.verdict, Verdict::Accepted { .. }),
-            "{answer:?}"
-        );
+        assert!(matches!(answer.verdict, Verdict::Accepted { .. }), "{answer:?}");
         raw
     }
 }
@@ -104,19 +97,11 @@ pub(crate) fn wire(frame: &Frame<Parcel>) -> Vec<u8> {
     encode(frame, &mut out).expect("encodes");
     let mut slices = [std::io::IoSlice::new(&[]); 16];
     let filled = out.io_slices(&mut slices);
-    slices[..filled]
-        .iter()
-        .flat_map(|slice| slice.to_vec())
-        .collect()
+    slices[..filled].iter().flat_map(|slice| slice.to_vec()).collect()
 }
 
 pub(crate) fn who(name: EntityName, instance: u128) -> Identity {
-    Identity {
-        name,
-        role: None,
-        instance: Instance(instance),
-        incarnation: None,
-    }
+    Identity { name, role: None, instance: Instance(instance), incarnation: None }
 }
 
 pub(crate) fn hello(from: Identity, target: EntityName, session: u128, attempt: u64) -> Hello {
@@ -138,11 +123,7 @@ pub(crate) fn offering(mut hello: Hello, policy: PolicyOffer) -> Hello {
 }
 
 pub(crate) fn opening() -> Opening {
-    let lane = LaneState {
-        received: Seq(0),
-        window: Seq(1024),
-        window_bytes: 4 << 20,
-    };
+    let lane = LaneState { received: Seq(0), window: Seq(1024), window_bytes: 4 << 20 };
     Opening {
         terms: Terms {
             front_max: 64 * 1024,
@@ -166,10 +147,7 @@ pub(crate) fn accepting(from: Identity, hello: &Hello) -> Frame<Parcel> {
         attempt: hello.attempt,
         latest: Attempt(0),
         resume: hello.established,
-        verdict: Verdict::Accepted {
-            lossy: false,
-            opening: opening(),
-        },
+        verdict: Verdict::Accepted { lossy: false, opening: opening() },
     }))
 }
 

@@ -70,29 +70,19 @@ async fn exchange(connection: &Connection, data: &Bytes, burst: u64) -> Result<(
         let sent = connection.send(Note { seq }.with(data.clone())).await;
         sent.map_err(|error| error.to_string())?;
     }
-    let last = connection
-        .request(Note { seq: burst }.with(data.clone()))
-        .await;
+    let last = connection.request(Note { seq: burst }.with(data.clone())).await;
     last.map(drop).map_err(|error| error.to_string())
 }
 
 async fn pair() -> Result<Connection, String> {
     let text = |error: &dyn std::fmt::Display| error.to_string();
-    let server = Messenger::builder(EntityName::osd(1))
-        .bind("tcp://127.0.0.1:0")
-        .arbiters(0);
+    let server = Messenger::builder(EntityName::osd(1)).bind("tcp://127.0.0.1:0").arbiters(0);
     let server = server.build().await.map_err(|error| text(&error))?;
-    let sink = server
-        .supervise("sink", || Sink, Restart::Never)
-        .handle::<Note>();
-    sink.placement(Placement::Inline)
-        .start()
-        .map_err(|error| text(&error))?;
+    let sink = server.supervise("sink", || Sink, Restart::Never).handle::<Note>();
+    sink.placement(Placement::Inline).start().map_err(|error| text(&error))?;
     server.ready();
     let client = Messenger::builder(EntityName::osd(2)).arbiters(0);
     let client = client.build().await.map_err(|error| text(&error))?;
     client.ready();
-    client
-        .connect(EntityName::osd(1), server.local_addresses())
-        .map_err(|error| text(&error))
+    client.connect(EntityName::osd(1), server.local_addresses()).map_err(|error| text(&error))
 }

@@ -37,9 +37,7 @@ fn listen(context: &Context, kind: SocketType) -> Result<Socket, String> {
     let socket = socket(context, kind)?;
     socket.bind("tcp://127.0.0.1:*").map_err(text)?;
     let bound = socket.get_last_endpoint().map_err(text)?;
-    say(&Word::Ready(
-        bound.map_err(|_| "an address that is no text")?,
-    ));
+    say(&Word::Ready(bound.map_err(|_| "an address that is no text")?));
     Ok(socket)
 }
 
@@ -58,17 +56,14 @@ fn number(payload: &mut [u8], seq: u64) {
 }
 
 fn number_of(payload: &[u8]) -> u64 {
-    payload
-        .first_chunk()
-        .map_or(0, |digits| u64::from_le_bytes(*digits))
+    payload.first_chunk().map_or(0, |digits| u64::from_le_bytes(*digits))
 }
 
 /// Counts and checks; the clients take turns here, so each has its own count.
 fn sink(socket: &Socket, role: &Role) -> Result<(), String> {
     let mut rate = Rate::new(role.warm_up());
-    let mut checks: Vec<_> = (0..role.clients.max(1))
-        .map(|_| Check::new(role.size.max(8)))
-        .collect();
+    let mut checks: Vec<_> =
+        (0..role.clients.max(1)).map(|_| Check::new(role.size.max(8))).collect();
     let (mut message, mut finished, mut figures) = (zmq::Message::new(), 0, None);
     while finished < checks.len() {
         socket.recv(&mut message, 0).map_err(text)?;
@@ -112,9 +107,7 @@ fn echo(socket: &Socket) -> Result<(), String> {
     let mut message = zmq::Message::new();
     loop {
         socket.recv(&mut message, 0).map_err(text)?;
-        socket
-            .send(std::mem::replace(&mut message, zmq::Message::new()), 0)
-            .map_err(text)?;
+        socket.send(std::mem::replace(&mut message, zmq::Message::new()), 0).map_err(text)?;
     }
 }
 
@@ -124,14 +117,9 @@ fn route(socket: &Socket) -> Result<(), String> {
         socket.recv(&mut who, 0).map_err(text)?;
         socket.recv(&mut what, 0).map_err(text)?;
         socket
-            .send(
-                std::mem::replace(&mut who, zmq::Message::new()),
-                zmq::SNDMORE,
-            )
+            .send(std::mem::replace(&mut who, zmq::Message::new()), zmq::SNDMORE)
             .map_err(text)?;
-        socket
-            .send(std::mem::replace(&mut what, zmq::Message::new()), 0)
-            .map_err(text)?;
+        socket.send(std::mem::replace(&mut what, zmq::Message::new()), 0).map_err(text)?;
     }
 }
 

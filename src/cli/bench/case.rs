@@ -43,41 +43,13 @@ pub(crate) struct Figure {
     pub(crate) more: bool,
 }
 
-const P50: Figure = Figure {
-    name: "p50",
-    unit: "p50 ns",
-    more: false,
-};
-const P99: Figure = Figure {
-    name: "p99",
-    unit: "p99 ns",
-    more: false,
-};
-const MESSAGES: Figure = Figure {
-    name: "per_s",
-    unit: "messages/s",
-    more: true,
-};
-const MEGABYTES: Figure = Figure {
-    name: "mb_per_s",
-    unit: "MB/s",
-    more: true,
-};
-const REQUESTS: Figure = Figure {
-    name: "per_s",
-    unit: "requests/s",
-    more: true,
-};
-const SESSIONS: Figure = Figure {
-    name: "per_s",
-    unit: "sessions/s",
-    more: true,
-};
-const MEMORY: Figure = Figure {
-    name: "bytes",
-    unit: "bytes/session",
-    more: false,
-};
+const P50: Figure = Figure { name: "p50", unit: "p50 ns", more: false };
+const P99: Figure = Figure { name: "p99", unit: "p99 ns", more: false };
+const MESSAGES: Figure = Figure { name: "per_s", unit: "messages/s", more: true };
+const MEGABYTES: Figure = Figure { name: "mb_per_s", unit: "MB/s", more: true };
+const REQUESTS: Figure = Figure { name: "per_s", unit: "requests/s", more: true };
+const SESSIONS: Figure = Figure { name: "per_s", unit: "sessions/s", more: true };
+const MEMORY: Figure = Figure { name: "bytes", unit: "bytes/session", more: false };
 
 const SMALL: &[usize] = &[64];
 const ALL: &[usize] = &[64, 4 * 1024, 64 * 1024, 1024 * 1024];
@@ -87,9 +59,7 @@ impl Case {
     pub(crate) const USUAL: [Self; 2] = [Self::Pingpong, Self::Stream];
 
     pub(crate) fn name(self) -> String {
-        self.to_possible_value()
-            .map(|value| value.get_name().to_owned())
-            .unwrap_or_default()
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
     }
 
     pub(crate) const fn job(self) -> Job {

@@ -129,9 +129,7 @@ impl Sink {
     fn new(role: &Role) -> Self {
         Self {
             rate: Rate::new(role.warm_up()),
-            checks: (0..role.clients.max(1))
-                .map(|_| Check::new(role.size))
-                .collect(),
+            checks: (0..role.clients.max(1)).map(|_| Check::new(role.size)).collect(),
             size: role.size,
             idle: role.job == Job::Idle,
             memory: resident(),
@@ -153,9 +151,7 @@ impl Sink {
 
     #[inline]
     fn check(&mut self, from: u16) -> Result<&mut Check, String> {
-        self.checks
-            .get_mut(from as usize)
-            .ok_or_else(|| format!("a stream {from}"))
+        self.checks.get_mut(from as usize).ok_or_else(|| format!("a stream {from}"))
     }
 }
 
@@ -168,9 +164,7 @@ impl Handler<Incoming<Piece>> for Sink {
 
     fn handle(&mut self, piece: Incoming<Piece>, _: &mut Self::Context) {
         let (len, last) = (piece.data.len(), piece.data.last().copied());
-        let checked = self
-            .check(piece.from)
-            .and_then(|check| check.message(piece.seq, len, last));
+        let checked = self.check(piece.from).and_then(|check| check.message(piece.seq, len, last));
         if let Err(error) = checked {
             say(&Word::Error(error));
         }
@@ -257,9 +251,7 @@ async fn messenger(role: &Role, number: u64) -> Result<Messenger, String> {
 
 async fn connected(role: &Role) -> Result<Connection, String> {
     let messenger = messenger(role, 1 + role.index).await?;
-    messenger
-        .connect(EntityName::osd(0), role.server()?)
-        .map_err(text)
+    messenger.connect(EntityName::osd(0), role.server()?).map_err(text)
 }
 
 fn payload(size: usize) -> Bytes {
@@ -300,16 +292,10 @@ async fn stream(role: &Role) -> Result<Figures, String> {
     let (begin, span) = (now(), role.warm_up() + role.span());
     let mut seq = 0;
     while seq % 64 != 0 || begin.elapsed() < span {
-        connection
-            .send(Piece { from, seq }.with(data.clone()))
-            .await
-            .map_err(text)?;
+        connection.send(Piece { from, seq }.with(data.clone())).await.map_err(text)?;
         seq += 1;
     }
-    connection
-        .request(Finish { from, sent: seq })
-        .await
-        .map_err(text)?;
+    connection.request(Finish { from, sent: seq }).await.map_err(text)?;
     Ok(Figures::new())
 }
 
@@ -341,11 +327,7 @@ async fn urgent(role: &Role) -> Result<Figures, String> {
     let bulk = connection.clone();
     let stuffing = actix_rt::spawn(async move {
         let body = payload(BODY);
-        while bulk
-            .send(Bulk {}.with(body.clone()).class(Class::Bulk))
-            .await
-            .is_ok()
-        {}
+        while bulk.send(Bulk {}.with(body.clone()).class(Class::Bulk)).await.is_ok() {}
     });
     let mut times = Latencies::default();
     let (begin, mut seq) = (now(), 0);
@@ -403,10 +385,7 @@ async fn idle(role: &Role) -> Result<Figures, String> {
     let messengers = peers(role).await?;
     let connections = storm(role, &messengers).await?;
     let first = connections.first().ok_or("no session")?;
-    first
-        .request(Finish { from: 0, sent: 0 })
-        .await
-        .map_err(text)?;
+    first.request(Finish { from: 0, sent: 0 }).await.map_err(text)?;
     Ok(Figures::new())
 }
 
@@ -418,9 +397,7 @@ async fn crowd(role: &Role) -> Result<Figures, String> {
     let (begin, span) = (now(), role.warm_up() + role.span());
     let (connections, data) = (&connections, &data);
     let one = |(at, seq): (usize, u64)| async move {
-        ask(&connections[at], seq, data, Class::Normal)
-            .await
-            .map(|()| (at, seq + 1))
+        ask(&connections[at], seq, data, Class::Normal).await.map(|()| (at, seq + 1))
     };
     let mut under_way: FuturesUnordered<_> =
         (0..connections.len()).map(|at| one((at, 1))).collect();

@@ -35,37 +35,20 @@ impl Player {
         let told = serde_json::to_string(role)?;
         let mut command = Command::new(&program.path);
         command.args(program.words).arg(told);
-        command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().map_err(|error| {
             Trouble::new(format!("cannot start {}: {error}", program.path.display()))
         })?;
-        let stdout = child
-            .stdout
-            .take()
-            .ok_or_else(|| Trouble::new("a process without stdout"))?;
-        let what = format!(
-            "{} {:?} {:?} of {} B",
-            role.peer, role.job, role.side, role.size
-        );
+        let stdout = child.stdout.take().ok_or_else(|| Trouble::new("a process without stdout"))?;
+        let what = format!("{} {:?} {:?} of {} B", role.peer, role.job, role.side, role.size);
         let patience = PATIENCE + 2 * role.span();
-        Ok(Self {
-            child,
-            lines: BufReader::new(stdout).lines(),
-            patience,
-            what,
-        })
+        Ok(Self { child, lines: BufReader::new(stdout).lines(), patience, what })
     }
 
     async fn word(&mut self) -> Result<Word, Trouble> {
         let line = tokio::time::timeout(self.patience, self.lines.next_line()).await;
         let Ok(line) = line else {
-            return Err(Trouble::new(format!(
-                "{}: silent for {:?}",
-                self.what, self.patience
-            )));
+            return Err(Trouble::new(format!("{}: silent for {:?}", self.what, self.patience)));
         };
         match line? {
             Some(line) => Ok(serde_json::from_str(&line)?),
@@ -106,22 +89,11 @@ pub(crate) async fn play(
     role: &Role,
     server_tells: bool,
 ) -> Result<Figures, Trouble> {
-    let mut server = Player::start(
-        program,
-        &Role {
-            side: Side::Server,
-            ..role.clone()
-        },
-    )?;
+    let mut server = Player::start(program, &Role { side: Side::Server, ..role.clone() })?;
     let to = Some(server.ready().await?);
     let mut clients = Vec::new();
     for index in 0..role.clients as u64 {
-        let role = Role {
-            side: Side::Client,
-            to: to.clone(),
-            index,
-            ..role.clone()
-        };
+        let role = Role { side: Side::Client, to: to.clone(), index, ..role.clone() };
         clients.push(Player::start(program, &role)?);
     }
     let mut figures = Figures::new();

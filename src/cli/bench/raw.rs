@@ -30,9 +30,7 @@ const END: u64 = u64::MAX;
 
 /// Plays the role.
 pub(super) fn run(role: &Role) -> Result<(), String> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| error.to_string())?;
     let local = tokio::task::LocalSet::new();
     local.block_on(&runtime, async {
@@ -81,11 +79,7 @@ struct Streams {
 
 impl Streams {
     fn new(role: &Role) -> Self {
-        Self {
-            rate: Rate::new(role.warm_up()),
-            left: role.clients.max(1),
-            figures: None,
-        }
+        Self { rate: Rate::new(role.warm_up()), left: role.clients.max(1), figures: None }
     }
 
     fn end_one(&mut self, size: usize) -> Result<(), String> {
@@ -133,19 +127,12 @@ impl Wire {
             _ => (4 * WRITE).max(2 * (role.size + PREFIX)),
         };
         let buffer = vec![0; room];
-        Ok(Self {
-            stream,
-            buffer,
-            begin: 0,
-            end: 0,
-        })
+        Ok(Self { stream, buffer, begin: 0, end: 0 })
     }
 
     pub(super) async fn dial(role: &Role) -> Result<Self, String> {
         let to: Address = role.server()?.parse().map_err(text)?;
-        let stream = TcpStream::connect(to.socket().map_err(text)?)
-            .await
-            .map_err(text)?;
+        let stream = TcpStream::connect(to.socket().map_err(text)?).await.map_err(text)?;
         Self::new(stream, role)
     }
 
@@ -175,11 +162,7 @@ impl Wire {
             self.buffer.copy_within(self.begin..self.end, 0);
             (self.begin, self.end) = (0, self.end - self.begin);
         }
-        let read = self
-            .stream
-            .read(&mut self.buffer[self.end..])
-            .await
-            .map_err(text)?;
+        let read = self.stream.read(&mut self.buffer[self.end..]).await.map_err(text)?;
         self.end += read;
         Ok(read > 0)
     }
@@ -190,11 +173,7 @@ impl Wire {
         loop {
             if let Some(answer) = self.buffered()? {
                 let same = answer.len() == message.len() && answer[..12] == message[..12];
-                return if same {
-                    Ok(())
-                } else {
-                    Err("another answer was due".into())
-                };
+                return if same { Ok(()) } else { Err("another answer was due".into()) };
             }
             if !self.read().await? {
                 return Err("the server hung up".into());
@@ -216,9 +195,7 @@ fn number(message: &mut [u8], seq: u64) {
 }
 
 fn number_of(message: &[u8]) -> u64 {
-    let digits = message
-        .get(PREFIX..PREFIX + 8)
-        .and_then(|digits| digits.try_into().ok());
+    let digits = message.get(PREFIX..PREFIX + 8).and_then(|digits| digits.try_into().ok());
     digits.map_or(END, u64::from_le_bytes)
 }
 
@@ -228,10 +205,7 @@ async fn echo(mut wire: Wire) -> Result<(), String> {
         let from = wire.begin;
         while wire.buffered()?.is_some() {}
         if wire.begin > from {
-            wire.stream
-                .write_all(&wire.buffer[from..wire.begin])
-                .await
-                .map_err(text)?;
+            wire.stream.write_all(&wire.buffer[from..wire.begin]).await.map_err(text)?;
         }
         if !wire.read().await? {
             return Ok(());
@@ -291,8 +265,7 @@ async fn sink(mut wire: Wire, role: &Role, streams: &RefCell<Streams>) -> Result
 }
 
 fn number_of_end(rest: &[u8]) -> u64 {
-    rest.first_chunk()
-        .map_or(0, |digits| u64::from_le_bytes(*digits))
+    rest.first_chunk().map_or(0, |digits| u64::from_le_bytes(*digits))
 }
 
 async fn stream(role: &Role) -> Result<Figures, String> {
@@ -411,11 +384,7 @@ async fn storm(role: &Role) -> Result<Vec<Wire>, String> {
         wire.ask(&message(role.size)).await?;
         Ok::<_, String>(wire)
     };
-    let wires: Vec<_> = (0..role.count)
-        .map(one)
-        .collect::<FuturesUnordered<_>>()
-        .collect()
-        .await;
+    let wires: Vec<_> = (0..role.count).map(one).collect::<FuturesUnordered<_>>().collect().await;
     wires.into_iter().collect()
 }
 

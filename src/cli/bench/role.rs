@@ -101,9 +101,7 @@ impl Role {
 
     /// Where the server is, as a client must know.
     pub(crate) fn server(&self) -> Result<&str, String> {
-        self.to
-            .as_deref()
-            .ok_or_else(|| "a client is not told where its server is".into())
+        self.to.as_deref().ok_or_else(|| "a client is not told where its server is".into())
     }
 }
 
@@ -155,23 +153,15 @@ pub(crate) struct Latencies {
 
 impl Latencies {
     pub(crate) fn note(&mut self, took: Duration) {
-        self.nanos
-            .push(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
+        self.nanos.push(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
     }
 
     /// `p50` and `p99` in nanoseconds.
     pub(crate) fn figures(mut self) -> Result<Figures, String> {
         self.nanos.sort_unstable();
-        let last = self
-            .nanos
-            .len()
-            .checked_sub(1)
-            .ok_or("nothing was answered in time")?;
+        let last = self.nanos.len().checked_sub(1).ok_or("nothing was answered in time")?;
         let at = |part: usize| self.nanos[last * part / 100] as f64;
-        Ok(Figures::from([
-            ("p50".into(), at(50)),
-            ("p99".into(), at(99)),
-        ]))
+        Ok(Figures::from([("p50".into(), at(50)), ("p99".into(), at(99))]))
     }
 }
 
@@ -190,12 +180,7 @@ pub(crate) struct Rate {
 
 impl Rate {
     pub(crate) fn new(warm_up: Duration) -> Self {
-        Self {
-            count: 0,
-            warm_up,
-            first: None,
-            began: None,
-        }
+        Self { count: 0, warm_up, first: None, began: None }
     }
 
     /// One more.
@@ -220,10 +205,7 @@ impl Rate {
         let (began, before) = self.began.ok_or("too short: it ended within the warm-up")?;
         let per_s = (self.count - before) as f64 / (now() - began).as_secs_f64();
         let mb_per_s = per_s * size as f64 / 1e6;
-        Ok(Figures::from([
-            ("per_s".into(), per_s),
-            ("mb_per_s".into(), mb_per_s),
-        ]))
+        Ok(Figures::from([("per_s".into(), per_s), ("mb_per_s".into(), mb_per_s)]))
     }
 }
 
@@ -259,10 +241,7 @@ impl Check {
         if sent == self.next {
             return Ok(());
         }
-        Err(format!(
-            "{sent} messages were sent and {} arrived",
-            self.next
-        ))
+        Err(format!("{sent} messages were sent and {} arrived", self.next))
     }
 }
 
@@ -286,9 +265,7 @@ mod tests {
     #[test]
     fn percentiles_are_of_what_was_noted() {
         let mut times = Latencies::default();
-        (1..=101)
-            .rev()
-            .for_each(|nanos| times.note(Duration::from_nanos(nanos)));
+        (1..=101).rev().for_each(|nanos| times.note(Duration::from_nanos(nanos)));
         let figures = times.figures().unwrap();
         assert_eq!((figures["p50"], figures["p99"]), (51.0, 100.0));
         assert!(Latencies::default().figures().is_err());

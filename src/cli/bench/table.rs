@@ -53,17 +53,7 @@ pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> f64 {
 
 /// The table for people, with a line of heads.
 pub(crate) fn table(rows: &[Row]) -> String {
-    let heads = [
-        "case",
-        "size",
-        "placement",
-        "unit",
-        "ours",
-        "peer",
-        "",
-        "ratio",
-        "rounds",
-    ];
+    let heads = ["case", "size", "placement", "unit", "ours", "peer", "", "ratio", "rounds"];
     let mut cells = vec![heads.map(str::to_owned)];
     for row in rows {
         cells.push([
@@ -78,13 +68,7 @@ pub(crate) fn table(rows: &[Row]) -> String {
             format!("{:.2}–{:.2}", row.spread[0], row.spread[1]),
         ]);
     }
-    let width = |at: usize| {
-        cells
-            .iter()
-            .map(|line| line[at].chars().count())
-            .max()
-            .unwrap_or(0)
-    };
+    let width = |at: usize| cells.iter().map(|line| line[at].chars().count()).max().unwrap_or(0);
     let widths: [usize; 9] = std::array::from_fn(width);
     let right = [false, true, false, false, true, true, false, true, true];
     let mut text = String::new();
@@ -144,10 +128,7 @@ mod tests {
             spread: [0.0; 2],
         };
         row.figures(&[(200.0, 100.0), (300.0, 100.0), (100.0, 100.0)], true);
-        assert_eq!(
-            (row.ours, row.peer, row.ratio, row.spread),
-            (200.0, 100.0, 2.0, [1.0, 3.0])
-        );
+        assert_eq!((row.ours, row.peer, row.ratio, row.spread), (200.0, 100.0, 2.0, [1.0, 3.0]));
         row.figures(&[(200.0, 100.0)], false);
         assert_eq!(row.ratio, 0.5, "twice the time is half as good");
         let text = table(&[row]);
@@ -157,10 +138,7 @@ mod tests {
 
     #[test]
     fn numbers_are_grouped_by_thousands() {
-        assert_eq!(
-            [number(1.0), number(1234.4), number(1e6)],
-            ["1", "1 234", "1 000 000"]
-        );
+        assert_eq!([number(1.0), number(1234.4), number(1e6)], ["1", "1 234", "1 000 000"]);
         assert_eq!(median([3.0, 1.0, 2.0, 10.0]), 2.5);
     }
 }

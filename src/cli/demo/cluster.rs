@@ -48,24 +48,11 @@ impl Cluster {
     ) -> Result<Self, Trouble> {
         let home = home(store)?;
         let monitor = daemon::start_monitor(REPLICAS).await.map_err(told)?;
-        let address = monitor
-            .local_addresses()
-            .first()
-            .map(ToString::to_string)
-            .unwrap_or_default();
-        let osds = if processes {
-            Osds::Processes(RefCell::default())
-        } else {
-            Osds::Here(Vec::new())
-        };
-        let mut cluster = Self {
-            osds,
-            monitor,
-            address,
-            sabotage,
-            count,
-            home,
-        };
+        let address =
+            monitor.local_addresses().first().map(ToString::to_string).unwrap_or_default();
+        let osds =
+            if processes { Osds::Processes(RefCell::default()) } else { Osds::Here(Vec::new()) };
+        let mut cluster = Self { osds, monitor, address, sabotage, count, home };
         for osd in 0..count {
             let config = cluster.config(osd);
             match &mut cluster.osds {
@@ -168,21 +155,12 @@ fn home(store: Option<&Path>) -> Result<TempDir, Trouble> {
 /// This program again, as one OSD. It ends when we drop its stdin, or end.
 fn spawn(config: &Config) -> Result<Child, Trouble> {
     let mut command = Command::new(std::env::current_exe()?);
-    command.args([
-        "demo-osd",
-        "--osd",
-        &config.osd.to_string(),
-        "--monitor",
-        &config.monitor,
-    ]);
+    command.args(["demo-osd", "--osd", &config.osd.to_string(), "--monitor", &config.monitor]);
     command.arg("--store").arg(&config.store);
     if let Some(sabotage) = config.sabotage {
         command.args(["--sabotage", &sabotage.to_string()]);
     }
-    command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .kill_on_drop(true);
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).kill_on_drop(true);
     Ok(command.spawn()?)
 }
 

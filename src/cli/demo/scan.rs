@@ -67,11 +67,7 @@ pub(super) fn scan(root: &Path, caps: &Caps) -> Result<Scan, Trouble> {
     }
     while let Some(path) = waiting.pop() {
         // The root may be a link; below it links are left out, so there is no way round in circles.
-        let found = if path == root {
-            fs::metadata(&path)
-        } else {
-            fs::symlink_metadata(&path)
-        };
+        let found = if path == root { fs::metadata(&path) } else { fs::symlink_metadata(&path) };
         match found {
             Ok(found) if found.is_dir() => scan.enter(&path, caps, &mut waiting),
             Ok(found) if found.is_file() => {
@@ -103,11 +99,7 @@ impl Scan {
     fn enter(&mut self, path: &Path, caps: &Caps, waiting: &mut Vec<PathBuf>) {
         let name = path.file_name().unwrap_or_default();
         let left_out = name == "target" || name == ".git";
-        if left_out
-            || path
-                .canonicalize()
-                .is_ok_and(|path| caps.skip.contains(&path))
-        {
+        if left_out || path.canonicalize().is_ok_and(|path| caps.skip.contains(&path)) {
             return;
         }
         match fs::read_dir(path) {
@@ -124,8 +116,7 @@ impl Scan {
     fn skip(&mut self, path: &Path, error: &io::Error) {
         self.skipped += 1;
         if self.notes.len() < 10 {
-            self.notes
-                .push(format!("skipped {}: {error}", path.display()));
+            self.notes.push(format!("skipped {}: {error}", path.display()));
         }
     }
 
@@ -137,11 +128,7 @@ impl Scan {
         loop {
             let piece = PIECE.min(len - offset);
             self.names.push(format!("{name}#{}", offset / PIECE));
-            self.pieces.push(Piece {
-                path: path.into(),
-                offset,
-                len: piece,
-            });
+            self.pieces.push(Piece { path: path.into(), offset, len: piece });
             offset += piece;
             if offset == len {
                 break;
@@ -178,14 +165,7 @@ mod tests {
 
     #[test]
     fn names_of_any_bytes_differ() {
-        let names: [&[u8]; 6] = [
-            b"a",
-            b"a#0",
-            b"a%230",
-            b"\xff",
-            b"%ff",
-            "\u{e9}\n".as_bytes(),
-        ];
+        let names: [&[u8]; 6] = [b"a", b"a#0", b"a%230", b"\xff", b"%ff", "\u{e9}\n".as_bytes()];
         let escaped: BTreeSet<String> = names.iter().map(|name| escape(name)).collect();
         assert_eq!(escaped.len(), names.len(), "{escaped:?}");
     }
@@ -200,14 +180,8 @@ mod tests {
         fs::write(at(".git/objects/x"), "x").unwrap();
         #[cfg(unix)]
         std::os::unix::fs::symlink(root.path(), at("round")).unwrap();
-        let caps = Caps {
-            bytes: 1 << 30,
-            objects: 100,
-            skip: BTreeSet::new(),
-        };
-        let scan = scan(root.path(), &caps)
-            .map_err(|error| error.to_string())
-            .unwrap();
+        let caps = Caps { bytes: 1 << 30, objects: 100, skip: BTreeSet::new() };
+        let scan = scan(root.path(), &caps).map_err(|error| error.to_string()).unwrap();
         assert_eq!(scan.names, ["big#0", "big#1", "empty#0"]);
         assert_eq!(scan.pieces[1].read().unwrap(), Bytes::from_static(&[7]));
         assert!(scan.pieces[2].read().unwrap().is_empty());

@@ -44,9 +44,7 @@ fn bytes_of(frames: &[Frame<Parcel>]) -> Vec<u8> {
         let mut slices = [IoSlice::new(&[]); 16];
         let filled = out.io_slices(&mut slices);
         let before = bytes.len();
-        slices[..filled]
-            .iter()
-            .for_each(|slice| bytes.extend_from_slice(slice));
+        slices[..filled].iter().for_each(|slice| bytes.extend_from_slice(slice));
         out.advance(bytes.len() - before);
     }
     bytes
@@ -111,11 +109,7 @@ fn large(c: &mut Criterion) {
         seq: Seq(1),
         offset: 0,
         len: LARGE as u32,
-        part: Some(Parcel {
-            data: data.clone(),
-            data_len: LARGE as u32,
-            ..Parcel::default()
-        }),
+        part: Some(Parcel { data: data.clone(), data_len: LARGE as u32, ..Parcel::default() }),
     });
     let mut group = c.benchmark_group("chunk_1MiB");
     group.throughput(Throughput::Bytes(LARGE as u64));
@@ -126,9 +120,7 @@ fn large(c: &mut Criterion) {
             written(&mut out);
         });
     });
-    group.bench_function("checksum_alone", |b| {
-        b.iter(|| crc32c::crc32c(black_box(&data)))
-    });
+    group.bench_function("checksum_alone", |b| b.iter(|| crc32c::crc32c(black_box(&data))));
     let bytes = bytes_of(std::slice::from_ref(&chunk));
     group.bench_function("decode_direct", |b| {
         let mut decoder = Decoder::new(WireLimits::default(), First::Anything);

@@ -87,10 +87,8 @@ impl Watch {
     /// # Errors
     /// S3 if that goes back, or is more than was submitted.
     pub fn received(&mut self, class: Class, position: u64) -> Result<(), Broken> {
-        let (known, sent) = (
-            self.received[class.index()],
-            self.submitted[class.index()].len() as u64,
-        );
+        let (known, sent) =
+            (self.received[class.index()], self.submitted[class.index()].len() as u64);
         if position <= known || position > sent {
             return broken(
                 "S3",
@@ -107,11 +105,7 @@ impl Watch {
     /// S6 before `Connected` or after the end.
     pub fn handed(&mut self, class: Class, tag: u64) -> Result<(), Broken> {
         if !self.connected || self.ending.is_some() {
-            let when = if self.connected {
-                "after the end"
-            } else {
-                "before Connected"
-            };
+            let when = if self.connected { "after the end" } else { "before Connected" };
             return broken("S6", format!("{class} message {tag:#x} {when}"));
         }
         self.handed[class.index()].push(tag);
@@ -159,10 +153,7 @@ impl Watch {
             let back = &ending.taken_back[index];
             if ending.unacked[index] != back.len() as u64 {
                 let (counted, given) = (ending.unacked[index], back.len());
-                return broken(
-                    "S4",
-                    format!("{class}: {counted} unacked, {given} given back"),
-                );
+                return broken("S4", format!("{class}: {counted} unacked, {given} given back"));
             }
             let open: Vec<u64> = self.submitted[index][self.received[index] as usize..]
                 .iter()
@@ -178,10 +169,7 @@ impl Watch {
             let waiting = self.handed[index].len() as u64 - self.opened[index];
             if ending.undelivered[index] < waiting {
                 let told = ending.undelivered[index];
-                return broken(
-                    "S4",
-                    format!("{class}: {waiting} unopened, {told} reported"),
-                );
+                return broken("S4", format!("{class}: {waiting} unopened, {told} reported"));
             }
         }
         self.ending = Some(ending);
@@ -235,10 +223,7 @@ pub fn one_way(sender: &Watch, receiver: &Watch) -> Result<(), Broken> {
             let known = receiver.seen(class)[..place].contains(tag);
             let promise = if known { "S2" } else { "S1" };
             let due = due.map_or("nothing".into(), |due| format!("{due:#x}"));
-            return broken(
-                promise,
-                format!("{class}: message {place} is {tag:#x}, due was {due}"),
-            );
+            return broken(promise, format!("{class}: message {place} is {tag:#x}, due was {due}"));
         }
     }
     Ok(())
@@ -251,10 +236,7 @@ pub fn one_way(sender: &Watch, receiver: &Watch) -> Result<(), Broken> {
 pub fn healed(sender: &Watch, receiver: &Watch) -> Result<(), Broken> {
     one_way(sender, receiver)?;
     for class in Class::ALL {
-        let (sent, seen) = (
-            sender.deliverable(class).count(),
-            receiver.seen(class).len(),
-        );
+        let (sent, seen) = (sender.deliverable(class).count(), receiver.seen(class).len());
         if sent != seen {
             return broken("S2", format!("{class}: {sent} sent, {seen} seen"));
         }
@@ -312,9 +294,7 @@ mod tests {
             instance: Instance(1),
             incarnation: None,
         };
-        watch
-            .event::<u8>(&Event::Connected { peer, held: false })
-            .expect("first");
+        watch.event::<u8>(&Event::Connected { peer, held: false }).expect("first");
         watch
     }
 
@@ -328,8 +308,7 @@ mod tests {
         (1..=3).for_each(|tag| sender.submitted(class, tag));
         let seen = |tags: &[u64]| {
             let mut watch = connected();
-            tags.iter()
-                .for_each(|tag| watch.handed(class, *tag).expect("connected"));
+            tags.iter().for_each(|tag| watch.handed(class, *tag).expect("connected"));
             watch
         };
         assert_eq!(promise(one_way(&sender, &seen(&[1, 2]))), "kept");

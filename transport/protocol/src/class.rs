@@ -85,11 +85,7 @@ impl Lane {
 
     /// The lane with that index, if there is one.
     pub const fn from_index(index: u8) -> Option<Self> {
-        if (index as usize) < Self::COUNT {
-            Some(Self(index))
-        } else {
-            None
-        }
+        if (index as usize) < Self::COUNT { Some(Self(index)) } else { None }
     }
 
     /// As an array index, 0 to 7.
@@ -115,12 +111,7 @@ impl Lane {
 
 impl fmt::Display for Lane {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}{}",
-            self.class(),
-            if self.is_replies() { "/replies" } else { "" }
-        )
+        write!(f, "{}{}", self.class(), if self.is_replies() { "/replies" } else { "" })
     }
 }
 
@@ -130,10 +121,7 @@ mod tests {
 
     #[test]
     fn weights_sum_to_sixteen_so_that_bulk_gets_its_sixteenth() {
-        assert_eq!(
-            Class::ALL.iter().map(|class| class.weight()).sum::<u32>(),
-            16
-        );
+        assert_eq!(Class::ALL.iter().map(|class| class.weight()).sum::<u32>(), 16);
     }
 
     #[test]

@@ -163,8 +163,7 @@ impl Directory {
             return;
         };
         if let Some(peer) = entry.peer {
-            self.memory
-                .ends(peer.instance, [entry.own_id, entry.their_id]);
+            self.memory.ends(peer.instance, [entry.own_id, entry.their_id]);
         }
         if let Some(keys) = self.by_name.get_mut(&entry.name) {
             keys.retain(|other| *other != key);
@@ -181,10 +180,7 @@ impl Directory {
         }
         let keys = self.by_name.get(&name)?;
         let newest = |found: fn(&Entry) -> bool| {
-            keys.iter()
-                .rev()
-                .copied()
-                .find(|key| self.entries.get(key).is_some_and(found))
+            keys.iter().rev().copied().find(|key| self.entries.get(key).is_some_and(found))
         };
         // Of a session with ourselves it is the half that dialled.
         newest(|entry| entry.loops).or_else(|| newest(|entry| entry.by_name))
@@ -208,12 +204,7 @@ impl Directory {
             let text = format!("this is {}, not {}", me.name, hello.target);
             return Route::Refuse(RefuseReason::WrongEntity, text);
         }
-        if let Some(feature) = hello
-            .opening
-            .features
-            .iter()
-            .find(|feature| feature.required)
-        {
+        if let Some(feature) = hello.opening.features.iter().find(|feature| feature.required) {
             let text = format!("feature {} is required and unknown here", feature.id);
             return Route::Refuse(RefuseReason::Feature, text);
         }
@@ -234,9 +225,7 @@ impl Directory {
         if !policy.looks_up_names() {
             return match hello.established {
                 true => Route::NoSession,
-                false => Route::Birth {
-                    notices: Vec::new(),
-                },
+                false => Route::Birth { notices: Vec::new() },
             };
         }
         self.route_by_name(hello, policy)
@@ -262,10 +251,7 @@ impl Directory {
             };
             if known.instance == hello.from.instance {
                 if [entry.own_id, entry.their_id].contains(&hello.session) {
-                    return Route::Existing {
-                        key,
-                        notices: Vec::new(),
-                    };
+                    return Route::Existing { key, notices: Vec::new() };
                 }
                 notices.push((key, Notice::Forgotten));
             } else if hello.from.name.is_anonymous() {
@@ -297,18 +283,8 @@ impl Directory {
 
 impl Known {
     fn new(peer: &Identity, latest: Attempt) -> Self {
-        let Identity {
-            role,
-            instance,
-            incarnation,
-            ..
-        } = *peer;
-        Self {
-            role,
-            instance,
-            incarnation,
-            latest,
-        }
+        let Identity { role, instance, incarnation, .. } = *peer;
+        Self { role, instance, incarnation, latest }
     }
 
     fn is_newer_than(&self, other: &Identity) -> bool {

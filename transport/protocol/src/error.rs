@@ -26,10 +26,7 @@ impl fmt::Display for NameError {
         match self {
             Self::Length { len, max } => write!(f, "a name has 1 to {max} bytes, this one {len}"),
             Self::Character { byte } => {
-                write!(
-                    f,
-                    "a name has only a-z, 0-9, '_' and '-', this one has byte {byte:#04x}"
-                )
+                write!(f, "a name has only a-z, 0-9, '_' and '-', this one has byte {byte:#04x}")
             }
             Self::NoNumber => f.write_str("an entity is written kind.number, like osd.3"),
         }

@@ -34,10 +34,7 @@ impl ShortName {
     pub const fn new(name: &str) -> Result<Self, NameError> {
         let source = name.as_bytes();
         if source.is_empty() || source.len() > SHORT_NAME_MAX {
-            return Err(NameError::Length {
-                len: source.len(),
-                max: SHORT_NAME_MAX,
-            });
+            return Err(NameError::Length { len: source.len(), max: SHORT_NAME_MAX });
         }
         let mut bytes = [0; SHORT_NAME_MAX];
         let mut at = 0;
@@ -49,10 +46,7 @@ impl ShortName {
             bytes[at] = byte;
             at += 1;
         }
-        Ok(Self {
-            len: source.len() as u8,
-            bytes,
-        })
+        Ok(Self { len: source.len() as u8, bytes })
     }
 
     const fn known(name: &str) -> Self {
@@ -129,10 +123,7 @@ pub struct EntityName {
 impl EntityName {
     /// `kind.number`.
     pub const fn new(kind: EntityKind, number: u64) -> Self {
-        Self {
-            kind,
-            number: Some(number),
-        }
+        Self { kind, number: Some(number) }
     }
 
     /// `osd.number`.
@@ -313,11 +304,7 @@ impl Time {
     #[must_use]
     pub const fn after(self, span: std::time::Duration) -> Self {
         let nanos = span.as_nanos();
-        let nanos = if nanos > u64::MAX as u128 {
-            u64::MAX
-        } else {
-            nanos as u64
-        };
+        let nanos = if nanos > u64::MAX as u128 { u64::MAX } else { nanos as u64 };
         Self(self.0.saturating_add(nanos))
     }
 

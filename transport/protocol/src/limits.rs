@@ -28,11 +28,7 @@ pub const WINDOW_COST_DATA_MAX: u32 = 8 * KIB;
 
 /// What a message costs of its class's window, in bytes.
 pub const fn window_cost(front_len: u32, data_len: u32) -> u64 {
-    let data = if data_len < WINDOW_COST_DATA_MAX {
-        data_len
-    } else {
-        WINDOW_COST_DATA_MAX
-    };
+    let data = if data_len < WINDOW_COST_DATA_MAX { data_len } else { WINDOW_COST_DATA_MAX };
     front_len as u64 + data as u64
 }
 

@@ -31,10 +31,7 @@ impl Payload for Parcel {
     }
 
     fn announced(&self) -> Self {
-        Self {
-            data: Bytes::new(),
-            ..self.clone()
-        }
+        Self { data: Bytes::new(), ..self.clone() }
     }
 
     fn attach(&mut self, pulled: Self) {

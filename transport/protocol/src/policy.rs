@@ -17,52 +17,27 @@ pub struct Policy {
 impl Policy {
     /// Dials until it was up once; the session ends with its link. In order, at most once.
     pub const fn lossy_client() -> Self {
-        Self {
-            name: "lossy_client",
-            stance: Stance::Client,
-            lossy: true,
-            by_name: true,
-        }
+        Self { name: "lossy_client", stance: Stance::Client, lossy: true, by_name: true }
     }
 
     /// Never dials, looks nobody up by name; the session ends with its link.
     pub const fn stateless_server() -> Self {
-        Self {
-            name: "stateless_server",
-            stance: Stance::Server,
-            lossy: true,
-            by_name: false,
-        }
+        Self { name: "stateless_server", stance: Stance::Server, lossy: true, by_name: false }
     }
 
     /// Dials always and replays. In order, exactly once while both instances live.
     pub const fn lossless_client() -> Self {
-        Self {
-            name: "lossless_client",
-            stance: Stance::Client,
-            lossy: false,
-            by_name: true,
-        }
+        Self { name: "lossless_client", stance: Stance::Client, lossy: false, by_name: true }
     }
 
     /// Never dials; keeps the session without a link for at most `standby_max`.
     pub const fn stateful_server() -> Self {
-        Self {
-            name: "stateful_server",
-            stance: Stance::Server,
-            lossy: false,
-            by_name: true,
-        }
+        Self { name: "stateful_server", stance: Stance::Server, lossy: false, by_name: true }
     }
 
     /// Either side dials when it has something to say; races resolve to one link (S5).
     pub const fn lossless_peer() -> Self {
-        Self {
-            name: "lossless_peer",
-            stance: Stance::Peer,
-            lossy: false,
-            by_name: true,
-        }
+        Self { name: "lossless_peer", stance: Stance::Peer, lossy: false, by_name: true }
     }
 
     /// The five presets.
@@ -106,10 +81,7 @@ impl Policy {
 
     /// What the other side is told.
     pub const fn offer(&self) -> PolicyOffer {
-        PolicyOffer {
-            lossy: self.lossy,
-            stance: self.stance,
-        }
+        PolicyOffer { lossy: self.lossy, stance: self.stance }
     }
 
     /// The promise that this side, dialled by `dialler`, makes with it.
@@ -118,13 +90,10 @@ impl Policy {
     /// [`Mismatch`] unless one is a client and the other a server, or both are peers.
     pub const fn accept(&self, dialler: PolicyOffer) -> Result<Promise, Mismatch> {
         match (dialler.stance, self.stance) {
-            (Stance::Client, Stance::Server) | (Stance::Peer, Stance::Peer) => Ok(Promise {
-                lossy: dialler.lossy || self.lossy,
-            }),
-            _ => Err(Mismatch {
-                dialler: dialler.stance,
-                acceptor: self.stance,
-            }),
+            (Stance::Client, Stance::Server) | (Stance::Peer, Stance::Peer) => {
+                Ok(Promise { lossy: dialler.lossy || self.lossy })
+            }
+            _ => Err(Mismatch { dialler: dialler.stance, acceptor: self.stance }),
         }
     }
 }
@@ -173,17 +142,8 @@ mod tests {
         ];
         for (dialler, row) in Policy::PRESETS.iter().zip(table) {
             for (acceptor, cell) in Policy::PRESETS.iter().zip(row) {
-                let promise = acceptor
-                    .accept(dialler.offer())
-                    .ok()
-                    .map(|promise| promise.lossy);
-                assert_eq!(
-                    promise,
-                    cell,
-                    "{} dials {}",
-                    dialler.name(),
-                    acceptor.name()
-                );
+                let promise = acceptor.accept(dialler.offer()).ok().map(|promise| promise.lossy);
+                assert_eq!(promise, cell, "{} dials {}", dialler.name(), acceptor.name());
             }
         }
     }

@@ -211,9 +211,7 @@ impl<P: Payload> Session<P> {
     /// A session that we dial. Emits [`Output::Dial`].
     pub fn dial(config: Config, id: SessionId, now: Time) -> Self {
         let mut session = Self::new(config, id);
-        session
-            .timers
-            .arm(Timer::Standby, now.after(session.config.limits.standby_max));
+        session.timers.arm(Timer::Standby, now.after(session.config.limits.standby_max));
         session.start_dial(now);
         session
     }
@@ -229,9 +227,7 @@ impl<P: Payload> Session<P> {
     ) -> Self {
         let mut session = Self::new(config, hello.session);
         session.phase = Phase::Standby;
-        session
-            .timers
-            .arm(Timer::Standby, now.after(session.config.limits.standby_max));
+        session.timers.arm(Timer::Standby, now.after(session.config.limits.standby_max));
         session.on_hello(now, link, hello, latest, facts);
         session
     }
@@ -290,41 +286,19 @@ impl<P: Payload> Session<P> {
             Input::Frame { link, frame } => self.on_frame(now, link, frame),
             Input::Done(done) => self.on_done(now, done),
             Input::Settled(settled) => self.on_settled(now, settled),
-            Input::InHand {
-                lane,
-                requests,
-                cost,
-            } => self.on_in_hand(now, lane, requests, cost),
+            Input::InHand { lane, requests, cost } => self.on_in_hand(now, lane, requests, cost),
             Input::Opened { lane, total } => self.opened[lane.index()] = total,
-            Input::Reply {
-                class,
-                id,
-                outcome,
-                payload,
-            } => {
+            Input::Reply { class, id, outcome, payload } => {
                 self.on_reply(now, class, id, outcome, payload);
             }
             Input::Reject { lane, seq, reason } => self.on_reject(now, lane, seq, reason),
             Input::Forget(id) => self.requests.forget(id),
-            Input::Dialled {
-                link,
-                attempt,
-                facts,
-            } => self.on_dialled(now, link, attempt, facts),
+            Input::Dialled { link, attempt, facts } => self.on_dialled(now, link, attempt, facts),
             Input::DialFailed { jitter } => self.on_dial_failed(now, jitter)?,
-            Input::Hello {
-                link,
-                hello,
-                latest,
-                facts,
-            } => {
+            Input::Hello { link, hello, latest, facts } => {
                 self.on_hello(now, link, hello, latest, facts);
             }
-            Input::LinkLost {
-                link,
-                blame,
-                jitter,
-            } => self.on_link_lost(now, link, blame, jitter),
+            Input::LinkLost { link, blame, jitter } => self.on_link_lost(now, link, blame, jitter),
             Input::Timer { jitter } => self.on_timer(now, jitter),
             Input::Fire(timer) => self.fire(now, timer, None, 0),
             Input::Admission(decision) => self.on_admission(decision),
@@ -367,9 +341,7 @@ impl<P: Payload> Session<P> {
     /// Whether the silence deadline is due: read all that waits on the link before the timer is
     /// handled (S9).
     pub fn is_silent(&self, now: Time) -> bool {
-        self.timers
-            .due(Timer::Deadline)
-            .is_some_and(|due| due <= now)
+        self.timers.due(Timer::Deadline).is_some_and(|due| due <= now)
     }
 
     /// Its id, which may change until it is confirmed (S5).
@@ -431,10 +403,7 @@ impl<P: Payload> Session<P> {
     pub fn outbox(&self) -> Amount {
         self.send.iter().fold(Amount::default(), |sum, lane| {
             let held = lane.held();
-            Amount {
-                messages: sum.messages + held.messages,
-                bytes: sum.bytes + held.bytes,
-            }
+            Amount { messages: sum.messages + held.messages, bytes: sum.bytes + held.bytes }
         })
     }
 
@@ -451,21 +420,13 @@ impl<P: Payload> Session<P> {
             Phase::Up => WaitsFor::LinkRoom,
             phase => WaitsFor::Link(phase),
         };
-        Some(Why {
-            lane,
-            position,
-            waits_for,
-        })
+        Some(Why { lane, position, waits_for })
     }
 
     /// The only place where a phase changes: by a row of the table.
     fn step(&mut self, row: Row) {
         let rule = &TABLE[row as usize];
-        debug_assert!(
-            rule.from.contains(&self.phase),
-            "{row:?} taken in {:?}",
-            self.phase
-        );
+        debug_assert!(rule.from.contains(&self.phase), "{row:?} taken in {:?}", self.phase);
         self.coverage.hit(row, self.phase);
         if let Some(to) = rule.to {
             self.phase = to;
@@ -489,10 +450,7 @@ impl<P: Payload> Session<P> {
 
     fn close_link(&mut self, drain: bool) {
         if let Some(link) = self.link.take() {
-            self.emit(Output::CloseLink {
-                link: link.id,
-                drain,
-            });
+            self.emit(Output::CloseLink { link: link.id, drain });
         }
     }
 
@@ -503,10 +461,7 @@ impl<P: Payload> Session<P> {
 
     fn on_timer(&mut self, now: Time, jitter: u16) {
         while let Some(timer) = self.timers.first_due(now) {
-            let late = self
-                .timers
-                .due(timer)
-                .map(|due| now.since(due).as_nanos() as u64);
+            let late = self.timers.due(timer).map(|due| now.since(due).as_nanos() as u64);
             self.fire(now, timer, late, jitter);
         }
     }
@@ -530,10 +485,7 @@ impl<P: Payload> Session<P> {
             Timer::Heartbeat => {
                 self.step(Row::Heartbeat);
                 self.due.heartbeat = true;
-                self.timers.arm(
-                    Timer::Heartbeat,
-                    now.after(self.config.limits.heartbeat_every),
-                );
+                self.timers.arm(Timer::Heartbeat, now.after(self.config.limits.heartbeat_every));
             }
             Timer::Deadline => self.on_silence(now, late.unwrap_or(0), jitter),
             Timer::Standby => self.on_standby_over(),
@@ -559,20 +511,14 @@ impl<P: Payload> Session<P> {
         // A lossy session ends with its link, so it cannot be moved to another.
         let bound = self.lossy && self.told;
         if !self.config.policy.dials() || self.closing_or_over() || bound {
-            return Err(Illegal {
-                phase: self.phase,
-                input: "Readdress",
-            });
+            return Err(Illegal { phase: self.phase, input: "Readdress" });
         }
         let row = match self.phase {
             Phase::Backoff | Phase::Standby => Row::Readdressed,
             Phase::Up => Row::ReaddressedUp,
             Phase::Dialing | Phase::Greeting => Row::ReaddressedDialing,
             phase => {
-                return Err(Illegal {
-                    phase,
-                    input: "Readdress",
-                });
+                return Err(Illegal { phase, input: "Readdress" });
             }
         };
         if self.phase == Phase::Dialing {
@@ -580,8 +526,7 @@ impl<P: Payload> Session<P> {
         }
         if self.phase == Phase::Up {
             self.rewind();
-            self.timers
-                .arm_once(Timer::Standby, now.after(self.config.limits.standby_max));
+            self.timers.arm_once(Timer::Standby, now.after(self.config.limits.standby_max));
         }
         self.close_link(true);
         self.timers.disarm(Timer::Backoff);

@@ -17,11 +17,8 @@ use stellate_protocol::*;
 const LANE: Lane = Lane::messages(Class::High);
 
 fn opening() -> Opening {
-    let lane = |n: u64| LaneState {
-        received: Seq(n),
-        window: Seq(n + 1024),
-        window_bytes: n + (4 << 20),
-    };
+    let lane =
+        |n: u64| LaneState { received: Seq(n), window: Seq(n + 1024), window_bytes: n + (4 << 20) };
     Opening {
         terms: Terms {
             front_max: 65_536,
@@ -33,16 +30,8 @@ fn opening() -> Opening {
         lanes: [0, 1, 2, 3, 4, 5, 6, 7].map(lane),
         held: true,
         features: vec![
-            Feature {
-                id: 1,
-                required: true,
-                data: Bytes::from_static(b"x"),
-            },
-            Feature {
-                id: 0x0203,
-                required: false,
-                data: Bytes::new(),
-            },
+            Feature { id: 1, required: true, data: Bytes::from_static(b"x") },
+            Feature { id: 0x0203, required: false, data: Bytes::new() },
         ],
         metadata: Bytes::from_static(b"epoch 7"),
         auth: Bytes::from_static(b"none"),
@@ -66,10 +55,7 @@ fn hello(established: bool) -> Frame<Parcel> {
         attempt: Attempt(2),
         established,
         insist: established,
-        policy: PolicyOffer {
-            lossy: false,
-            stance: Stance::Peer,
-        },
+        policy: PolicyOffer { lossy: false, stance: Stance::Peer },
         opening: opening(),
     }))
 }
@@ -86,10 +72,7 @@ fn answer(resume: bool, verdict: Verdict) -> Frame<Parcel> {
 }
 
 fn accepted() -> Verdict {
-    Verdict::Accepted {
-        lossy: false,
-        opening: opening(),
-    }
+    Verdict::Accepted { lossy: false, opening: opening() }
 }
 
 fn message(call: Call, front: &'static [u8], data: &'static [u8]) -> Message<Parcel> {
@@ -123,21 +106,13 @@ fn ack() -> Frame<Parcel> {
 
 fn samples() -> Vec<(&'static str, Frame<Parcel>)> {
     let id = RequestId(0x33);
-    let request = Call::Request {
-        id,
-        ttl_ms: Some(30_000),
-    };
+    let request = Call::Request { id, ttl_ms: Some(30_000) };
     let reply = |outcome| Call::Reply { id, outcome };
     let panicked = reply(Outcome::HandlerPanicked);
     let too_new = reply(Outcome::Undeliverable(UndeliverableReason::TooNew));
-    let rejected = Call::Rejected {
-        seq: Seq(5),
-        reason: UndeliverableReason::UnknownType,
-    };
-    let refused = Verdict::Refused {
-        reason: RefuseReason::WrongEntity,
-        text: "this is osd.4".into(),
-    };
+    let rejected = Call::Rejected { seq: Seq(5), reason: UndeliverableReason::UnknownType };
+    let refused =
+        Verdict::Refused { reason: RefuseReason::WrongEntity, text: "this is osd.4".into() };
     let close = Close {
         reason: CloseReason::Superseded,
         delivered: [1, 2, 3, 4, 5, 6, 7, 8],
@@ -152,33 +127,15 @@ fn samples() -> Vec<(&'static str, Frame<Parcel>)> {
         ("lost", answer(true, Verdict::Lost)),
         ("no_session", answer(true, Verdict::NoSession)),
         ("refused", answer(false, refused)),
-        (
-            "one_way",
-            Frame::Message(message(Call::OneWay, b"front", b"data")),
-        ),
-        (
-            "notify",
-            Frame::Message(message(Call::Notify { id }, b"", b"data")),
-        ),
+        ("one_way", Frame::Message(message(Call::OneWay, b"front", b"data"))),
+        ("notify", Frame::Message(message(Call::Notify { id }, b"", b"data"))),
         ("request", Frame::Message(message(request, b"front", b""))),
-        (
-            "reply",
-            Frame::Message(message(reply(Outcome::Reply), b"front", b"data")),
-        ),
-        (
-            "reply_panicked",
-            Frame::Message(message(panicked, b"", b"")),
-        ),
+        ("reply", Frame::Message(message(reply(Outcome::Reply), b"front", b"data"))),
+        ("reply_panicked", Frame::Message(message(panicked, b"", b""))),
         ("reply_too_new", Frame::Message(message(too_new, b"", b""))),
         ("rejected", Frame::Message(message(rejected, b"", b""))),
         ("announce", announced()),
-        (
-            "pull",
-            Frame::Pull(Pull {
-                lane: LANE,
-                seq: Seq(6),
-            }),
-        ),
+        ("pull", Frame::Pull(Pull { lane: LANE, seq: Seq(6) })),
         ("chunk", chunks(LANE, Seq(6), &whole, 10).remove(0)),
         ("ack", ack()),
         ("grant", Frame::Grant(Grant { slots: 31 })),
@@ -201,9 +158,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 fn unhex(text: &str) -> Vec<u8> {
-    text.split_whitespace()
-        .map(|byte| u8::from_str_radix(byte, 16).unwrap())
-        .collect()
+    text.split_whitespace().map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect()
 }
 
 fn path(name: &str) -> PathBuf {
@@ -234,9 +189,6 @@ fn every_kind_has_its_released_bytes() {
 fn no_kind_is_left_out() {
     let samples = samples();
     for kind in FrameKind::ALL {
-        assert!(
-            samples.iter().any(|(_, frame)| frame.kind() == kind),
-            "{kind:?}"
-        );
+        assert!(samples.iter().any(|(_, frame)| frame.kind() == kind), "{kind:?}");
     }
 }

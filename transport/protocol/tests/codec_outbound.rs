@@ -78,10 +78,7 @@ fn memory_is_used_again_under_steady_load() {
         out.advance(out.len() - 60);
         assert_eq!(out.chunk().as_ptr() as usize, before + out_len - 60);
         let place = out.chunk().as_ptr() as usize;
-        if !places
-            .iter()
-            .any(|known: &usize| known.abs_diff(place) < 4096)
-        {
+        if !places.iter().any(|known: &usize| known.abs_diff(place) < 4096) {
             places.push(place);
         }
     }

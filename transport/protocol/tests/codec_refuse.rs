@@ -27,11 +27,7 @@ fn opening() -> Opening {
         },
         lanes: [LaneState::default(); Lane::COUNT],
         held: false,
-        features: vec![Feature {
-            id: 9,
-            required: true,
-            data: Bytes::from_static(b"zz"),
-        }],
+        features: vec![Feature { id: 9, required: true, data: Bytes::from_static(b"zz") }],
         metadata: Bytes::from_static(b"epoch 7"),
         auth: Bytes::new(),
     }
@@ -54,10 +50,7 @@ fn hello() -> Frame<Parcel> {
         attempt: Attempt(1),
         established: false,
         insist: false,
-        policy: PolicyOffer {
-            lossy: false,
-            stance: Stance::Peer,
-        },
+        policy: PolicyOffer { lossy: false, stance: Stance::Peer },
         opening: opening(),
     }))
 }
@@ -77,10 +70,7 @@ fn message(front: usize, data: usize) -> Message<Parcel> {
     Message {
         lane: LANE,
         seq: Seq(5),
-        call: Call::Request {
-            id: RequestId(8),
-            ttl_ms: Some(1000),
-        },
+        call: Call::Request { id: RequestId(8), ttl_ms: Some(1000) },
         payload: Parcel {
             kind: 0x101,
             version: 2,
@@ -103,35 +93,19 @@ fn close() -> Frame<Parcel> {
 /// One of each kind that stands alone.
 fn samples() -> Vec<Frame<Parcel>> {
     let mut ack = Ack::default();
-    ack.lanes[4] = Some(LaneState {
-        received: Seq(3),
-        window: Seq(9),
-        window_bytes: 1 << 22,
-    });
+    ack.lanes[4] = Some(LaneState { received: Seq(3), window: Seq(9), window_bytes: 1 << 22 });
     vec![
         hello(),
-        answer(Verdict::Accepted {
-            lossy: false,
-            opening: opening(),
-        }),
+        answer(Verdict::Accepted { lossy: false, opening: opening() }),
         answer(Verdict::Lost),
         answer(Verdict::NoSession),
-        answer(Verdict::Refused {
-            reason: RefuseReason::Busy,
-            text: "later".into(),
-        }),
+        answer(Verdict::Refused { reason: RefuseReason::Busy, text: "later".into() }),
         Frame::Message(message(64, 24)),
         Frame::Announce(Message {
-            payload: Parcel {
-                data_len: 1 << 20,
-                ..message(64, 0).payload
-            },
+            payload: Parcel { data_len: 1 << 20, ..message(64, 0).payload },
             ..message(64, 0)
         }),
-        Frame::Pull(Pull {
-            lane: LANE,
-            seq: Seq(4),
-        }),
+        Frame::Pull(Pull { lane: LANE, seq: Seq(4) }),
         Frame::Ack(Box::new(ack)),
         Frame::Grant(Grant { slots: 12 }),
         Frame::Heartbeat(Heartbeat { ask: true }),
@@ -167,12 +141,7 @@ fn every_flipped_bit_is_a_transport_fault() {
             let mut damaged = bytes.clone();
             damaged[bit / 8] ^= 1 << (bit % 8);
             let error = decode(&damaged).expect_err("a flipped bit shows");
-            assert_eq!(
-                error.blame(),
-                Blame::Transport,
-                "{:?} bit {bit}",
-                frame.kind()
-            );
+            assert_eq!(error.blame(), Blame::Transport, "{:?} bit {bit}", frame.kind());
         }
     }
 }
@@ -234,12 +203,7 @@ fn another_version_is_named_whatever_its_header_looks_like() {
     for first in [First::Hello, First::Answer] {
         let mut decoder = Decoder::new(WireLimits::default(), first);
         let error = feed(&mut decoder, &bytes, &[1]).unwrap_err();
-        assert_eq!(
-            error,
-            CodecError::Version {
-                theirs: WIRE_VERSION + 1
-            }
-        );
+        assert_eq!(error, CodecError::Version { theirs: WIRE_VERSION + 1 });
     }
 }
 
@@ -249,14 +213,7 @@ fn only_the_right_frame_opens_a_link_and_only_once() {
         let bytes = bytes_of(std::slice::from_ref(&frame));
         for (first, kinds) in [
             (First::Hello, &[FrameKind::Hello, FrameKind::Resume][..]),
-            (
-                First::Answer,
-                &[
-                    FrameKind::HelloAnswer,
-                    FrameKind::ResumeAnswer,
-                    FrameKind::Lost,
-                ],
-            ),
+            (First::Answer, &[FrameKind::HelloAnswer, FrameKind::ResumeAnswer, FrameKind::Lost]),
         ] {
             let mut decoder = Decoder::new(wide(), first);
             let result = feed(&mut decoder, &bytes, &[10]);
@@ -266,10 +223,7 @@ fn only_the_right_frame_opens_a_link_and_only_once() {
                 let again = feed(&mut decoder, &bytes, &[10]).unwrap_err();
                 assert_eq!(again, CodecError::NotFirst { frame: kind });
             } else {
-                assert_eq!(
-                    result.unwrap_err(),
-                    CodecError::UnexpectedFirst { frame: kind }
-                );
+                assert_eq!(result.unwrap_err(), CodecError::UnexpectedFirst { frame: kind });
             }
         }
     }
@@ -307,10 +261,7 @@ fn s7_lengths_over_a_limit_are_refused_by_the_header_alone() {
 
 #[test]
 fn s7_memory_for_a_long_body_follows_the_bytes_that_came() {
-    let limits = WireLimits {
-        slot_bytes: 32 << 20,
-        ..WireLimits::default()
-    };
+    let limits = WireLimits { slot_bytes: 32 << 20, ..WireLimits::default() };
     let mut bytes = bytes_of(&[Frame::Message(message(0, 0))]);
     put_u32(&mut bytes, 8, 32 << 20);
     reseal(&mut bytes);
@@ -383,12 +334,7 @@ fn chunks_that_do_not_fit_the_pull_are_refused() {
 #[test]
 fn an_empty_chunk_is_refused_and_so_is_an_endless_one() {
     let sent = chunks(LANE, Seq(1), &pattern(10, 0), 10);
-    for (len, aux) in [
-        (0, 0),
-        (u32::MAX, 0),
-        (10, u32::MAX),
-        (WireLimits::default().data_max, 1),
-    ] {
+    for (len, aux) in [(0, 0), (u32::MAX, 0), (10, u32::MAX), (WireLimits::default().data_max, 1)] {
         let mut bytes = bytes_of(&sent);
         put_u32(&mut bytes, 8, len);
         put_u32(&mut bytes, 40, aux);
@@ -443,11 +389,7 @@ fn what_a_later_version_appends_is_ignored() {
 #[test]
 fn an_ack_with_longer_lane_states_is_understood() {
     let mut ack = Ack::default();
-    ack.lanes[1] = Some(LaneState {
-        received: Seq(1),
-        window: Seq(2),
-        window_bytes: 3,
-    });
+    ack.lanes[1] = Some(LaneState { received: Seq(1), window: Seq(2), window_bytes: 3 });
     ack.lanes[7] = Some(LaneState::default());
     let frame = Frame::Ack(Box::new(ack));
     let bytes = bytes_of(std::slice::from_ref(&frame));
@@ -469,17 +411,11 @@ fn an_ack_with_longer_lane_states_is_understood() {
 fn fields_without_a_meaning_are_refused_by_name() {
     let request = Frame::Message(message(4, 0));
     let reply = Frame::Message(Message {
-        call: Call::Reply {
-            id: RequestId(1),
-            outcome: Outcome::Handled,
-        },
+        call: Call::Reply { id: RequestId(1), outcome: Outcome::Handled },
         ..message(0, 0)
     });
     let rejected = Frame::Message(Message {
-        call: Call::Rejected {
-            seq: Seq(1),
-            reason: UndeliverableReason::BadFront,
-        },
+        call: Call::Rejected { seq: Seq(1), reason: UndeliverableReason::BadFront },
         ..message(0, 0)
     });
     let lost = answer(Verdict::Lost);
@@ -494,10 +430,7 @@ fn fields_without_a_meaning_are_refused_by_name() {
         (forged(&lost, |bytes| bytes[3] = 4), "verdict"),
         (forged(&close(), |bytes| bytes[3] = 0), "reason"),
         (forged(&samples()[8], |bytes| bytes[49] = 23), "stride"),
-        (
-            forged(&samples()[6], |bytes| put_u32(bytes, 8, 0)),
-            "data_len",
-        ),
+        (forged(&samples()[6], |bytes| put_u32(bytes, 8, 0)), "data_len"),
     ];
     for (bytes, want) in cases {
         match decode(&bytes) {
@@ -506,20 +439,14 @@ fn fields_without_a_meaning_are_refused_by_name() {
         }
     }
     let unknown = forged(&Frame::Admitted, |bytes| bytes[0] = 15);
-    assert_eq!(
-        decode(&unknown),
-        Err(CodecError::UnknownKind { number: 15 })
-    );
+    assert_eq!(decode(&unknown), Err(CodecError::UnknownKind { number: 15 }));
 }
 
 #[test]
 fn a_frame_without_bytes_leaves_no_trace() {
     use stellate_protocol::codec::{Outbound, encode};
     let missing = Frame::Message(Message {
-        payload: Parcel {
-            data: Bytes::new(),
-            ..message(0, 9).payload
-        },
+        payload: Parcel { data: Bytes::new(), ..message(0, 9).payload },
         ..message(0, 9)
     });
     let mut beyond = chunks(LANE, Seq(1), &pattern(10, 0), 10).remove(0);
@@ -529,10 +456,7 @@ fn a_frame_without_bytes_leaves_no_trace() {
     let empty = Frame::Announce(message(3, 0));
     let mut fat = opening();
     fat.metadata = pattern(METADATA_MAX + 1, 0);
-    let fat = answer(Verdict::Accepted {
-        lossy: true,
-        opening: fat,
-    });
+    let fat = answer(Verdict::Accepted { lossy: true, opening: fat });
     let mut out = Outbound::new();
     encode(&Frame::Admitted, &mut out).unwrap();
     for frame in [missing, beyond, empty, fat] {
@@ -562,11 +486,7 @@ fn the_longest_hello_fits_its_limit() {
     };
     hello.opening.metadata = pattern(METADATA_MAX, 0);
     hello.opening.auth = pattern(AUTH_MAX, 0);
-    let feature = Feature {
-        id: 1,
-        required: false,
-        data: pattern(FEATURE_DATA_MAX, 0),
-    };
+    let feature = Feature { id: 1, required: false, data: pattern(FEATURE_DATA_MAX, 0) };
     hello.opening.features = vec![feature; FEATURES_MAX];
     let frame = Frame::Hello(hello);
     let bytes = bytes_of(std::slice::from_ref(&frame));
@@ -576,11 +496,7 @@ fn the_longest_hello_fits_its_limit() {
 
 #[test]
 fn errors_say_what_and_what_next() {
-    let error = CodecError::TooLong {
-        what: "front",
-        len: 10,
-        max: 5,
-    };
+    let error = CodecError::TooLong { what: "front", len: 10, max: 5 };
     assert_eq!(
         error.to_string(),
         "front of 10 is over the limit of 5; raise it here or send less there"

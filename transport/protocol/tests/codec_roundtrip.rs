@@ -11,11 +11,7 @@ use stellate_protocol::codec::{Decoder, First, WireLimits};
 use stellate_protocol::*;
 
 fn sizes() -> impl Strategy<Value = Vec<usize>> {
-    prop_oneof![
-        Just(vec![usize::MAX]),
-        vec(1usize..100, 1..20),
-        vec(1usize..70_000, 1..20),
-    ]
+    prop_oneof![Just(vec![usize::MAX]), vec(1usize..100, 1..20), vec(1usize..70_000, 1..20),]
 }
 
 proptest! {

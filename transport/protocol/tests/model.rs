@@ -44,21 +44,12 @@ fn check(spec: Spec) {
         .finish_when(HasDiscoveries::Any)
         .spawn_bfs()
         .join();
-    assert!(
-        began.elapsed().as_secs() < LIMIT,
-        "{name}: stopped before all was seen"
-    );
+    assert!(began.elapsed().as_secs() < LIMIT, "{name}: stopped before all was seen");
     let (unique, depth) = (checker.unique_state_count(), checker.max_depth());
-    println!(
-        "{name}: {unique} states, depth {depth}, {:?}",
-        began.elapsed()
-    );
+    println!("{name}: {unique} states, depth {depth}, {:?}", began.elapsed());
     if let Ok(coverage) = checker.model().coverage.lock() {
         let total = stellate_protocol::session::Coverage::total();
-        println!(
-            "{name}: {} of {total} table cells",
-            total - coverage.never().len()
-        );
+        println!("{name}: {} of {total} table cells", total - coverage.never().len());
     }
     let mut trace = String::new();
     if let Some((broken, path)) = checker.discoveries().into_iter().next() {

@@ -25,12 +25,8 @@ fn read(path: impl AsRef<Path>) -> String {
 fn bytes() -> String {
     let source = read("transport/protocol/src/codec.rs");
     let docs = source.lines().map_while(|line| line.strip_prefix("//!"));
-    let lines: Vec<&str> = docs
-        .map(|line| line.strip_prefix(' ').unwrap_or(line))
-        .collect();
-    let from = lines
-        .iter()
-        .position(|line| line.starts_with("A frame is a header"));
+    let lines: Vec<&str> = docs.map(|line| line.strip_prefix(' ').unwrap_or(line)).collect();
+    let from = lines.iter().position(|line| line.starts_with("A frame is a header"));
     let text = lines[from.expect("the codec documents its header")..].join("\n");
     plain_links(&text)
 }
@@ -79,10 +75,7 @@ fn diagram() -> String {
     for rule in TABLE {
         for from in rule.from {
             if let Some(to) = rule.to.filter(|to| to != from) {
-                arrows
-                    .entry((*from, to))
-                    .or_default()
-                    .push(format!("{:?}", rule.row));
+                arrows.entry((*from, to)).or_default().push(format!("{:?}", rule.row));
             }
         }
     }
@@ -127,10 +120,7 @@ fn limits() -> String {
     let normal = limits.window_messages[Class::Normal.index()];
     let rows = [
         ("heartbeat_every", format!("{:?}", limits.heartbeat_every)),
-        (
-            "heartbeat_deadline",
-            format!("{:?}", limits.heartbeat_deadline),
-        ),
+        ("heartbeat_deadline", format!("{:?}", limits.heartbeat_deadline)),
         ("hello_timeout", format!("{:?}", limits.hello_timeout)),
         (
             "backoff_min, backoff_max",
@@ -149,31 +139,19 @@ fn limits() -> String {
             "outbox_messages, outbox_bytes",
             format!("{}, {}", limits.outbox_messages, limits.outbox_bytes),
         ),
-        (
-            "window_messages",
-            format!("{control} Control, {normal} each of the others"),
-        ),
+        ("window_messages", format!("{control} Control, {normal} each of the others")),
         (
             "window_bytes, pull_bytes",
             format!("{}, {} a lane", limits.window_bytes, limits.pull_bytes),
         ),
         ("requests_max", limits.requests_max.to_string()),
-        (
-            "front_max, data_max",
-            format!("{}, {}", limits.front_max, limits.data_max),
-        ),
-        (
-            "slot_bytes, chunk_bytes",
-            format!("{}, {}", limits.slot_bytes, limits.chunk_bytes),
-        ),
+        ("front_max, data_max", format!("{}, {}", limits.front_max, limits.data_max)),
+        ("slot_bytes, chunk_bytes", format!("{}, {}", limits.slot_bytes, limits.chunk_bytes)),
         (
             "handshakes_max, sessions_max",
             format!("{}, {}", limits.handshakes_max, limits.sessions_max),
         ),
-        (
-            "one session at most",
-            format!("{} bytes", limits.session_bytes_max()),
-        ),
+        ("one session at most", format!("{} bytes", limits.session_bytes_max())),
     ];
     let mut text = "| limit | default |\n| --- | --- |\n".to_owned();
     for (name, value) in rows {
@@ -198,20 +176,10 @@ fn regenerated(page: &str) -> String {
     let mut rest = page;
     while let Some(at) = rest.find(BEGIN) {
         let (before, from) = rest.split_at(at);
-        let (name, after) = from[BEGIN.len()..]
-            .split_once(" -->")
-            .expect("a closed marker");
-        let (_, tail) = after
-            .split_once(END)
-            .expect("an end of each generated part");
-        let part = parts
-            .remove(name)
-            .unwrap_or_else(|| panic!("no part is called {name}"));
-        let _ = write!(
-            text,
-            "{before}{BEGIN}{name} -->\n{}\n{END}",
-            part.trim_end()
-        );
+        let (name, after) = from[BEGIN.len()..].split_once(" -->").expect("a closed marker");
+        let (_, tail) = after.split_once(END).expect("an end of each generated part");
+        let part = parts.remove(name).unwrap_or_else(|| panic!("no part is called {name}"));
+        let _ = write!(text, "{before}{BEGIN}{name} -->\n{}\n{END}", part.trim_end());
         rest = tail;
     }
     assert!(parts.is_empty(), "PROTOCOL.md lacks {:?}", parts.keys());
@@ -226,10 +194,7 @@ fn the_generated_parts_agree_with_the_code() {
         return std::fs::write(root().join("PROTOCOL.md"), made).expect("writable");
     }
     let differs = page.lines().zip(made.lines()).find(|(old, new)| old != new);
-    assert!(
-        page == made,
-        "PROTOCOL.md is behind the code (UPDATE=1 writes it anew): {differs:?}"
-    );
+    assert!(page == made, "PROTOCOL.md is behind the code (UPDATE=1 writes it anew): {differs:?}");
 }
 
 #[test]

@@ -18,64 +18,22 @@ use stellate_protocol::{Blame, Class};
 
 #[derive(Clone, Debug)]
 enum Op {
-    Send {
-        node: usize,
-        class: usize,
-        data: u32,
-        ask: u8,
-    },
-    Deliver {
-        count: u8,
-        choice: usize,
-    },
+    Send { node: usize, class: usize, data: u32, ask: u8 },
+    Deliver { count: u8, choice: usize },
     Dials,
-    Advance {
-        millis: u64,
-    },
-    Cut {
-        nth: usize,
-        blame: Blame,
-    },
-    Stall {
-        node: usize,
-        stalled: bool,
-    },
-    Reach {
-        from: usize,
-        reach: Reach,
-    },
-    Hands {
-        node: usize,
-        opens: bool,
-        finishes: bool,
-    },
-    Handle {
-        node: usize,
-        count: usize,
-    },
-    Admit {
-        node: usize,
-        decision: Decision,
-    },
-    Corrupt {
-        kind: usize,
-    },
-    Readdress {
-        node: usize,
-    },
-    Restart {
-        node: usize,
-        quiet: bool,
-    },
-    Close {
-        node: usize,
-    },
-    Abort {
-        node: usize,
-    },
-    Connect {
-        node: usize,
-    },
+    Advance { millis: u64 },
+    Cut { nth: usize, blame: Blame },
+    Stall { node: usize, stalled: bool },
+    Reach { from: usize, reach: Reach },
+    Hands { node: usize, opens: bool, finishes: bool },
+    Handle { node: usize, count: usize },
+    Admit { node: usize, decision: Decision },
+    Corrupt { kind: usize },
+    Readdress { node: usize },
+    Restart { node: usize, quiet: bool },
+    Close { node: usize },
+    Abort { node: usize },
+    Connect { node: usize },
 }
 
 /// Faults of the network and of slow users; no process dies, nobody closes.
@@ -139,16 +97,8 @@ fn setups() -> impl Strategy<Value = Setup> {
     let slots = prop_oneof![2 => Just(None), 1 => (4u32..9).prop_map(Some)];
     let room = prop_oneof![Just(1usize), Just(usize::MAX)];
     let asks = prop_oneof![3 => Just([false; 2]), 1 => any::<[bool; 2]>()];
-    (
-        0usize..5,
-        any::<bool>(),
-        window,
-        slots,
-        asks,
-        room,
-        any::<bool>(),
-    )
-        .prop_map(|(pair, swap, window, slots, asks, room, codec)| Setup {
+    (0usize..5, any::<bool>(), window, slots, asks, room, any::<bool>()).prop_map(
+        |(pair, swap, window, slots, asks, room, codec)| Setup {
             pair,
             swap,
             window,
@@ -156,7 +106,8 @@ fn setups() -> impl Strategy<Value = Setup> {
             asks,
             room,
             codec,
-        })
+        },
+    )
 }
 
 const PAIRS: [(Policy, Policy); 5] = [
@@ -207,12 +158,7 @@ fn may_dial(world: &World, node: usize) -> bool {
 
 fn apply(world: &mut World, op: Op) {
     match op {
-        Op::Send {
-            node,
-            class,
-            data,
-            ask,
-        } => {
+        Op::Send { node, class, data, ask } => {
             let Some(conn) = current(world, node) else {
                 return;
             };
@@ -235,11 +181,7 @@ fn apply(world: &mut World, op: Op) {
         }
         Op::Stall { node, stalled } => world.stall(node, stalled),
         Op::Reach { from, reach } => world.set_reach(from, 1 - from, reach),
-        Op::Hands {
-            node,
-            opens,
-            finishes,
-        } => {
+        Op::Hands { node, opens, finishes } => {
             if let Some(conn) = current(world, node) {
                 let side = world.side_mut(conn);
                 (side.opens, side.finishes) = (opens, finishes);
@@ -299,10 +241,8 @@ fn heal(world: &mut World) {
     world.corrupt = None;
     for node in [A, B] {
         world.stall(node, false);
-        world.nodes[node].admission = world.nodes[node]
-            .admission
-            .as_ref()
-            .map(|_| Admit::Says(Decision::Accept));
+        world.nodes[node].admission =
+            world.nodes[node].admission.as_ref().map(|_| Admit::Says(Decision::Accept));
     }
     let slow = |world: &mut World| {
         let live = [current(world, A), current(world, B)];
@@ -329,17 +269,8 @@ fn all_delivered(world: &World) {
             world.check_healed(left, right);
             for conn in [left, right] {
                 let side = world.side(conn);
-                assert_eq!(
-                    side.used,
-                    (0, 0),
-                    "S8: {conn:?} waits in {:?}",
-                    side.session.phase()
-                );
-                assert_eq!(
-                    side.session.open_requests(),
-                    0,
-                    "S8: {conn:?} waits for answers"
-                );
+                assert_eq!(side.used, (0, 0), "S8: {conn:?} waits in {:?}", side.session.phase());
+                assert_eq!(side.session.open_requests(), 0, "S8: {conn:?} waits for answers");
             }
         }
     }
@@ -347,10 +278,7 @@ fn all_delivered(world: &World) {
 
 fn cases() -> ProptestConfig {
     ProptestConfig {
-        cases: std::env::var("PROPTEST_CASES")
-            .ok()
-            .and_then(|n| n.parse().ok())
-            .unwrap_or(500),
+        cases: std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(500),
         max_shrink_iters: 20_000,
         failure_persistence: None,
         ..ProptestConfig::default()

@@ -55,11 +55,7 @@ impl Gate {
         if reached(&state) {
             return Poll::Ready(());
         }
-        if !state
-            .waiting
-            .iter()
-            .any(|waker| waker.will_wake(cx.waker()))
-        {
+        if !state.waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
             state.waiting.push(cx.waker().clone());
         }
         Poll::Pending

@@ -66,12 +66,7 @@ struct Side {
 
 impl Side {
     fn new() -> Self {
-        Self {
-            hold: Hold::None,
-            frames: VecDeque::new(),
-            bytes: 0,
-            counted: false,
-        }
+        Self { hold: Hold::None, frames: VecDeque::new(), bytes: 0, counted: false }
     }
 
     fn push(&mut self, frame: Frame<Parcel>) {
@@ -157,11 +152,7 @@ impl FaultLink {
     /// Passes held frames on to the inner link.
     fn drive_sending(&mut self, cx: &mut Context<'_>) -> Result<(), LinkFault> {
         while self.inner.room() > 0 {
-            if self
-                .sending
-                .admit(cx, &self.faults, Direction::Sent)?
-                .is_pending()
-            {
+            if self.sending.admit(cx, &self.faults, Direction::Sent)?.is_pending() {
                 return Ok(());
             }
             let Some(frame) = self.sending.pop() else {
@@ -205,10 +196,7 @@ impl FaultLink {
                 side.clear();
                 return Ok(());
             }
-            if side
-                .admit(cx, &self.faults, Direction::Received)?
-                .is_pending()
-            {
+            if side.admit(cx, &self.faults, Direction::Received)?.is_pending() {
                 return Ok(());
             }
             out.frames.extend(side.pop());
@@ -304,11 +292,7 @@ impl Link for FaultLink {
             out.room = true;
         }
         let reported = before != (out.frames.len(), out.done) || out.room || self.reported;
-        if again || reported {
-            Poll::Ready(())
-        } else {
-            Poll::Pending
-        }
+        if again || reported { Poll::Ready(()) } else { Poll::Pending }
     }
 
     fn close(&mut self, how: CloseHow) {

@@ -151,9 +151,8 @@ impl LocalLink {
                     return Ok(());
                 };
                 self.input.extend_from_slice(&bytes);
-                while let Some(frame) = decoder
-                    .decode(&mut self.input)
-                    .map_err(LinkFault::Malformed)?
+                while let Some(frame) =
+                    decoder.decode(&mut self.input).map_err(LinkFault::Malformed)?
                 {
                     out.frames.push(frame);
                 }
@@ -190,14 +189,11 @@ impl LocalLink {
 /// What a receiving transport makes of a piece: the data comes whole, with the last one.
 fn gather(mut chunk: Chunk<Parcel>) -> Chunk<Parcel> {
     let end = chunk.offset.saturating_add(chunk.len) as usize;
-    chunk.part = chunk
-        .part
-        .filter(|part| part.data.len() <= end)
-        .map(|part| Parcel {
-            data_len: part.data.len() as u32,
-            data: part.data,
-            ..Parcel::default()
-        });
+    chunk.part = chunk.part.filter(|part| part.data.len() <= end).map(|part| Parcel {
+        data_len: part.data.len() as u32,
+        data: part.data,
+        ..Parcel::default()
+    });
     chunk
 }
 

@@ -146,11 +146,7 @@ impl Net {
         let tick = self.now() + 1;
         let mut ends = Vec::new();
         for (link, wire) in &self.wires {
-            ends.extend(
-                (0..2)
-                    .filter(|end| &*wire.nodes[*end] == node)
-                    .map(|end| (*link, end)),
-            );
+            ends.extend((0..2).filter(|end| &*wire.nodes[*end] == node).map(|end| (*link, end)));
         }
         for (link, end) in ends {
             self.at(tick, Event::Wake { link, end });
@@ -159,9 +155,7 @@ impl Net {
 
     pub(super) fn heal_all(&mut self) {
         self.start();
-        self.paths
-            .values_mut()
-            .for_each(|path| path.blocked = false);
+        self.paths.values_mut().for_each(|path| path.blocked = false);
         let slow: Vec<Arc<str>> = self.nodes.keys().cloned().collect();
         for node in slow {
             let healed = self.node(&node);
@@ -169,9 +163,7 @@ impl Net {
             self.set_slow(&node, None);
         }
         for wire in self.wires.values_mut() {
-            wire.flows
-                .iter_mut()
-                .for_each(|flow| flow.stalled_until = 0);
+            wire.flows.iter_mut().for_each(|flow| flow.stalled_until = 0);
         }
         let tick = self.now() + 1;
         self.touch_flows(tick, |_, _| true);
@@ -203,10 +195,7 @@ impl Net {
         for (link, end) in ends {
             // A kernel that lives on says so for a stream; queue pairs go without a word.
             self.wake(link, end);
-            let told = self
-                .wires
-                .get(&link)
-                .map(|wire| wire.profile.limits.close_notice);
+            let told = self.wires.get(&link).map(|wire| wire.profile.limits.close_notice);
             if told != Some(CloseNotice::Always) {
                 self.cut(link);
             }

@@ -20,10 +20,7 @@ pub(super) fn ensure(shared: &Arc<Shared>) -> bool {
     if !net.driven {
         net.driven = true;
         drop(net);
-        handle.spawn(Driver {
-            shared: Arc::downgrade(shared),
-            sleep: None,
-        });
+        handle.spawn(Driver { shared: Arc::downgrade(shared), sleep: None });
     }
     true
 }

@@ -20,11 +20,7 @@ pub(super) const WINDOW_BYTES: usize = 256 * 1024;
 #[derive(Clone, Debug)]
 pub(super) enum Item {
     /// Bytes of a frame; `ends` with its last ones.
-    Bytes {
-        bytes: Bytes,
-        kind: FrameKind,
-        ends: bool,
-    },
+    Bytes { bytes: Bytes, kind: FrameKind, ends: bool },
     /// The last word for the receiving end.
     End(LinkFault),
 }
@@ -112,10 +108,7 @@ pub(super) struct Flow {
 
 impl Flow {
     pub(super) fn new(limits: &LinkLimits) -> Self {
-        Self {
-            posted: limits.recv_slots,
-            ..Self::default()
-        }
+        Self { posted: limits.recv_slots, ..Self::default() }
     }
 
     /// Whether the sender may add.
@@ -252,11 +245,7 @@ impl Flow {
     /// Loses everything that has not arrived.
     pub(super) fn lose(&mut self) {
         let lost = self.queue.iter().map(Item::len).sum::<usize>()
-            + self
-                .flight
-                .iter()
-                .map(|(_, item)| item.len())
-                .sum::<usize>();
+            + self.flight.iter().map(|(_, item)| item.len()).sum::<usize>();
         self.bytes -= lost;
         self.queue.clear();
         self.flight.clear();

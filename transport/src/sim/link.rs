@@ -59,10 +59,7 @@ impl SimLink {
         first: First,
     ) -> Self {
         let net = shared.lock();
-        let profile = net
-            .wires
-            .get(&link)
-            .map_or(net.profile, |wire| wire.profile);
+        let profile = net.wires.get(&link).map_or(net.profile, |wire| wire.profile);
         drop(net);
         Self {
             shared,
@@ -88,15 +85,9 @@ impl SimLink {
         encode(frame, &mut bytes).map_err(LinkFault::Malformed)?;
         let kind = frame.kind();
         let body = (bytes.len() - HEADER_LEN) as u32;
-        let in_slot = matches!(
-            kind,
-            FrameKind::Message | FrameKind::Announce | FrameKind::Chunk
-        );
+        let in_slot = matches!(kind, FrameKind::Message | FrameKind::Announce | FrameKind::Chunk);
         if in_slot && self.limits.boundary == Boundary::Message && body > self.limits.slot_bytes {
-            return Err(LinkFault::OverSlot {
-                len: body,
-                slot: self.limits.slot_bytes,
-            });
+            return Err(LinkFault::OverSlot { len: body, slot: self.limits.slot_bytes });
         }
         self.queued += bytes.len();
         let slots = match frame {
@@ -126,11 +117,7 @@ impl SimLink {
             let crc = crc(&bytes);
             let flow = &mut wire.flows[self.end];
             flow.manifest.push_back((kind, crc));
-            flow.accept(Item::Bytes {
-                bytes,
-                kind,
-                ends: true,
-            });
+            flow.accept(Item::Bytes { bytes, kind, ends: true });
             if slots > 0 && !wire.flows[1 - self.end].repost(slots, &self.limits) {
                 net.violation(self.link, self.end, LinkFault::Overposted);
                 return Err(LinkFault::Overposted);
@@ -226,10 +213,8 @@ impl SimLink {
                 }
                 None => self.input.extend_from_slice(&std::mem::take(&mut piece)),
             }
-            while let Some(frame) = self
-                .decoder
-                .decode(&mut self.input)
-                .map_err(LinkFault::Malformed)?
+            while let Some(frame) =
+                self.decoder.decode(&mut self.input).map_err(LinkFault::Malformed)?
             {
                 frames += 1;
                 self.record(net, now);
@@ -247,13 +232,7 @@ impl SimLink {
         wire.ends[self.end].heard = true;
         let manifest = &mut wire.flows[1 - self.end].manifest;
         if let Some((kind, crc)) = manifest.pop_front() {
-            let words = [
-                now,
-                self.link,
-                1 - self.end as u64,
-                kind as u64,
-                u64::from(crc),
-            ];
+            let words = [now, self.link, 1 - self.end as u64, kind as u64, u64::from(crc)];
             net.trace.add(&words);
         }
     }
@@ -265,10 +244,8 @@ impl SimLink {
         }
         self.flush(net, out)?;
         let again = self.fill(net, out)?;
-        let drained = net
-            .wires
-            .get(&self.link)
-            .is_none_or(|wire| wire.flows[self.end].queue.is_empty());
+        let drained =
+            net.wires.get(&self.link).is_none_or(|wire| wire.flows[self.end].queue.is_empty());
         if self.draining && self.pending.is_empty() && drained {
             net.leave(self.link, self.end, true);
             return Err(LinkFault::ClosedHere);
@@ -298,9 +275,7 @@ impl SimLink {
         }
         let tick = Duration::from_millis(1);
         loop {
-            let sleep = self
-                .look_again
-                .get_or_insert_with(|| Box::pin(tokio::time::sleep(tick)));
+            let sleep = self.look_again.get_or_insert_with(|| Box::pin(tokio::time::sleep(tick)));
             if sleep.as_mut().poll(cx).is_pending() {
                 return;
             }
@@ -312,9 +287,7 @@ impl SimLink {
 /// What the trace remembers of a frame: both its checksums cover all its bytes.
 fn crc(bytes: &Bytes) -> u32 {
     let field = |at: usize| {
-        let bytes = bytes
-            .get(at..at + 4)
-            .and_then(|bytes| bytes.try_into().ok());
+        let bytes = bytes.get(at..at + 4).and_then(|bytes| bytes.try_into().ok());
         bytes.map_or(0, u32::from_le_bytes)
     };
     field(12).rotate_left(1) ^ field(44)
@@ -409,8 +382,7 @@ impl Link for SimLink {
 impl Drop for SimLink {
     fn drop(&mut self) {
         if !self.reported {
-            self.shared
-                .change(|net| net.leave(self.link, self.end, false));
+            self.shared.change(|net| net.leave(self.link, self.end, false));
         }
     }
 }

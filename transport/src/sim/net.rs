@@ -38,9 +38,7 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) fn new(seed: u64, profile: Profile) -> Self {
-        Self {
-            net: Mutex::new(Net::new(seed, profile)),
-        }
+        Self { net: Mutex::new(Net::new(seed, profile)) }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Net> {
@@ -70,29 +68,12 @@ impl Drop for Shared {
 
 #[derive(Clone, Debug)]
 pub(super) enum Event {
-    Pump {
-        link: u64,
-        end: usize,
-    },
-    Arrive {
-        link: u64,
-        end: usize,
-    },
-    GiveUp {
-        link: u64,
-        end: usize,
-    },
-    Wake {
-        link: u64,
-        end: usize,
-    },
-    Dial {
-        dial: u64,
-    },
-    Answer {
-        dial: u64,
-        outcome: Result<u64, DialError>,
-    },
+    Pump { link: u64, end: usize },
+    Arrive { link: u64, end: usize },
+    GiveUp { link: u64, end: usize },
+    Wake { link: u64, end: usize },
+    Dial { dial: u64 },
+    Answer { dial: u64, outcome: Result<u64, DialError> },
 }
 
 #[derive(Debug, Default)]
@@ -335,11 +316,7 @@ impl Net {
                 break;
             }
             let at = 1 + self.rng.below(bytes.len() as u64 - 1) as usize;
-            pieces.push(Item::Bytes {
-                bytes: bytes.split_to(at),
-                kind: *kind,
-                ends: false,
-            });
+            pieces.push(Item::Bytes { bytes: bytes.split_to(at), kind: *kind, ends: false });
         }
         pieces.push(rest);
         pieces
@@ -392,11 +369,7 @@ impl Net {
         if landed {
             self.wake(link, 1 - end);
             // Where nobody reads, the window opens as things arrive.
-            if self
-                .wires
-                .get(&link)
-                .is_some_and(|wire| wire.flows[end].unread)
-            {
+            if self.wires.get(&link).is_some_and(|wire| wire.flows[end].unread) {
                 self.wake(link, end);
             }
         }

@@ -28,19 +28,12 @@ const MESSAGES: LinkLimits = LinkLimits {
 
 impl Profile {
     /// TCP: bytes, cut anywhere.
-    pub const STREAM: Self = Self {
-        name: "stream",
-        limits: LinkLimits::STREAM,
-        gives_up: None,
-    };
+    pub const STREAM: Self = Self { name: "stream", limits: LinkLimits::STREAM, gives_up: None };
 
     /// rsockets: TCP's interface over verbs; two small buffers of 128 KiB.
     pub const RSOCKETS: Self = Self {
         name: "rsockets",
-        limits: LinkLimits {
-            send_bytes: 128 * 1024,
-            ..LinkLimits::STREAM
-        },
+        limits: LinkLimits { send_bytes: 128 * 1024, ..LinkLimits::STREAM },
         gives_up: Some(Duration::from_secs(4)),
     };
 

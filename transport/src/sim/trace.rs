@@ -9,10 +9,7 @@ pub(super) struct Trace {
 
 impl Trace {
     pub(super) fn new() -> Self {
-        Self {
-            hash: 0xcbf2_9ce4_8422_2325,
-            events: 0,
-        }
+        Self { hash: 0xcbf2_9ce4_8422_2325, events: 0 }
     }
 
     /// Appends one event.

@@ -41,13 +41,7 @@ impl SimTransport {
         let mut net = shared.lock();
         let (life, profile) = (net.node(node).life, net.profile);
         drop(net);
-        Self {
-            shared,
-            node: node.into(),
-            life,
-            profile,
-            wire: WireLimits::default(),
-        }
+        Self { shared, node: node.into(), life, profile, wire: WireLimits::default() }
     }
 
     /// The same with another fabric. A link has the profile of its listener.
@@ -128,12 +122,7 @@ impl Transport for SimTransport {
                 serial,
             },
         );
-        Ok(Box::new(SimListener {
-            shared: self.shared.clone(),
-            at,
-            serial,
-            wire: self.wire,
-        }))
+        Ok(Box::new(SimListener { shared: self.shared.clone(), at, serial, wire: self.wire }))
     }
 }
 

@@ -15,9 +15,7 @@ pub struct ByteCut {
 impl ByteCut {
     /// Cuts after `bytes` more bytes.
     pub fn after(bytes: u64) -> Self {
-        Self {
-            left: Arc::new(AtomicU64::new(bytes)),
-        }
+        Self { left: Arc::new(AtomicU64::new(bytes)) }
     }
 
     /// Cuts nothing until it is armed.

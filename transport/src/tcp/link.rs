@@ -103,11 +103,7 @@ impl TcpLink {
             draining: false,
             send_fault: None,
         };
-        Self {
-            stream: Some(stream),
-            state: State::Open,
-            core,
-        }
+        Self { stream: Some(stream), state: State::Open, core }
     }
 
     /// Writes until all is written, the kernel is full, or enough for one poll (F7).
@@ -363,11 +359,7 @@ impl Link for TcpLink {
 
     fn room(&self) -> usize {
         match self.state {
-            State::Open => self
-                .core
-                .limits
-                .send_bytes
-                .saturating_sub(self.core.writer.len()),
+            State::Open => self.core.limits.send_bytes.saturating_sub(self.core.writer.len()),
             _ => 0,
         }
     }
@@ -413,13 +405,8 @@ impl Link for TcpLink {
             State::Lingering(_) | State::Closed => return Err(LinkFault::ClosedHere),
         }
         let stream = self.stream.ok_or(LinkFault::ClosedHere)?;
-        let stream = stream
-            .into_std()
-            .map_err(|error| LinkFault::from_io(&error))?;
-        Ok(Box::new(TcpParked {
-            stream,
-            core: self.core,
-        }))
+        let stream = stream.into_std().map_err(|error| LinkFault::from_io(&error))?;
+        Ok(Box::new(TcpParked { stream, core: self.core }))
     }
 }
 
@@ -434,15 +421,7 @@ impl Parked for TcpParked {
             return Err(LinkFault::NoRuntime);
         }
         let stream = TcpStream::from_std(self.stream).map_err(|e| LinkFault::from_io(&e))?;
-        let state = if self.core.draining {
-            State::Draining
-        } else {
-            State::Open
-        };
-        Ok(Box::new(TcpLink {
-            stream: Some(stream),
-            state,
-            core: self.core,
-        }))
+        let state = if self.core.draining { State::Draining } else { State::Open };
+        Ok(Box::new(TcpLink { stream: Some(stream), state, core: self.core }))
     }
 }

@@ -39,12 +39,7 @@ impl TcpAcceptor {
         socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
         let listener = TcpListener::from_std(socket.into())?;
         let local = Address::of_socket(SCHEME, listener.local_addr()?).map_err(io::Error::other)?;
-        Ok(Self {
-            listener,
-            local,
-            limits,
-            options,
-        })
+        Ok(Self { listener, local, limits, options })
     }
 }
 

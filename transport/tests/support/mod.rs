@@ -127,10 +127,7 @@ impl End {
             let mut batch = std::mem::take(&mut self.batch);
             let polled = self.link().poll(cx, &mut batch);
             let empty = batch.is_empty();
-            assert!(
-                batch.frames.len() <= stellate_transport::FRAMES_PER_POLL,
-                "F7"
-            );
+            assert!(batch.frames.len() <= stellate_transport::FRAMES_PER_POLL, "F7");
             if self.closed.is_some() {
                 assert!(empty && polled.is_pending(), "F4: silent after closed");
             }
@@ -213,18 +210,13 @@ impl Pair {
         poll_fn(|cx| {
             self.near.drive(cx);
             self.far.drive(cx);
-            if done(self) {
-                Poll::Ready(())
-            } else {
-                Poll::Pending
-            }
+            if done(self) { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
     }
 
     pub(crate) async fn until_closed(&mut self) {
-        self.until(|pair| pair.near.closed.is_some() && pair.far.closed.is_some())
-            .await;
+        self.until(|pair| pair.near.closed.is_some() && pair.far.closed.is_some()).await;
     }
 }
 
@@ -257,21 +249,13 @@ pub(crate) fn pattern(len: usize) -> Vec<u8> {
 }
 
 pub(crate) fn pull(seq: u64) -> Frame<Parcel> {
-    Frame::Pull(Pull {
-        lane: lane(),
-        seq: Seq(seq),
-    })
+    Frame::Pull(Pull { lane: lane(), seq: Seq(seq) })
 }
 
 pub(crate) fn announce(seq: u64, len: u32) -> Frame<Parcel> {
     let mut payload = parcel(&[]);
     payload.data_len = len;
-    Frame::Announce(Message {
-        lane: lane(),
-        seq: Seq(seq),
-        call: Call::OneWay,
-        payload,
-    })
+    Frame::Announce(Message { lane: lane(), seq: Seq(seq), call: Call::OneWay, payload })
 }
 
 pub(crate) fn chunks(seq: u64, data: &[u8], piece: usize) -> Vec<Frame<Parcel>> {
@@ -338,10 +322,7 @@ pub(crate) fn hello() -> Frame<Parcel> {
         attempt: Attempt(1),
         established: false,
         insist: false,
-        policy: PolicyOffer {
-            lossy: false,
-            stance: Stance::Peer,
-        },
+        policy: PolicyOffer { lossy: false, stance: Stance::Peer },
         opening: opening(),
     }))
 }
@@ -353,10 +334,7 @@ pub(crate) fn answer() -> Frame<Parcel> {
         attempt: Attempt(1),
         latest: Attempt(0),
         resume: false,
-        verdict: Verdict::Accepted {
-            lossy: false,
-            opening: opening(),
-        },
+        verdict: Verdict::Accepted { lossy: false, opening: opening() },
     }))
 }
 

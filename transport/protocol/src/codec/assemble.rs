@@ -74,18 +74,14 @@ impl Assembler {
     }
 
     fn find(&self, lane: Lane, seq: Seq) -> Option<usize> {
-        self.expected
-            .iter()
-            .position(|pull| pull.lane == lane && pull.seq == seq)
+        self.expected.iter().position(|pull| pull.lane == lane && pull.seq == seq)
     }
 
     /// Finds the place of a chunk from its header alone.
     pub(super) fn begin(&self, header: Header) -> Result<Piece, CodecError> {
         let (lane, seq) = (header.lane()?, Seq(header.seq));
         let unexpected = |fault| CodecError::UnexpectedChunk { lane, seq, fault };
-        let index = self
-            .find(lane, seq)
-            .ok_or_else(|| unexpected(ChunkFault::NotPulled))?;
+        let index = self.find(lane, seq).ok_or_else(|| unexpected(ChunkFault::NotPulled))?;
         let pull = &self.expected[index];
         if header.data_len == 0 {
             return Err(unexpected(ChunkFault::Empty));
@@ -100,12 +96,7 @@ impl Assembler {
         if end > u64::from(pull.len) {
             return Err(unexpected(ChunkFault::Beyond { end, len: pull.len }));
         }
-        Ok(Piece {
-            header,
-            index,
-            checked: 0,
-            crc: 0,
-        })
+        Ok(Piece { header, index, checked: 0, crc: 0 })
     }
 
     /// The final buffer of a piece, and how much of the piece is missing there.
@@ -132,9 +123,7 @@ impl Assembler {
             return Ok(None);
         }
         if piece.crc != piece.header.body_crc {
-            return Err(CodecError::BodyChecksum {
-                frame: FrameKind::Chunk,
-            });
+            return Err(CodecError::BodyChecksum { frame: FrameKind::Chunk });
         }
         Ok(Some(self.complete(piece)))
     }
@@ -145,18 +134,8 @@ impl Assembler {
         let whole = piece.end() == pull.len as usize;
         let part = whole.then(|| {
             let pull = self.expected.swap_remove(piece.index);
-            Parcel {
-                data: pull.buffer.freeze(),
-                data_len: pull.len,
-                ..Parcel::default()
-            }
+            Parcel { data: pull.buffer.freeze(), data_len: pull.len, ..Parcel::default() }
         });
-        Chunk {
-            lane,
-            seq,
-            offset: piece.header.aux,
-            len: piece.header.data_len,
-            part,
-        }
+        Chunk { lane, seq, offset: piece.header.aux, len: piece.header.data_len, part }
     }
 }

@@ -95,13 +95,7 @@ enum State {
 impl Decoder {
     /// A decoder for a new link.
     pub fn new(limits: WireLimits, first: First) -> Self {
-        Self {
-            limits,
-            first,
-            opened: false,
-            state: State::Header,
-            assembler: Assembler::default(),
-        }
+        Self { limits, first, opened: false, state: State::Header, assembler: Assembler::default() }
     }
 
     /// Makes room for the data of an announced message, when its Pull is sent.
@@ -173,20 +167,13 @@ impl Decoder {
             Err(error) => return Err(self.fail(error)),
         };
         if header.kind != FrameKind::Message {
-            return read_frame(&header, input)
-                .map(Some)
-                .map_err(|error| self.fail(error));
+            return read_frame(&header, input).map(Some).map_err(|error| self.fail(error));
         }
         match check_message(&header, input) {
             Ok((lane, call)) => {
                 let payload = read_parcel(&header, input);
                 let seq = Seq(header.seq);
-                Ok(Some(Frame::Message(Message {
-                    lane,
-                    seq,
-                    call,
-                    payload,
-                })))
+                Ok(Some(Frame::Message(Message { lane, seq, call, payload })))
             }
             Err(error) => Err(self.fail(error)),
         }
@@ -327,12 +314,8 @@ impl Decoder {
 fn read_frame(header: &Header, input: &mut BytesMut) -> Result<Frame<Parcel>, CodecError> {
     if matches!(header.kind, FrameKind::Message | FrameKind::Announce) {
         let (lane, call) = check_message(header, input)?;
-        let message = Message {
-            lane,
-            seq: Seq(header.seq),
-            call,
-            payload: read_parcel(header, input),
-        };
+        let message =
+            Message { lane, seq: Seq(header.seq), call, payload: read_parcel(header, input) };
         return Ok(match header.kind {
             FrameKind::Message => Frame::Message(message),
             _ => Frame::Announce(message),
@@ -393,14 +376,8 @@ fn read_call(header: &Header) -> Result<Call, CodecError> {
     Ok(match header.flags >> flag::CALL_SHIFT & flag::CALL_MASK {
         0 => Call::OneWay,
         1 => Call::Notify { id },
-        2 => Call::Request {
-            id,
-            ttl_ms: (header.flags & flag::TTL != 0).then_some(header.aux),
-        },
-        3 => Call::Reply {
-            id,
-            outcome: read_outcome(header)?,
-        },
+        2 => Call::Request { id, ttl_ms: (header.flags & flag::TTL != 0).then_some(header.aux) },
+        3 => Call::Reply { id, outcome: read_outcome(header)? },
         4 => Call::Rejected {
             seq: Seq(header.id),
             reason: UndeliverableReason::from_wire(header.code)
@@ -432,15 +409,10 @@ fn read_record(header: &Header, front: &[u8]) -> Result<Frame<Parcel>, CodecErro
         FrameKind::HelloAnswer | FrameKind::ResumeAnswer | FrameKind::Lost => {
             Frame::Answer(Box::new(read_answer(header, front)?))
         }
-        FrameKind::Pull => Frame::Pull(Pull {
-            lane: header.lane()?,
-            seq: Seq(header.seq),
-        }),
+        FrameKind::Pull => Frame::Pull(Pull { lane: header.lane()?, seq: Seq(header.seq) }),
         FrameKind::Ack => Frame::Ack(Box::new(read_ack(header, front)?)),
         FrameKind::Grant => Frame::Grant(Grant { slots: header.aux }),
-        FrameKind::Heartbeat => Frame::Heartbeat(Heartbeat {
-            ask: header.flags & flag::ASK != 0,
-        }),
+        FrameKind::Heartbeat => Frame::Heartbeat(Heartbeat { ask: header.flags & flag::ASK != 0 }),
         FrameKind::Admitted => Frame::Admitted,
         FrameKind::Close => Frame::Close(Box::new(read_close(header, front)?)),
         // These have readers of their own and never come here.

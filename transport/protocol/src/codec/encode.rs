@@ -66,12 +66,7 @@ fn call_fields(call: &Call) -> CallFields {
         Call::Reply { id, outcome } => (3, outcome_code(outcome), id.0, None),
         Call::Rejected { seq, reason } => (4, reason as u8, seq.0, None),
     };
-    CallFields {
-        number,
-        code,
-        id,
-        ttl,
-    }
+    CallFields { number, code, id, ttl }
 }
 
 fn outcome_code(outcome: Outcome) -> u8 {
@@ -138,10 +133,8 @@ fn encode_message(
 }
 
 fn encode_chunk(chunk: &Chunk<Parcel>, out: &mut Outbound) -> Result<(), CodecError> {
-    let piece = chunk_bytes(chunk).ok_or(CodecError::Unencodable {
-        frame: FrameKind::Chunk,
-        field: "part",
-    })?;
+    let piece = chunk_bytes(chunk)
+        .ok_or(CodecError::Unencodable { frame: FrameKind::Chunk, field: "part" })?;
     let mut header = header_in(FrameKind::Chunk, chunk.lane, chunk.seq.0);
     header.aux = chunk.offset;
     header.data_len = chunk.len;
@@ -180,9 +173,11 @@ fn record(out: &mut Outbound, mut header: Header, write: impl FnOnce(&mut BytesM
 
 fn encode_ack(ack: &Ack, out: &mut Outbound) -> Result<(), CodecError> {
     record(out, Header::new(FrameKind::Ack), |out| {
-        let mask = ack.lanes.iter().enumerate().fold(0, |mask, (index, lane)| {
-            mask | u8::from(lane.is_some()) << index
-        });
+        let mask = ack
+            .lanes
+            .iter()
+            .enumerate()
+            .fold(0, |mask, (index, lane)| mask | u8::from(lane.is_some()) << index);
         out.put_u8(mask);
         out.put_u8(LANE_STATE_LEN);
         for lane in ack.lanes.iter().flatten() {

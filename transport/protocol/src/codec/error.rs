@@ -137,10 +137,7 @@ impl fmt::Display for CodecError {
                 f.write_str("a frame header was damaged on the way; dial again")
             }
             Self::BodyChecksum { frame } => {
-                write!(
-                    f,
-                    "the body of a {frame:?} was damaged on the way; dial again"
-                )
+                write!(f, "the body of a {frame:?} was damaged on the way; dial again")
             }
             Self::UnknownKind { number } => write!(
                 f,
@@ -151,31 +148,23 @@ impl fmt::Display for CodecError {
                 "{what} of {len} is over the limit of {max}; raise it here or send less there"
             ),
             Self::BadField { frame, field } => {
-                write!(
-                    f,
-                    "a {frame:?} has a bad {field}; report it to the peer's owner"
-                )
+                write!(f, "a {frame:?} has a bad {field}; report it to the peer's owner")
             }
-            Self::UnexpectedChunk { lane, seq, fault } => write!(
-                f,
-                "a chunk of {lane} {seq} {fault}; report it to the peer's owner"
-            ),
+            Self::UnexpectedChunk { lane, seq, fault } => {
+                write!(f, "a chunk of {lane} {seq} {fault}; report it to the peer's owner")
+            }
             Self::UnexpectedFirst { frame } => write!(
                 f,
                 "a {frame:?} came before the hello exchange; report it to the peer's owner"
             ),
-            Self::NotFirst { frame } => write!(
-                f,
-                "a {frame:?} came after the first frame; report it to the peer's owner"
-            ),
+            Self::NotFirst { frame } => {
+                write!(f, "a {frame:?} came after the first frame; report it to the peer's owner")
+            }
             Self::Unencodable { frame, field } => {
                 write!(f, "a {frame:?} cannot be sent: its {field} is out of range")
             }
             Self::AlreadyExpected { lane, seq } => {
-                write!(
-                    f,
-                    "the data of {lane} {seq} is pulled already; pull it once"
-                )
+                write!(f, "the data of {lane} {seq} is pulled already; pull it once")
             }
         }
     }

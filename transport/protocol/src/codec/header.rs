@@ -93,10 +93,7 @@ impl Header {
 
     /// The error that names `field` of this frame.
     pub(super) const fn bad(&self, field: &'static str) -> CodecError {
-        CodecError::BadField {
-            frame: self.kind,
-            field,
-        }
+        CodecError::BadField { frame: self.kind, field }
     }
 
     /// Its bytes, with their checksum.

@@ -82,9 +82,5 @@ pub(super) fn within(what: &'static str, len: u32, max: u32) -> Result<(), Codec
     if len <= max {
         return Ok(());
     }
-    Err(CodecError::TooLong {
-        what,
-        len: len.into(),
-        max: max.into(),
-    })
+    Err(CodecError::TooLong { what, len: len.into(), max: max.into() })
 }

@@ -112,14 +112,7 @@ pub(super) fn read_answer(header: &Header, front: &[u8]) -> Result<Answer, Codec
         FrameKind::Lost => header.flags & flag::RESUME != 0,
         kind => kind == FrameKind::ResumeAnswer,
     };
-    Ok(Answer {
-        from,
-        session,
-        attempt,
-        latest,
-        resume,
-        verdict,
-    })
+    Ok(Answer { from, session, attempt, latest, resume, verdict })
 }
 
 /// Whether an opening of ours keeps the limits that its records need.
@@ -154,15 +147,9 @@ fn read_identity(reader: &mut Reader<'_>) -> Result<Identity, CodecError> {
         Role::new(reader.short("role")?).map_err(|_| reader.bad("role"))
     })?;
     let instance = Instance(reader.u128("instance")?);
-    let incarnation = reader.option("incarnation", |reader| {
-        reader.u64("incarnation").map(Incarnation)
-    })?;
-    Ok(Identity {
-        name,
-        role,
-        instance,
-        incarnation,
-    })
+    let incarnation =
+        reader.option("incarnation", |reader| reader.u64("incarnation").map(Incarnation))?;
+    Ok(Identity { name, role, instance, incarnation })
 }
 
 fn put_name(out: &mut BytesMut, name: &EntityName) {
@@ -172,12 +159,10 @@ fn put_name(out: &mut BytesMut, name: &EntityName) {
 
 fn read_name(reader: &mut Reader<'_>) -> Result<EntityName, CodecError> {
     let kind = EntityKind::new(reader.short("kind")?).map_err(|_| reader.bad("kind"))?;
-    Ok(
-        match reader.option("number", |reader| reader.u64("number"))? {
-            Some(number) => EntityName::new(kind, number),
-            None => EntityName::anonymous(kind),
-        },
-    )
+    Ok(match reader.option("number", |reader| reader.u64("number"))? {
+        Some(number) => EntityName::new(kind, number),
+        None => EntityName::anonymous(kind),
+    })
 }
 
 fn read_policy(reader: &mut Reader<'_>) -> Result<PolicyOffer, CodecError> {
@@ -226,14 +211,7 @@ fn read_opening(reader: &mut Reader<'_>) -> Result<Opening, CodecError> {
     // Copies: what a hello offers lives long and would pin the large buffer it was read into.
     let metadata = Bytes::copy_from_slice(reader.blob("metadata", METADATA_MAX)?);
     let auth = Bytes::copy_from_slice(reader.blob("auth", AUTH_MAX)?);
-    Ok(Opening {
-        terms,
-        lanes,
-        held,
-        features,
-        metadata,
-        auth,
-    })
+    Ok(Opening { terms, lanes, held, features, metadata, auth })
 }
 
 fn read_features(reader: &mut Reader<'_>) -> Result<Vec<Feature>, CodecError> {

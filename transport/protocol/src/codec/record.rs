@@ -21,18 +21,12 @@ impl<'a> Reader<'a> {
 
     /// The error that names `field`.
     pub(super) fn bad(&self, field: &'static str) -> CodecError {
-        CodecError::BadField {
-            frame: self.frame,
-            field,
-        }
+        CodecError::BadField { frame: self.frame, field }
     }
 
     /// The next `len` bytes.
     pub(super) fn take(&mut self, len: usize, field: &'static str) -> Result<&'a [u8], CodecError> {
-        let (taken, rest) = self
-            .rest
-            .split_at_checked(len)
-            .ok_or_else(|| self.bad(field))?;
+        let (taken, rest) = self.rest.split_at_checked(len).ok_or_else(|| self.bad(field))?;
         self.rest = rest;
         Ok(taken)
     }
@@ -78,11 +72,7 @@ impl<'a> Reader<'a> {
         field: &'static str,
         read: impl FnOnce(&mut Self) -> Result<T, CodecError>,
     ) -> Result<Option<T>, CodecError> {
-        if self.bool(field)? {
-            read(self).map(Some)
-        } else {
-            Ok(None)
-        }
+        if self.bool(field)? { read(self).map(Some) } else { Ok(None) }
     }
 
     /// A record with its own length, whose unknown end does not touch what follows it.

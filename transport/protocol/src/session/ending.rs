@@ -36,10 +36,7 @@ impl<P: Payload> Session<P> {
 
     pub(super) fn on_hold_over(&mut self) {
         if self.admission == Admission::Held && self.phase != Phase::Finishing {
-            self.farewell(
-                CloseReason::AdmissionRefused,
-                "admission was not answered in time",
-            );
+            self.farewell(CloseReason::AdmissionRefused, "admission was not answered in time");
             self.end(Row::AdmissionSilent, EndCause::AdmissionRefused);
         }
     }
@@ -55,8 +52,7 @@ impl<P: Payload> Session<P> {
             self.farewell(CloseReason::Closed, "");
             return self.end(Row::CloseNow, EndCause::ClosedHere);
         }
-        self.timers
-            .arm(Timer::Drain, now.after(self.config.limits.drain_max));
+        self.timers.arm(Timer::Drain, now.after(self.config.limits.drain_max));
         // In standby a side that may dial has nothing to send: it would be dialling.
         self.step(Row::CloseDrains);
     }
@@ -88,11 +84,7 @@ impl<P: Payload> Session<P> {
     }
 
     pub(super) fn on_standby_over(&mut self) {
-        let cause = if self.told {
-            EndCause::TimedOut
-        } else {
-            EndCause::Unreachable
-        };
+        let cause = if self.told { EndCause::TimedOut } else { EndCause::Unreachable };
         self.end(Row::StandbyOver, cause);
     }
 
@@ -105,8 +97,7 @@ impl<P: Payload> Session<P> {
             CloseReason::Closed if !self.all_opened() => {
                 self.rewind();
                 self.step(Row::PeerClosing);
-                self.timers
-                    .arm(Timer::Drain, now.after(self.config.limits.drain_max));
+                self.timers.arm(Timer::Drain, now.after(self.config.limits.drain_max));
                 return;
             }
             CloseReason::Closed | CloseReason::Aborted => EndCause::ClosedByPeer,
@@ -123,13 +114,7 @@ impl<P: Payload> Session<P> {
         for lane in Lane::all() {
             let sent = self.send[lane.index()].ever_sent();
             let received = Seq(close.delivered[lane.index()]).min(sent);
-            self.acknowledge(
-                lane,
-                LaneState {
-                    received,
-                    ..LaneState::default()
-                },
-            );
+            self.acknowledge(lane, LaneState { received, ..LaneState::default() });
         }
     }
 
@@ -176,15 +161,8 @@ impl<P: Payload> Session<P> {
         while text.len() > TEXT_MAX {
             text.pop();
         }
-        let close = Close {
-            reason,
-            delivered: *self.opened,
-            text,
-        };
-        self.emit(Output::Farewell {
-            link: link.id,
-            close: Box::new(close),
-        });
+        let close = Close { reason, delivered: *self.opened, text };
+        self.emit(Output::Farewell { link: link.id, close: Box::new(close) });
     }
 
     /// The end, exactly once (S4).
@@ -226,17 +204,13 @@ impl<P: Payload> Session<P> {
     fn take_back(&mut self) -> Vec<Unacked<P>> {
         let mut unacked = Vec::new();
         for lane in Lane::all() {
-            unacked.extend(
-                self.send[lane.index()]
-                    .drain()
-                    .map(|(entry, sent)| Unacked {
-                        class: lane.class(),
-                        reply: lane.is_replies(),
-                        sent,
-                        call: entry.call,
-                        payload: entry.payload,
-                    }),
-            );
+            unacked.extend(self.send[lane.index()].drain().map(|(entry, sent)| Unacked {
+                class: lane.class(),
+                reply: lane.is_replies(),
+                sent,
+                call: entry.call,
+                payload: entry.payload,
+            }));
         }
         unacked
     }

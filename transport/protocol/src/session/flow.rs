@@ -18,16 +18,9 @@ use crate::limits::window_cost;
 impl<P: Payload> Session<P> {
     pub(super) fn on_submit(&mut self, now: Time, submit: Submit<P>) -> Result<(), Illegal> {
         if self.phase == Phase::Ended {
-            return Err(Illegal {
-                phase: self.phase,
-                input: "Submit",
-            });
+            return Err(Illegal { phase: self.phase, input: "Submit" });
         }
-        let Submit {
-            class,
-            payload,
-            ask,
-        } = submit;
+        let Submit { class, payload, ask } = submit;
         let lane = Lane::messages(class);
         let held = Amount {
             messages: 1,
@@ -36,10 +29,7 @@ impl<P: Payload> Session<P> {
         if self.terms.is_some_and(|terms| {
             payload.front_len() > terms.front_max || payload.data_len() > terms.data_max
         }) {
-            self.emit(Output::Room {
-                messages: held.messages,
-                bytes: held.bytes,
-            });
+            self.emit(Output::Room { messages: held.messages, bytes: held.bytes });
             self.send[lane.index()].skip();
             self.submitted_too_large(class, ask, payload);
             return Ok(());
@@ -52,15 +42,9 @@ impl<P: Payload> Session<P> {
         let position = self.send[lane.index()].next_position();
         if !self.book(now, ask, lane, position) {
             self.send[lane.index()].skip();
-            self.emit(Output::Room {
-                messages: held.messages,
-                bytes: held.bytes,
-            });
+            self.emit(Output::Room { messages: held.messages, bytes: held.bytes });
             if let Call::Notify { id } | Call::Request { id, .. } = call {
-                self.emit(Output::Outcome {
-                    id,
-                    result: CallResult::NoRoom,
-                });
+                self.emit(Output::Outcome { id, result: CallResult::NoRoom });
             }
             return Ok(());
         }
@@ -73,11 +57,9 @@ impl<P: Payload> Session<P> {
     fn submitted_too_large(&mut self, class: Class, ask: Ask, payload: P) {
         let reason = UndeliverableReason::TooLarge;
         match ask {
-            Ask::Nothing => self.event(Event::Undeliverable {
-                class,
-                reason,
-                payload: Some(payload),
-            }),
+            Ask::Nothing => {
+                self.event(Event::Undeliverable { class, reason, payload: Some(payload) })
+            }
             Ask::Notify(id) | Ask::Request(id, _) => self.emit(Output::Outcome {
                 id,
                 result: CallResult::Answered(Outcome::Undeliverable(reason), payload),
@@ -105,10 +87,7 @@ impl<P: Payload> Session<P> {
             payload.front_len() > terms.front_max || payload.data_len() > terms.data_max
         });
         let (outcome, payload) = if too_large {
-            (
-                Outcome::Undeliverable(UndeliverableReason::TooLarge),
-                P::empty(),
-            )
+            (Outcome::Undeliverable(UndeliverableReason::TooLarge), P::empty())
         } else {
             (outcome, payload)
         };
@@ -122,12 +101,7 @@ impl<P: Payload> Session<P> {
         seq: Seq,
         reason: UndeliverableReason,
     ) {
-        self.push_reply(
-            now,
-            lane.class(),
-            Call::Rejected { seq, reason },
-            P::empty(),
-        );
+        self.push_reply(now, lane.class(), Call::Rejected { seq, reason }, P::empty());
     }
 
     fn push_reply(&mut self, now: Time, class: Class, call: Call, payload: P) {
@@ -144,23 +118,10 @@ impl<P: Payload> Session<P> {
     }
 
     pub(super) fn on_done(&mut self, now: Time, done: Done) {
-        let Done {
-            lane,
-            front_len,
-            data_len,
-            pulled,
-        } = done;
+        let Done { lane, front_len, data_len, pulled } = done;
         let pulled = if pulled { u64::from(data_len) } else { 0 };
         let cost = window_cost(front_len, data_len);
-        self.on_settled(
-            now,
-            Settled {
-                lane,
-                messages: 1,
-                cost,
-                pulled,
-            },
-        );
+        self.on_settled(now, Settled { lane, messages: 1, cost, pulled });
     }
 
     /// A handler that has opened a request may ask back before it replies. Did its request hold
@@ -174,12 +135,7 @@ impl<P: Payload> Session<P> {
     }
 
     pub(super) fn on_settled(&mut self, now: Time, settled: Settled) {
-        let Settled {
-            lane,
-            messages,
-            cost,
-            pulled,
-        } = settled;
+        let Settled { lane, messages, cost, pulled } = settled;
         let recv = &mut self.recv[lane.index()];
         recv.done(messages, cost, pulled);
         let urgent = recv.is_urgent();
@@ -246,10 +202,7 @@ impl<P: Payload> Session<P> {
 
     /// Anything from the peer: it lives, it saw our answer, the link is good.
     fn heard(&mut self, now: Time) {
-        self.timers.arm(
-            Timer::Deadline,
-            now.after(self.config.limits.heartbeat_deadline),
-        );
+        self.timers.arm(Timer::Deadline, now.after(self.config.limits.heartbeat_deadline));
         self.confirmed = true;
         self.stalled = false;
         self.failures = 0;
@@ -309,13 +262,7 @@ impl<P: Payload> Session<P> {
     }
 
     fn on_chunk(&mut self, now: Time, chunk: Chunk<P>) -> Result<(), LaneFault> {
-        let Chunk {
-            lane,
-            seq,
-            offset,
-            len,
-            part,
-        } = chunk;
+        let Chunk { lane, seq, offset, len, part } = chunk;
         self.recv[lane.index()].chunk(seq, offset, len, part)?;
         self.take_complete(now, lane);
         Ok(())
@@ -360,11 +307,7 @@ impl<P: Payload> Session<P> {
             }
             Call::Rejected { reason, .. } if self.may_be_rejected(message.lane.class()) => {
                 let class = message.lane.class();
-                self.event(Event::Undeliverable {
-                    class,
-                    reason,
-                    payload: None,
-                });
+                self.event(Event::Undeliverable { class, reason, payload: None });
             }
             _ => self.counters.late_replies += 1,
         }
@@ -383,11 +326,7 @@ impl<P: Payload> Session<P> {
             return;
         }
         while let Some((seq, data_len)) = self.recv[lane.index()].next_pull() {
-            self.emit(Output::Expect {
-                lane,
-                seq,
-                data_len,
-            });
+            self.emit(Output::Expect { lane, seq, data_len });
             self.pulls.push_back(Pull { lane, seq });
         }
     }
@@ -410,10 +349,7 @@ impl<P: Payload> Session<P> {
             return false;
         };
         if trimmed.messages > 0 && !lane.is_replies() {
-            self.emit(Output::Room {
-                messages: trimmed.messages,
-                bytes: trimmed.bytes,
-            });
+            self.emit(Output::Room { messages: trimmed.messages, bytes: trimmed.bytes });
             self.emit(Output::Received { lane, position });
         }
         true
@@ -443,8 +379,7 @@ impl<P: Payload> Session<P> {
         if urgent {
             self.due.urgent = true;
         } else {
-            self.timers
-                .arm_once(Timer::Ack, now.after(self.config.limits.ack_delay));
+            self.timers.arm_once(Timer::Ack, now.after(self.config.limits.ack_delay));
         }
     }
 
@@ -457,9 +392,5 @@ impl<P: Payload> Session<P> {
 /// Replies travel in reply lanes, everything else in message lanes.
 fn check_call<P>(message: &Message<P>) -> Result<(), LaneFault> {
     let is_reply = matches!(message.call, Call::Reply { .. } | Call::Rejected { .. });
-    if is_reply == message.lane.is_replies() {
-        Ok(())
-    } else {
-        Err(LaneFault::Gap)
-    }
+    if is_reply == message.lane.is_replies() { Ok(()) } else { Err(LaneFault::Gap) }
 }

@@ -35,8 +35,7 @@ impl<P: Payload> Session<P> {
         self.step(Row::Dialled);
         self.attempt = attempt;
         self.link = Some(self.fresh_link(link, facts));
-        self.timers
-            .arm(Timer::Hello, now.after(self.config.limits.hello_timeout));
+        self.timers.arm(Timer::Hello, now.after(self.config.limits.hello_timeout));
         if self.told {
             self.counters.resumes_sent += 1;
         } else {
@@ -52,18 +51,12 @@ impl<P: Payload> Session<P> {
             policy: self.config.policy.offer(),
             opening: self.opening(facts),
         };
-        self.emit(Output::Send {
-            link,
-            frame: Frame::Hello(Box::new(hello)),
-        });
+        self.emit(Output::Send { link, frame: Frame::Hello(Box::new(hello)) });
     }
 
     pub(super) fn on_dial_failed(&mut self, now: Time, jitter: u16) -> Result<(), Illegal> {
         if self.phase != Phase::Dialing {
-            return Err(Illegal {
-                phase: self.phase,
-                input: "DialFailed",
-            });
+            return Err(Illegal { phase: self.phase, input: "DialFailed" });
         }
         self.back_off(now, Row::DialFailed, jitter);
         Ok(())
@@ -86,9 +79,7 @@ impl<P: Payload> Session<P> {
             // Not for this hello, or a name that refuses nothing yet is not whom we dialled.
             return self.on_wrong_answer(now, &answer, stranger, jitter);
         }
-        let restarted = self
-            .peer
-            .is_some_and(|peer| peer.instance != answer.from.instance);
+        let restarted = self.peer.is_some_and(|peer| peer.instance != answer.from.instance);
         match answer.verdict {
             Verdict::Accepted { lossy, opening } if !restarted => {
                 self.timers.disarm(Timer::Hello);
@@ -102,19 +93,15 @@ impl<P: Payload> Session<P> {
             }
             Verdict::Accepted { .. } | Verdict::NoSession => {
                 self.close_link(false);
-                let cause = if restarted {
-                    EndCause::PeerRestarted
-                } else {
-                    EndCause::ClosedByPeer
-                };
+                let cause =
+                    if restarted { EndCause::PeerRestarted } else { EndCause::ClosedByPeer };
                 self.end(Row::AnswerEnds, cause);
             }
             Verdict::Lost => {
                 self.close_link(false);
                 self.timers.disarm(Timer::Hello);
                 self.step(Row::AnswerLost);
-                self.timers
-                    .arm(Timer::RaceWait, now.after(self.config.limits.race_wait));
+                self.timers.arm(Timer::RaceWait, now.after(self.config.limits.race_wait));
             }
             Verdict::Refused { reason, .. } => self.on_refused(now, reason, jitter),
         }
@@ -180,11 +167,7 @@ impl<P: Payload> Session<P> {
         }
         let Ok(promise) = self.config.policy.accept(hello.policy) else {
             self.step(Row::HelloMismatch);
-            let text = format!(
-                "{:?} dialled {}",
-                hello.policy.stance,
-                self.config.policy.name()
-            );
+            let text = format!("{:?} dialled {}", hello.policy.stance, self.config.policy.name());
             return self.refuse(link, &hello, latest, RefuseReason::PolicyMismatch, text);
         };
         if self.our_dial_stands(&hello) {
@@ -198,9 +181,7 @@ impl<P: Payload> Session<P> {
     /// Whether the hello was routed here by what the directory knew before, and now is not.
     fn is_not_for_us(&self, hello: &Hello) -> bool {
         let ours = [self.own_id, self.their_id].contains(&hello.session);
-        let stranger = self
-            .peer
-            .is_some_and(|peer| peer.instance != hello.from.instance);
+        let stranger = self.peer.is_some_and(|peer| peer.instance != hello.from.instance);
         self.phase == Phase::Ended || stranger || (self.told && !ours)
     }
 
@@ -253,10 +234,7 @@ impl<P: Payload> Session<P> {
         self.peer_attempt = hello.attempt;
         self.link = Some(self.fresh_link(link, facts));
         let opening = self.opening(facts);
-        let verdict = Verdict::Accepted {
-            lossy: self.lossy,
-            opening,
-        };
+        let verdict = Verdict::Accepted { lossy: self.lossy, opening };
         self.answer(link, hello, latest, verdict, false);
         self.come_up(now, hello.opening.clone(), resumed);
     }
@@ -283,21 +261,15 @@ impl<P: Payload> Session<P> {
         self.stalled = false;
         self.probing = false;
         self.timers.disarm(Timer::Standby);
-        self.timers
-            .arm(Timer::Heartbeat, now.after(limits.heartbeat_every));
-        self.timers
-            .arm(Timer::Deadline, now.after(limits.heartbeat_deadline));
+        self.timers.arm(Timer::Heartbeat, now.after(limits.heartbeat_every));
+        self.timers.arm(Timer::Deadline, now.after(limits.heartbeat_deadline));
         if let Some(link) = &mut self.link {
             link.credit = opening.terms.slots;
             let id = link.id;
             self.emit(Output::Adopt(id));
         }
         if let Some(peer) = self.peer {
-            self.emit(Output::Bound {
-                peer,
-                id: self.id,
-                latest: self.peer_attempt,
-            });
+            self.emit(Output::Bound { peer, id: self.id, latest: self.peer_attempt });
         }
         self.take_terms(opening.terms);
         for (lane, state) in Lane::all().zip(opening.lanes) {
@@ -309,10 +281,7 @@ impl<P: Payload> Session<P> {
         self.peer_holds = peer_holds;
         match (resumed, self.peer) {
             (true, _) => self.event(Event::Resumed { held: peer_holds }),
-            (false, Some(peer)) => self.event(Event::Connected {
-                peer,
-                held: peer_holds,
-            }),
+            (false, Some(peer)) => self.event(Event::Connected { peer, held: peer_holds }),
             (false, None) => {}
         }
         self.told = true;
@@ -325,13 +294,8 @@ impl<P: Payload> Session<P> {
             return;
         };
         self.admission = Admission::Held;
-        self.timers
-            .arm_once(Timer::Hold, now.after(self.config.limits.hold_max));
-        self.emit(Output::AskAdmission {
-            peer,
-            metadata: opening.metadata,
-            resumed,
-        });
+        self.timers.arm_once(Timer::Hold, now.after(self.config.limits.hold_max));
+        self.emit(Output::AskAdmission { peer, metadata: opening.metadata, resumed });
     }
 
     /// Takes the peer's limits; what waits and is over them goes back to the user.
@@ -394,13 +358,7 @@ impl<P: Payload> Session<P> {
 
     fn fresh_link(&mut self, id: LinkId, facts: LinkFacts) -> Link {
         self.due = Due::default();
-        Link {
-            id,
-            facts,
-            credit: facts.slots,
-            owed: 0,
-            healthy: false,
-        }
+        Link { id, facts, credit: facts.slots, owed: 0, healthy: false }
     }
 
     fn refuse(
@@ -431,10 +389,7 @@ impl<P: Payload> Session<P> {
             resume: hello.established,
             verdict,
         };
-        self.emit(Output::Send {
-            link,
-            frame: Frame::Answer(Box::new(answer)),
-        });
+        self.emit(Output::Send { link, frame: Frame::Answer(Box::new(answer)) });
         if close {
             self.emit(Output::CloseLink { link, drain: true });
         }
@@ -455,10 +410,7 @@ impl<P: Payload> Session<P> {
         if let (Some(known), Some(new)) = (known, incarnation)
             && new > known
         {
-            self.farewell(
-                crate::frame::CloseReason::Superseded,
-                "a newer incarnation is known",
-            );
+            self.farewell(crate::frame::CloseReason::Superseded, "a newer incarnation is known");
             return self.end(Row::PeerSuperseded, EndCause::Superseded);
         }
         if self.phase != Phase::Up {
@@ -468,8 +420,7 @@ impl<P: Payload> Session<P> {
         self.probing = true;
         self.due.heartbeat = true;
         self.due.ask = true;
-        self.timers
-            .arm(Timer::Probe, now.after(self.config.limits.probe));
+        self.timers.arm(Timer::Probe, now.after(self.config.limits.probe));
     }
 
     pub(super) fn on_probe_silent(&mut self) {
@@ -488,10 +439,6 @@ impl<P: Payload> Session<P> {
             return self.emit(Output::Outcome { id, result });
         }
         let class: Class = lane.class();
-        self.event(Event::Undeliverable {
-            class,
-            reason,
-            payload: Some(entry.payload),
-        });
+        self.event(Event::Undeliverable { class, reason, payload: Some(entry.payload) });
     }
 }

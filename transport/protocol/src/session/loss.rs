@@ -26,22 +26,14 @@ impl<P: Payload> Session<P> {
         self.step(Row::FrameFault);
         let healthy = self.rewind();
         self.close_link(false);
-        let lost = Lost {
-            blame: Blame::PeerMisbehaved,
-            lane,
-            healthy,
-            silent: false,
-        };
+        let lost = Lost { blame: Blame::PeerMisbehaved, lane, healthy, silent: false };
         self.up_without_link(now, &lost, 0);
     }
 
     /// No new link would help.
     pub(super) fn violated(&mut self, at: Option<(Class, Seq)>) {
         if self.phase == Phase::Up {
-            self.farewell(
-                crate::frame::CloseReason::ProtocolViolation,
-                "the protocol was broken",
-            );
+            self.farewell(crate::frame::CloseReason::ProtocolViolation, "the protocol was broken");
             self.end(Row::Violated, EndCause::ProtocolViolation { at });
         }
     }
@@ -58,12 +50,7 @@ impl<P: Payload> Session<P> {
             Phase::Up => {
                 let healthy = self.rewind();
                 self.link = None;
-                let lost = Lost {
-                    blame,
-                    lane: None,
-                    healthy,
-                    silent: false,
-                };
+                let lost = Lost { blame, lane: None, healthy, silent: false };
                 self.up_without_link(now, &lost, jitter);
             }
             _ => {}
@@ -72,20 +59,11 @@ impl<P: Payload> Session<P> {
 
     /// The session is up, rewound, and has no link any more.
     fn up_without_link(&mut self, now: Time, lost: &Lost, jitter: u16) {
-        let &Lost {
-            blame,
-            lane,
-            healthy,
-            silent,
-        } = lost;
+        let &Lost { blame, lane, healthy, silent } = lost;
         self.counters.links_lost += 1;
         let limits = self.config.limits;
         if self.lossy {
-            let row = if silent {
-                Row::SilentLossy
-            } else {
-                Row::LinkLostLossy
-            };
+            let row = if silent { Row::SilentLossy } else { Row::LinkLostLossy };
             return self.end(row, EndCause::LinkLost);
         }
         if self.probing {
@@ -95,8 +73,7 @@ impl<P: Payload> Session<P> {
             let at = lane.map(|lane| (lane.class(), self.recv[lane.index()].received().next()));
             return self.end(Row::LinkLostPoison, EndCause::ProtocolViolation { at });
         }
-        self.timers
-            .arm_once(Timer::Standby, now.after(limits.standby_max));
+        self.timers.arm_once(Timer::Standby, now.after(limits.standby_max));
         let client = self.config.policy.stance() == crate::frame::Stance::Client;
         let must = client || self.offers.unreachable;
         let dials = self.config.policy.dials() && (must || self.has_something_to_say());
@@ -154,12 +131,7 @@ impl<P: Payload> Session<P> {
         }
         let healthy = self.rewind();
         self.close_link(false);
-        let lost = Lost {
-            blame: Blame::Transport,
-            lane: None,
-            healthy,
-            silent: true,
-        };
+        let lost = Lost { blame: Blame::Transport, lane: None, healthy, silent: true };
         self.up_without_link(now, &lost, jitter);
     }
 }

@@ -175,11 +175,7 @@ impl<P: Payload> RecvLane<P> {
         }
         self.cost += window_cost(message.payload.front_len(), message.payload.data_len());
         let body = if announced { Body::Wanted } else { Body::Here };
-        self.pending.push_back(Pending {
-            message,
-            announced,
-            body,
-        });
+        self.pending.push_back(Pending { message, announced, body });
         Ok(Arrival::New)
     }
 
@@ -200,10 +196,7 @@ impl<P: Payload> RecvLane<P> {
 
     /// The next body to pull, if its bytes are to spare. One is always allowed.
     pub(crate) fn next_pull(&mut self) -> Option<(Seq, u32)> {
-        let wanted = self
-            .pending
-            .iter_mut()
-            .find(|pending| pending.body == Body::Wanted)?;
+        let wanted = self.pending.iter_mut().find(|pending| pending.body == Body::Wanted)?;
         let len = wanted.message.payload.data_len();
         if self.pulled > 0 && self.pulled + u64::from(len) > self.pull_bytes {
             return None;
@@ -221,14 +214,8 @@ impl<P: Payload> RecvLane<P> {
         len: u32,
         part: Option<P>,
     ) -> Result<(), LaneFault> {
-        let index = seq
-            .0
-            .checked_sub(self.received.0 + 1)
-            .ok_or(LaneFault::Chunk)?;
-        let pending = self
-            .pending
-            .get_mut(index as usize)
-            .ok_or(LaneFault::Chunk)?;
+        let index = seq.0.checked_sub(self.received.0 + 1).ok_or(LaneFault::Chunk)?;
+        let pending = self.pending.get_mut(index as usize).ok_or(LaneFault::Chunk)?;
         let Body::Coming(came) = pending.body else {
             return Err(LaneFault::Chunk);
         };
@@ -239,10 +226,7 @@ impl<P: Payload> RecvLane<P> {
         }
         pending.body = Body::Coming(end);
         if end == total {
-            pending
-                .message
-                .payload
-                .attach(part.ok_or(LaneFault::Chunk)?);
+            pending.message.payload.attach(part.ok_or(LaneFault::Chunk)?);
             pending.body = Body::Here;
         }
         Ok(())
@@ -273,10 +257,7 @@ impl<P: Payload> RecvLane<P> {
     /// So many messages are done: their window and their pulled bytes are free again.
     pub(crate) fn done(&mut self, messages: u64, cost: u64, pulled: u64) {
         self.done += messages;
-        debug_assert!(
-            self.done <= self.received.0,
-            "S7: done once per received message"
-        );
+        debug_assert!(self.done <= self.received.0, "S7: done once per received message");
         self.done_cost += cost;
         self.pulled = self.pulled.saturating_sub(pulled);
     }
@@ -294,11 +275,7 @@ impl<P: Payload> RecvLane<P> {
 
     /// As [`SendLane::unborn`](super::send_lane::SendLane::unborn).
     pub(crate) fn unborn(&mut self) {
-        debug_assert_eq!(
-            self.received,
-            Seq(0),
-            "S6: an unconfirmed session has nothing received"
-        );
+        debug_assert_eq!(self.received, Seq(0), "S6: an unconfirmed session has nothing received");
         self.rewind();
     }
 }

@@ -103,10 +103,7 @@ impl<P: Payload> Session<P> {
             }
             forced = false;
             self.requests.resolve(id);
-            self.emit(Output::Outcome {
-                id,
-                result: CallResult::Timeout,
-            });
+            self.emit(Output::Outcome { id, result: CallResult::Timeout });
         }
         self.arm_request_timer();
     }
@@ -114,18 +111,9 @@ impl<P: Payload> Session<P> {
     /// The session is over: every open request learns its fate.
     pub(super) fn end_requests(&mut self) {
         for (id, open) in self.requests.drain() {
-            let sent = self.send[open.lane.index()]
-                .was_sent(open.position)
-                .unwrap_or(true);
-            let fate = if sent {
-                Fate::MaybeHandled
-            } else {
-                Fate::NotSent
-            };
-            self.emit(Output::Outcome {
-                id,
-                result: CallResult::SessionEnded(fate),
-            });
+            let sent = self.send[open.lane.index()].was_sent(open.position).unwrap_or(true);
+            let fate = if sent { Fate::MaybeHandled } else { Fate::NotSent };
+            self.emit(Output::Outcome { id, result: CallResult::SessionEnded(fate) });
         }
     }
 }

@@ -123,9 +123,7 @@ impl<P: Payload> Session<P> {
     }
 
     fn has_work(&self, class: Class) -> bool {
-        [Lane::messages(class), Lane::replies(class)]
-            .into_iter()
-            .any(|lane| self.lane_ready(lane))
+        [Lane::messages(class), Lane::replies(class)].into_iter().any(|lane| self.lane_ready(lane))
     }
 
     fn lane_ready(&self, lane: Lane) -> bool {
@@ -161,11 +159,7 @@ impl<P: Payload> Session<P> {
         }
         let both = self.lane_ready(lanes[0]) && self.lane_ready(lanes[1]);
         self.scheduler.messages_first[class.index()] = both && !messages_first;
-        let lane = if self.lane_ready(lanes[0]) {
-            lanes[0]
-        } else {
-            lanes[1]
-        };
+        let lane = if self.lane_ready(lanes[0]) { lanes[0] } else { lanes[1] };
         if self.send[lane.index()].ready() {
             self.take_message(now, lane)
         } else {
@@ -179,11 +173,7 @@ impl<P: Payload> Session<P> {
         let (front_len, data_len) = (entry.payload.front_len(), entry.payload.data_len());
         let announce =
             data_len > 0 && u64::from(front_len) + u64::from(data_len) > u64::from(slot_bytes);
-        let payload = if announce {
-            entry.payload.announced()
-        } else {
-            entry.payload.clone()
-        };
+        let payload = if announce { entry.payload.announced() } else { entry.payload.clone() };
         let call = match entry.call {
             // The requester gave up meanwhile: it keeps its place, but nobody should handle it.
             Call::Request { id, .. } if !self.requests.is_open(id) => {
@@ -201,40 +191,18 @@ impl<P: Payload> Session<P> {
         };
         self.counters.messages_sent += 1;
         self.counters.replayed += u64::from(replay);
-        self.scheduler.charge(
-            lane.class(),
-            front_len + if announce { 0 } else { data_len },
-        );
-        let message = Message {
-            lane,
-            seq,
-            call,
-            payload,
-        };
-        self.spend(if announce {
-            Frame::Announce(message)
-        } else {
-            Frame::Message(message)
-        })
+        self.scheduler.charge(lane.class(), front_len + if announce { 0 } else { data_len });
+        let message = Message { lane, seq, call, payload };
+        self.spend(if announce { Frame::Announce(message) } else { Frame::Message(message) })
     }
 
     fn take_chunk(&mut self, lane: Lane) -> Option<Frame<P>> {
         let slot = self.terms.map_or(u32::MAX, |terms| terms.slot_bytes);
         let counted = self.link.is_some_and(|link| link.credit.is_some());
-        let len_max = self
-            .config
-            .limits
-            .chunk_bytes
-            .min(if counted { slot } else { u32::MAX });
+        let len_max = self.config.limits.chunk_bytes.min(if counted { slot } else { u32::MAX });
         let (seq, part, offset, len) = self.send[lane.index()].take_chunk(len_max.max(1))?;
         self.scheduler.charge(lane.class(), len);
-        self.spend(Frame::Chunk(Chunk {
-            lane,
-            seq,
-            offset,
-            len,
-            part: Some(part),
-        }))
+        self.spend(Frame::Chunk(Chunk { lane, seq, offset, len, part: Some(part) }))
     }
 }
 
@@ -255,25 +223,16 @@ mod tests {
         for class in Class::ALL {
             let share = bytes[class.index()] as f64 * 16.0 / total as f64;
             let due = f64::from(class.weight());
-            assert!(
-                (share - due).abs() < 0.1 * due,
-                "{class}: {share} of 16, due {due}"
-            );
+            assert!((share - due).abs() < 0.1 * due, "{class}: {share} of 16, due {due}");
         }
     }
 
     #[test]
     fn a_class_alone_keeps_no_debt() {
         let mut scheduler = Scheduler::default();
-        assert_eq!(
-            scheduler.pick([false, false, false, true]),
-            Some(Class::Bulk)
-        );
+        assert_eq!(scheduler.pick([false, false, false, true]), Some(Class::Bulk));
         scheduler.charge(Class::Bulk, 4 << 20);
-        assert_eq!(
-            scheduler.pick([false, false, false, true]),
-            Some(Class::Bulk)
-        );
+        assert_eq!(scheduler.pick([false, false, false, true]), Some(Class::Bulk));
         assert_eq!(scheduler.deficit, [0; Class::COUNT]);
         assert_eq!(scheduler.pick([false; Class::COUNT]), None);
     }

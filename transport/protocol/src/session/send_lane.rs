@@ -97,11 +97,7 @@ impl<P: Payload> SendLane<P> {
     /// Queues a message and returns its position.
     pub(crate) fn push(&mut self, payload: P, call: Call) -> u64 {
         self.submitted += 1;
-        let entry = Entry {
-            payload,
-            call,
-            position: self.submitted,
-        };
+        let entry = Entry { payload, call, position: self.submitted };
         self.bytes += entry.bytes();
         self.entries.push_back(entry);
         self.submitted
@@ -127,10 +123,7 @@ impl<P: Payload> SendLane<P> {
     }
 
     pub(crate) fn held(&self) -> Amount {
-        Amount {
-            messages: self.entries.len() as u64,
-            bytes: self.bytes,
-        }
+        Amount { messages: self.entries.len() as u64, bytes: self.bytes }
     }
 
     pub(crate) fn acked(&self) -> Seq {
@@ -148,10 +141,7 @@ impl<P: Payload> SendLane<P> {
 
     /// Whether the message at `position` was ever put on a link, if it is still here.
     pub(crate) fn was_sent(&self, position: u64) -> Option<bool> {
-        let index = self
-            .entries
-            .binary_search_by_key(&position, |entry| entry.position)
-            .ok()?;
+        let index = self.entries.binary_search_by_key(&position, |entry| entry.position).ok()?;
         Some(self.acked.0 + 1 + index as u64 <= self.ever_sent.0)
     }
 
@@ -226,11 +216,7 @@ impl<P: Payload> SendLane<P> {
 
     /// The session takes another id before anything of it was confirmed: number from one again.
     pub(crate) fn unborn(&mut self) {
-        debug_assert_eq!(
-            self.acked,
-            Seq(0),
-            "S6: an unconfirmed session has nothing acked"
-        );
+        debug_assert_eq!(self.acked, Seq(0), "S6: an unconfirmed session has nothing acked");
         self.rewind();
         self.ever_sent = Seq(0);
         self.allowed = LaneState::default();
@@ -298,9 +284,6 @@ impl<P: Payload> SendLane<P> {
         self.sent = 0;
         self.bytes = 0;
         self.serving.clear();
-        self.entries
-            .drain(..)
-            .enumerate()
-            .map(move |(index, entry)| (entry, index < sent))
+        self.entries.drain(..).enumerate().map(move |(index, entry)| (entry, index < sent))
     }
 }

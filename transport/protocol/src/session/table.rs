@@ -150,12 +150,8 @@ impl Coverage {
 
     /// The (row, phase) pairs that were never taken.
     pub fn never(&self) -> Vec<(Row, Phase)> {
-        let pairs = TABLE
-            .iter()
-            .flat_map(|rule| rule.from.iter().map(|from| (rule.row, *from)));
-        pairs
-            .filter(|(row, from)| !self.contains(*row, *from))
-            .collect()
+        let pairs = TABLE.iter().flat_map(|rule| rule.from.iter().map(|from| (rule.row, *from)));
+        pairs.filter(|(row, from)| !self.contains(*row, *from)).collect()
     }
 
     /// How many pairs there are.

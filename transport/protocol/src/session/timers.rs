@@ -97,8 +97,7 @@ impl Timers {
 
     /// The first timer that is due at `now`, in table order.
     pub(crate) fn first_due(&self, now: Time) -> Option<Timer> {
-        self.armed()
-            .find(|timer| self.due(*timer).is_some_and(|due| due <= now))
+        self.armed().find(|timer| self.due(*timer).is_some_and(|due| due <= now))
     }
 
     fn mask(&self) -> u16 {

@@ -34,9 +34,7 @@ pub fn blobs(max: usize) -> impl Strategy<Value = Bytes> {
 
 /// Bytes that differ by place.
 pub fn pattern(len: usize, seed: u8) -> Bytes {
-    (0..len)
-        .map(|at| (at as u8).wrapping_mul(31).wrapping_add((at >> 8) as u8) ^ seed)
-        .collect()
+    (0..len).map(|at| (at as u8).wrapping_mul(31).wrapping_add((at >> 8) as u8) ^ seed).collect()
 }
 
 pub fn kinds() -> impl Strategy<Value = EntityKind> {
@@ -107,11 +105,7 @@ pub fn openings() -> impl Strategy<Value = Opening> {
 }
 
 pub fn hellos() -> impl Strategy<Value = Hello> {
-    let stance = prop_oneof![
-        Just(Stance::Client),
-        Just(Stance::Server),
-        Just(Stance::Peer)
-    ];
+    let stance = prop_oneof![Just(Stance::Client), Just(Stance::Server), Just(Stance::Peer)];
     let policy = (any::<bool>(), stance).prop_map(|(lossy, stance)| PolicyOffer { lossy, stance });
     let flags = any::<(bool, bool)>();
     let ids = any::<(u128, u64)>();
@@ -185,29 +179,14 @@ pub fn calls() -> impl Strategy<Value = Call> {
 
 pub fn messages() -> impl Strategy<Value = Message<Parcel>> {
     let numbers = any::<(u32, u16, u16)>();
-    (
-        lanes(),
-        seqs(),
-        calls(),
-        numbers,
-        blobs(40_000),
-        blobs(70_000),
+    (lanes(), seqs(), calls(), numbers, blobs(40_000), blobs(70_000)).prop_map(
+        |(lane, seq, call, (kind, version, compat), front, data)| Message {
+            lane,
+            seq,
+            call,
+            payload: Parcel { kind, version, compat, front, data_len: data.len() as u32, data },
+        },
     )
-        .prop_map(
-            |(lane, seq, call, (kind, version, compat), front, data)| Message {
-                lane,
-                seq,
-                call,
-                payload: Parcel {
-                    kind,
-                    version,
-                    compat,
-                    front,
-                    data_len: data.len() as u32,
-                    data,
-                },
-            },
-        )
 }
 
 pub fn announces() -> impl Strategy<Value = Message<Parcel>> {
@@ -244,10 +223,7 @@ pub fn frames() -> impl Strategy<Value = Frame<Parcel>> {
 
 /// Limits under which every arbitrary frame passes.
 pub fn wide() -> WireLimits {
-    WireLimits {
-        slot_bytes: 128 * 1024,
-        ..WireLimits::default()
-    }
+    WireLimits { slot_bytes: 128 * 1024, ..WireLimits::default() }
 }
 
 /// The bytes of frames as one write would send them.
@@ -267,9 +243,7 @@ pub fn drain(out: &mut Outbound) -> Vec<u8> {
         let filled = out.io_slices(&mut slices);
         assert!(filled > 0, "an outbound with bytes has slices");
         let before = bytes.len();
-        slices[..filled]
-            .iter()
-            .for_each(|slice| bytes.extend_from_slice(slice));
+        slices[..filled].iter().for_each(|slice| bytes.extend_from_slice(slice));
         out.advance(bytes.len() - before);
     }
     bytes

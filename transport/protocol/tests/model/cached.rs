@@ -14,10 +14,7 @@ pub(crate) struct Cached<T> {
 impl<T: Hash + Clone> Cached<T> {
     pub(crate) fn new(value: T) -> Self {
         let hash = hash_of(&value);
-        Self {
-            value: Arc::new(value),
-            hash,
-        }
+        Self { value: Arc::new(value), hash }
     }
 
     pub(crate) fn edit<R>(&mut self, edit: impl FnOnce(&mut T) -> R) -> R {

@@ -89,11 +89,7 @@ impl Driver<'_> {
             };
             if let Some(link) = self.world.link_mut(id) {
                 link.spent[node] += 1;
-                if self
-                    .spec
-                    .slots
-                    .is_some_and(|slots| link.spent[node] > slots)
-                {
+                if self.spec.slots.is_some_and(|slots| link.spent[node] > slots) {
                     self.world.breaks("F6: more slots spent than granted");
                 }
             }
@@ -170,10 +166,9 @@ impl Driver<'_> {
                 let first = !std::mem::replace(&mut ghost.connected, true);
                 first.then_some(()).ok_or("S4: connected twice")
             }
-            Output::Event(Event::Resumed { .. }) => ghost
-                .connected
-                .then_some(())
-                .ok_or("S4: resumed before it was connected"),
+            Output::Event(Event::Resumed { .. }) => {
+                ghost.connected.then_some(()).ok_or("S4: resumed before it was connected")
+            }
             Output::Event(Event::Undeliverable { .. }) => Err("undeliverable"),
             _ => Ok(()),
         });
@@ -187,11 +182,7 @@ impl Driver<'_> {
         let node = &mut self.world.nodes[node];
         node.directory.edit(|directory| directory.ended(key));
         let life = &mut node.lives[key.0 as usize];
-        let over = Over {
-            cause: end.cause,
-            counts: end.counts,
-            goes_on: end.goes_on,
-        };
+        let over = Over { cause: end.cause, counts: end.counts, goes_on: end.goes_on };
         let again = life.over.replace(over).is_some();
         let ghost = &life.ghost;
         let mut exact = true;
@@ -200,10 +191,7 @@ impl Driver<'_> {
             let counts = end.counts[class.index()];
             let acked = ghost.acked[lane.index()] as usize;
             let submitted: Vec<u8> = ghost.submitted_in(lane).collect();
-            let back = end
-                .unacked
-                .iter()
-                .filter(|back| back.class == class && !back.reply);
+            let back = end.unacked.iter().filter(|back| back.class == class && !back.reply);
             let back: Vec<u8> = back.map(|back| back.payload.id).collect();
             exact &= submitted[acked.min(submitted.len())..] == back[..];
             exact &= counts.unacked == back.len() as u64 && counts.unacked_sent <= counts.unacked;
@@ -258,15 +246,7 @@ impl Driver<'_> {
         self.shut(node, id, true);
         if let End::Of(key) = end {
             let (blame, jitter) = (Blame::Transport, 0);
-            self.feed(
-                node,
-                key,
-                Input::LinkLost {
-                    link: id,
-                    blame,
-                    jitter,
-                },
-            );
+            self.feed(node, key, Input::LinkLost { link: id, blame, jitter });
         }
     }
 
@@ -324,12 +304,7 @@ impl Driver<'_> {
                 }
                 let latest = Attempt(self.world.nodes[node].attempt);
                 let facts = self.spec.facts();
-                let input = Input::Hello {
-                    link: id,
-                    hello,
-                    latest,
-                    facts,
-                };
+                let input = Input::Hello { link: id, hello, latest, facts };
                 self.feed(node, key, input);
             }
             Route::Birth { notices } => {
@@ -349,11 +324,7 @@ impl Driver<'_> {
                 self.shut(node, id, false);
             }
         }
-        if self
-            .world
-            .link(id)
-            .is_some_and(|link| link.ends[node] == End::Fresh)
-        {
+        if self.world.link(id).is_some_and(|link| link.ends[node] == End::Fresh) {
             self.world.breaks("nobody took care of a hello's link");
         }
     }
@@ -378,8 +349,7 @@ impl Driver<'_> {
         let me = &mut self.world.nodes[node];
         let key = SessionKey(me.lives.len() as u64);
         let policy = self.spec.policies[node];
-        me.directory
-            .edit(|directory| directory.accepted(key, &hello, &policy));
+        me.directory.edit(|directory| directory.accepted(key, &hello, &policy));
         let config = self.spec.config(node, me.start);
         let (latest, facts) = (Attempt(me.attempt), self.spec.facts());
         let session = Session::accept(config, id, hello, latest, facts, NOW);
@@ -394,8 +364,7 @@ impl Driver<'_> {
         me.born += 1;
         let id = SessionId(node as u128 * 16 + u128::from(me.born));
         let name = Spec::name_of(1 - node);
-        me.directory
-            .edit(|directory| directory.dialled(key, name, id, false));
+        me.directory.edit(|directory| directory.dialled(key, name, id, false));
         let session = Session::dial(self.spec.config(node, me.start), id, NOW);
         me.lives.push(Life::new(session, me.start));
         self.follow(node, key);
@@ -412,18 +381,12 @@ impl Driver<'_> {
     pub(crate) fn say(&mut self, node: usize) {
         let key = Self::speaking(self.world, node).unwrap_or_else(|| self.connect(node));
         let said = self.world.nodes[node].said;
-        let Say {
-            class,
-            data,
-            request,
-        } = self.spec.says[node][usize::from(said)];
+        let Say { class, data, request } = self.spec.says[node][usize::from(said)];
         self.world.nodes[node].said += 1;
         let name = node as u8 * 16 + said + 1;
         let life = &mut self.world.nodes[node].lives[key.0 as usize];
         life.ghost.edit(|ghost| {
-            ghost
-                .submitted
-                .push((stellate_protocol::Lane::messages(class), name));
+            ghost.submitted.push((stellate_protocol::Lane::messages(class), name));
             if request {
                 ghost.asking.insert(name);
             }
@@ -433,15 +396,7 @@ impl Driver<'_> {
             false => Ask::Nothing,
         };
         let payload = Word::new(name, data);
-        self.feed(
-            node,
-            key,
-            Input::Submit(Submit {
-                class,
-                payload,
-                ask,
-            }),
-        );
+        self.feed(node, key, Input::Submit(Submit { class, payload, ask }));
     }
 
     /// A handler is called with the next message.
@@ -488,11 +443,7 @@ impl Driver<'_> {
     pub(crate) fn restart(&mut self, node: usize) {
         let links: Vec<LinkId> = self.world.links().map(|(id, _)| id).collect();
         for id in links {
-            if self
-                .world
-                .link(id)
-                .is_some_and(|link| link.ends[node] != End::Shut)
-            {
+            if self.world.link(id).is_some_and(|link| link.ends[node] != End::Shut) {
                 self.shut(node, id, false);
             }
         }
@@ -503,8 +454,7 @@ impl Driver<'_> {
         me.start += 1;
         me.attempt = 0;
         me.dials.clear();
-        me.directory
-            .edit(|directory| *directory = Default::default());
+        me.directory.edit(|directory| *directory = Default::default());
     }
 }
 
@@ -524,10 +474,7 @@ fn gathered(frame: Frame<Word>) -> Frame<Word> {
         Frame::Chunk(chunk) => {
             let total = chunk.part.as_ref().map_or(0, Payload::data_len);
             let last = chunk.offset + chunk.len == total;
-            Frame::Chunk(Chunk {
-                part: chunk.part.filter(|_| last),
-                ..chunk
-            })
+            Frame::Chunk(Chunk { part: chunk.part.filter(|_| last), ..chunk })
         }
         frame => frame,
     }

@@ -22,67 +22,22 @@ use super::world::{End, World};
 /// One step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
-    Deliver {
-        to: usize,
-        link: LinkId,
-    },
-    Lose {
-        node: usize,
-        link: LinkId,
-    },
-    Dialled {
-        node: usize,
-        key: SessionKey,
-    },
-    DialFails {
-        node: usize,
-        key: SessionKey,
-    },
-    Fire {
-        node: usize,
-        key: SessionKey,
-        timer: Timer,
-    },
-    FireEarly {
-        node: usize,
-        key: SessionKey,
-        timer: Timer,
-    },
-    Connect {
-        node: usize,
-    },
-    Say {
-        node: usize,
-    },
-    Open {
-        node: usize,
-        key: SessionKey,
-    },
-    Finish {
-        node: usize,
-        key: SessionKey,
-    },
-    Admit {
-        node: usize,
-        key: SessionKey,
-    },
-    TurnAway {
-        node: usize,
-        key: SessionKey,
-    },
-    Leave {
-        node: usize,
-        key: SessionKey,
-    },
-    Cut {
-        link: LinkId,
-    },
-    Wall {
-        node: usize,
-    },
-    Restart {
-        node: usize,
-    },
+    Deliver { to: usize, link: LinkId },
+    Lose { node: usize, link: LinkId },
+    Dialled { node: usize, key: SessionKey },
+    DialFails { node: usize, key: SessionKey },
+    Fire { node: usize, key: SessionKey, timer: Timer },
+    FireEarly { node: usize, key: SessionKey, timer: Timer },
+    Connect { node: usize },
+    Say { node: usize },
+    Open { node: usize, key: SessionKey },
+    Finish { node: usize, key: SessionKey },
+    Admit { node: usize, key: SessionKey },
+    TurnAway { node: usize, key: SessionKey },
+    Leave { node: usize, key: SessionKey },
+    Cut { link: LinkId },
+    Wall { node: usize },
+    Restart { node: usize },
 }
 
 /// The checked system.
@@ -94,10 +49,7 @@ pub(crate) struct Machine {
 
 impl Machine {
     pub(crate) fn new(spec: Spec) -> Self {
-        Self {
-            spec,
-            coverage: Mutex::default(),
-        }
+        Self { spec, coverage: Mutex::default() }
     }
 
     /// Whether nothing but faults can happen any more.
@@ -134,9 +86,7 @@ impl Machine {
         }
         for (key, life) in me.living() {
             let session = &life.session;
-            let dead = session
-                .link()
-                .is_some_and(|id| world.link(id).is_none_or(|link| link.cut));
+            let dead = session.link().is_some_and(|id| world.link(id).is_none_or(|link| link.cut));
             for timer in session.timers().armed() {
                 let due = match timer {
                     Timer::Backoff | Timer::Ack => true,
@@ -203,11 +153,7 @@ impl Machine {
                 steps.push(Step::Wall { node });
             }
             if budget.dial_failures > 0 && !me.walled {
-                steps.extend(
-                    me.dials
-                        .iter()
-                        .map(|key| Step::DialFails { node, key: *key }),
-                );
+                steps.extend(me.dials.iter().map(|key| Step::DialFails { node, key: *key }));
             }
             if budget.restarts[node] > 0 {
                 steps.push(Step::Restart { node });
@@ -234,10 +180,7 @@ impl Machine {
     }
 
     fn take(&self, world: &mut World, step: Step) {
-        let mut driver = Driver {
-            spec: &self.spec,
-            world,
-        };
+        let mut driver = Driver { spec: &self.spec, world };
         match step {
             Step::Deliver { to, link } => driver.deliver(to, link),
             Step::Lose { node, link } => driver.lose(node, link),
@@ -311,11 +254,7 @@ fn long_patience(world: &World, steps: &mut Vec<Step>) {
     for node in 0..2 {
         let me = &world.nodes[node];
         if me.walled {
-            steps.extend(
-                me.dials
-                    .iter()
-                    .map(|key| Step::DialFails { node, key: *key }),
-            );
+            steps.extend(me.dials.iter().map(|key| Step::DialFails { node, key: *key }));
         }
     }
     if !steps.is_empty() {

@@ -12,11 +12,7 @@ pub(crate) struct Word {
 
 impl Word {
     pub(crate) fn new(id: u8, data: u8) -> Self {
-        Self {
-            id,
-            data,
-            here: true,
-        }
+        Self { id, data, here: true }
     }
 
     /// Whether all of it arrived.
@@ -35,10 +31,7 @@ impl Payload for Word {
     }
 
     fn announced(&self) -> Self {
-        Self {
-            here: false,
-            ..*self
-        }
+        Self { here: false, ..*self }
     }
 
     fn attach(&mut self, pulled: Self) {

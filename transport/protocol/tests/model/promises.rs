@@ -24,10 +24,9 @@ pub(crate) fn all() -> Vec<Property<Machine>> {
                 pairs(world).all(|(to, from)| in_order(to, from)) && each_once(world)
             },
         ),
-        Property::always(
-            "S3 what is acked is owned by the receiver",
-            |_, world: &World| pairs(world).all(|(to, from)| acks_are_true(to, from)),
-        ),
+        Property::always("S3 what is acked is owned by the receiver", |_, world: &World| {
+            pairs(world).all(|(to, from)| acks_are_true(to, from))
+        }),
         Property::always(
             "S4 counts about the other side are exact or unknown",
             |_, world: &World| pairs(world).all(|(to, from)| counts_agree(to, from)),
@@ -49,10 +48,7 @@ pub(crate) fn all() -> Vec<Property<Machine>> {
         Property::always(
             "no livelock: dials are bounded by faults",
             |machine: &Machine, world: &World| {
-                world
-                    .nodes
-                    .iter()
-                    .all(|node| node.attempt <= machine.spec.dials_max)
+                world.nodes.iter().all(|node| node.attempt <= machine.spec.dials_max)
             },
         ),
     ]
@@ -96,21 +92,15 @@ fn in_order(to: &Life, from: &Life) -> bool {
     message_lanes().all(|lane| {
         let opened = to.ghost.opened.iter().filter(|(of, _)| *of == lane);
         let mut submitted = from.ghost.submitted_in(lane);
-        opened
-            .map(|(_, id)| *id)
-            .all(|id| submitted.next() == Some(id))
+        opened.map(|(_, id)| *id).all(|id| submitted.next() == Some(id))
     })
 }
 
 /// No message was ever opened twice, in whatever sessions.
 fn each_once(world: &World) -> bool {
     world.nodes.iter().all(|node| {
-        let mut ids: Vec<u8> = node
-            .lives
-            .iter()
-            .flat_map(|life| &life.ghost.opened)
-            .map(|(_, id)| *id)
-            .collect();
+        let mut ids: Vec<u8> =
+            node.lives.iter().flat_map(|life| &life.ghost.opened).map(|(_, id)| *id).collect();
         ids.sort_unstable();
         ids.windows(2).all(|two| two[0] != two[1])
     })
@@ -144,9 +134,7 @@ fn counts_agree(to: &Life, from: &Life) -> bool {
         let counts = over.counts[lane.class().index()];
         let owns = owned(to, lane).0;
         let sent = from.ghost.acked[lane.index()] + counts.unacked_sent;
-        let told = counts
-            .peer_delivered
-            .is_none_or(|told| told == to.ghost.opened_in(lane));
+        let told = counts.peer_delivered.is_none_or(|told| told == to.ghost.opened_in(lane));
         told && owns <= sent
     })
 }
@@ -208,19 +196,13 @@ fn at_rest(machine: &Machine, world: &World) -> bool {
 
 /// Nothing was allowed to be lost: nothing is, and no session ended.
 fn all_delivered(machine: &Machine, world: &World) -> bool {
-    let none_ended = world
-        .nodes
-        .iter()
-        .flat_map(|node| &node.lives)
-        .all(|life| life.over.is_none());
+    let none_ended =
+        world.nodes.iter().flat_map(|node| &node.lives).all(|life| life.over.is_none());
     none_ended
         && (0..2).all(|node| {
             let said = machine.spec.says[node].len();
-            let opened: usize = world.nodes[1 - node]
-                .lives
-                .iter()
-                .map(|life| life.ghost.opened.len())
-                .sum();
+            let opened: usize =
+                world.nodes[1 - node].lives.iter().map(|life| life.ghost.opened.len()).sum();
             said == opened
         })
 }

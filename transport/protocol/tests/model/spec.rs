@@ -19,18 +19,11 @@ pub(crate) struct Say {
 }
 
 /// A plain message.
-pub(crate) const SAY: Say = Say {
-    class: Class::Normal,
-    data: 0,
-    request: false,
-};
+pub(crate) const SAY: Say = Say { class: Class::Normal, data: 0, request: false };
 /// A message whose data is announced and pulled, in two chunks.
 pub(crate) const BODY: Say = Say { data: 2, ..SAY };
 /// A request.
-pub(crate) const ASK: Say = Say {
-    request: true,
-    ..SAY
-};
+pub(crate) const ASK: Say = Say { request: true, ..SAY };
 
 /// How a user ends its session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,9 +155,6 @@ impl Spec {
     }
 
     pub(crate) fn facts(&self) -> LinkFacts {
-        LinkFacts {
-            slots: self.slots,
-            slot_bytes: 2,
-        }
+        LinkFacts { slots: self.slots, slot_bytes: 2 }
     }
 }

@@ -43,10 +43,7 @@ impl Ghost {
     }
 
     pub(crate) fn submitted_in(&self, lane: Lane) -> impl Iterator<Item = u8> + '_ {
-        self.submitted
-            .iter()
-            .filter(move |(of, _)| *of == lane)
-            .map(|(_, id)| *id)
+        self.submitted.iter().filter(move |(of, _)| *of == lane).map(|(_, id)| *id)
     }
 
     pub(crate) fn waiting_in(&self, lane: Lane) -> u64 {
@@ -170,13 +167,7 @@ impl Link {
     pub(crate) fn new(dialler: usize, key: SessionKey) -> Self {
         let mut ends = [End::Fresh; 2];
         ends[dialler] = End::Of(key);
-        Self {
-            ends,
-            queues: Default::default(),
-            cut: false,
-            abrupt: [false; 2],
-            spent: [0; 2],
-        }
+        Self { ends, queues: Default::default(), cut: false, abrupt: [false; 2], spent: [0; 2] }
     }
 
     /// Whether `node` may be told that the link is gone.

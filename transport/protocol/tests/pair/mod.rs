@@ -129,18 +129,12 @@ impl World {
     /// Two lossless peers, `osd.1` and `osd.2`: the second has the greater rank.
     pub fn peers() -> Self {
         let peer = Policy::lossless_peer();
-        Self::new(&[
-            (EntityName::osd(1), peer, peer),
-            (EntityName::osd(2), peer, peer),
-        ])
+        Self::new(&[(EntityName::osd(1), peer, peer), (EntityName::osd(2), peer, peer)])
     }
 
     /// Node A dials with `client`, node B answers with `server`.
     pub fn pair(client: Policy, server: Policy) -> Self {
-        Self::new(&[
-            (EntityName::client(1), client, client),
-            (EntityName::osd(2), server, server),
-        ])
+        Self::new(&[(EntityName::client(1), client, client), (EntityName::osd(2), server, server)])
     }
 
     pub fn add(&mut self, name: EntityName, dial: Policy, accept: Policy) -> usize {
@@ -168,9 +162,7 @@ impl World {
     }
 
     pub fn limits(&mut self, change: impl Fn(&mut Limits)) {
-        self.nodes
-            .iter_mut()
-            .for_each(|node| change(&mut node.limits));
+        self.nodes.iter_mut().for_each(|node| change(&mut node.limits));
     }
 
     /// `connect` of node `from` to whatever runs at node `to`, by its name.
@@ -222,19 +214,12 @@ impl World {
     }
 
     pub fn side_mut(&mut self, conn: Conn) -> &mut Side {
-        self.nodes[conn.0]
-            .sides
-            .get_mut(&conn.1)
-            .expect("a known side")
+        self.nodes[conn.0].sides.get_mut(&conn.1).expect("a known side")
     }
 
     /// The sides of a node, oldest first.
     pub fn all(&self, node: usize) -> Vec<Conn> {
-        self.nodes[node]
-            .sides
-            .keys()
-            .map(|key| (node, *key))
-            .collect()
+        self.nodes[node].sides.keys().map(|key| (node, *key)).collect()
     }
 
     /// The only session of a node.
@@ -276,11 +261,7 @@ impl World {
             return false;
         }
         // In turn over the links when nobody chooses, so that none starves.
-        let choice = if choice == 0 {
-            self.frames as usize
-        } else {
-            choice
-        };
+        let choice = if choice == 0 { self.frames as usize } else { choice };
         match (choice % total).checked_sub(dials) {
             None => self.dial_next(),
             Some(index) => {
@@ -297,12 +278,7 @@ impl World {
         self.run();
         while let Some(due) = self.next_timeout().filter(|due| *due <= until) {
             self.stuck = if due > self.now { 0 } else { self.stuck + 1 };
-            assert!(
-                self.stuck < 1000,
-                "S8: spins at {:?}: {:?}",
-                self.now,
-                self.tail()
-            );
+            assert!(self.stuck < 1000, "S8: spins at {:?}: {:?}", self.now, self.tail());
             self.now = self.now.max(due);
             self.fire_timers();
             self.run();
@@ -326,28 +302,17 @@ impl World {
     }
 
     pub fn next_timeout(&self) -> Option<Time> {
-        self.live_sides()
-            .filter_map(|side| side.session.poll_timeout())
-            .min()
+        self.live_sides().filter_map(|side| side.session.poll_timeout()).min()
     }
 
     pub fn fire_timers(&mut self) {
         let due: Vec<Conn> = self
             .live_sides()
-            .filter(|side| {
-                side.session
-                    .poll_timeout()
-                    .is_some_and(|due| due <= self.now)
-            })
+            .filter(|side| side.session.poll_timeout().is_some_and(|due| due <= self.now))
             .map(|side| side.conn)
             .collect();
         for conn in due {
-            self.feed(
-                conn,
-                Input::Timer {
-                    jitter: self.jitter,
-                },
-            );
+            self.feed(conn, Input::Timer { jitter: self.jitter });
         }
     }
 
@@ -367,10 +332,7 @@ impl World {
 
     /// How many frames of a kind arrived at a node.
     pub fn arrived(&self, node: usize, kind: FrameKind) -> usize {
-        self.trace
-            .iter()
-            .filter(|seen| **seen == (node, kind))
-            .count()
+        self.trace.iter().filter(|seen| **seen == (node, kind)).count()
     }
 
     pub fn phase(&self, conn: Conn) -> session::Phase {

@@ -73,11 +73,7 @@ impl World {
                 self.transmit(conn.0, link, Frame::Close(close));
                 self.hang_up(conn.0, link, true);
             }
-            Output::Expect {
-                lane,
-                seq,
-                data_len,
-            } => {
+            Output::Expect { lane, seq, data_len } => {
                 let link = self.side(conn).session.link();
                 let wire = link.and_then(|link| self.wires.get_mut(&link));
                 let wire = wire.expect("data is expected on a link that lives");
@@ -98,18 +94,13 @@ impl World {
             }
             Output::Room { messages, bytes } => {
                 let used = &mut self.side_mut(conn).used;
-                assert!(
-                    used.0 >= messages && used.1 >= bytes,
-                    "S7: more room than was used"
-                );
+                assert!(used.0 >= messages && used.1 >= bytes, "S7: more room than was used");
                 *used = (used.0 - messages, used.1 - bytes);
             }
             Output::Outcome { id, result } => self.take_outcome(conn, id, result),
             Output::Terms(_) => {}
             Output::Bound { peer, id, latest } => {
-                self.nodes[conn.0]
-                    .directory
-                    .bound(conn.1, &peer, id, latest);
+                self.nodes[conn.0].directory.bound(conn.1, &peer, id, latest);
             }
             Output::Bounce { link, hello } => self.route(conn.0, link, hello, 1),
             Output::Event(event) => self.take_event(conn, event),
@@ -151,18 +142,13 @@ impl World {
         if event == Event::NameConflict {
             // The shell's part: all who use the name hear of it.
             for key in self.nodes[conn.0].directory.namesakes(conn.1) {
-                self.side_mut((conn.0, key))
-                    .events
-                    .push(Event::NameConflict);
+                self.side_mut((conn.0, key)).events.push(Event::NameConflict);
             }
         }
         let side = self.side_mut(conn);
         let kept = match &event {
             Event::Ended(end) => side.watch.ended(ending(end)),
-            Event::Undeliverable {
-                payload: Some(parcel),
-                ..
-            } => {
+            Event::Undeliverable { payload: Some(parcel), .. } => {
                 side.watch.returned(tag_of(parcel));
                 Ok(())
             }
@@ -184,17 +170,9 @@ impl World {
         let shell = &self.nodes[node];
         let latest = shell.attempt;
         let facts = self.facts(node);
-        let input = |hello| Input::Hello {
-            link,
-            hello,
-            latest,
-            facts,
-        };
+        let input = |hello| Input::Hello { link, hello, latest, facts };
         let verdict = match shell.directory.route(&hello, &shell.me, &shell.accept) {
-            _ if shell.busy => Verdict::Refused {
-                reason: RefuseReason::Busy,
-                text: String::new(),
-            },
+            _ if shell.busy => Verdict::Refused { reason: RefuseReason::Busy, text: String::new() },
             Route::Existing { key, notices } => {
                 self.notify_all(node, notices);
                 return self.feed((node, key), input(hello));
@@ -249,11 +227,7 @@ impl World {
         let limits = self.nodes[conn.0].limits;
         let side = self.side(conn);
         let (phase, over) = (side.session.phase(), side.watch.ending().is_some());
-        assert_eq!(
-            phase == Phase::Ended,
-            over,
-            "S4: {phase:?} and ended {over}"
-        );
+        assert_eq!(phase == Phase::Ended, over, "S4: {phase:?} and ended {over}");
         if over {
             return;
         }
@@ -304,10 +278,7 @@ impl World {
             for tag in Class::ALL.iter().flat_map(|class| side.watch.seen(*class)) {
                 let sender = super::user::sender_of(*tag);
                 let home = *homes.entry(sender).or_insert(side.conn);
-                assert_eq!(
-                    home, side.conn,
-                    "S6: messages of {sender:?} reached two sessions"
-                );
+                assert_eq!(home, side.conn, "S6: messages of {sender:?} reached two sessions");
             }
         }
     }
@@ -323,10 +294,7 @@ impl World {
 
 /// The end as [`check`] wants it.
 fn ending(end: &End<Parcel>) -> Ending {
-    let mut ending = Ending {
-        cause: Some(end.cause),
-        ..Ending::default()
-    };
+    let mut ending = Ending { cause: Some(end.cause), ..Ending::default() };
     for unacked in end.unacked.iter().filter(|unacked| !unacked.reply) {
         ending.taken_back[unacked.class.index()].push(tag_of(&unacked.payload));
     }

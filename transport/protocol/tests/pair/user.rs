@@ -137,32 +137,19 @@ impl World {
         side.next_tag += 1;
         side.used = (messages + 1, used + bytes);
         side.watch.submitted(class, tag);
-        self.feed(
-            conn,
-            Input::Submit(Submit {
-                class,
-                payload,
-                ask,
-            }),
-        );
+        self.feed(conn, Input::Submit(Submit { class, payload, ask }));
         true
     }
 
     /// Sends `count` messages.
     pub fn send(&mut self, conn: Conn, class: Class, count: usize) {
         for _ in 0..count {
-            assert!(
-                self.try_send(conn, class, 0, Ask::Nothing),
-                "the outbox is full"
-            );
+            assert!(self.try_send(conn, class, 0, Ask::Nothing), "the outbox is full");
         }
     }
 
     pub fn send_data(&mut self, conn: Conn, class: Class, data: u32) {
-        assert!(
-            self.try_send(conn, class, data, Ask::Nothing),
-            "the outbox is full"
-        );
+        assert!(self.try_send(conn, class, data, Ask::Nothing), "the outbox is full");
     }
 
     /// Sends a request, with so many milliseconds to answer it if given.
@@ -175,10 +162,7 @@ impl World {
 
     pub fn notify(&mut self, conn: Conn, class: Class) -> RequestId {
         let id = self.fresh_request(conn);
-        assert!(
-            self.try_send(conn, class, 0, Ask::Notify(id)),
-            "the outbox is full"
-        );
+        assert!(self.try_send(conn, class, 0, Ask::Notify(id)), "the outbox is full");
         id
     }
 
@@ -223,13 +207,7 @@ impl World {
         };
         let (class, answers) = (message.lane.class(), side.answers);
         let outcome = match (message.call, answers) {
-            (
-                Call::Request {
-                    ttl_ms: Some(0),
-                    id,
-                },
-                _,
-            ) => Some((id, Outcome::Expired)),
+            (Call::Request { ttl_ms: Some(0), id }, _) => Some((id, Outcome::Expired)),
             (Call::Request { id, .. }, Answers::Well) => Some((id, Outcome::Reply)),
             (Call::Notify { id }, Answers::Well) => Some((id, Outcome::Handled)),
             (Call::Request { id, .. } | Call::Notify { id }, Answers::With(outcome)) => {
@@ -246,8 +224,7 @@ impl World {
         } else if answers == Answers::Reject {
             let (lane, seq) = (message.lane, message.seq);
             let reason = UndeliverableReason::UnknownType;
-            self.todo
-                .push_back((conn, Input::Reject { lane, seq, reason }));
+            self.todo.push_back((conn, Input::Reject { lane, seq, reason }));
         }
         self.todo.push_back((
             conn,
@@ -265,15 +242,7 @@ impl World {
             Outcome::Reply => parcel(0, 0),
             _ => Parcel::empty(),
         };
-        self.todo.push_back((
-            conn,
-            Input::Reply {
-                class,
-                id,
-                outcome,
-                payload,
-            },
-        ));
+        self.todo.push_back((conn, Input::Reply { class, id, outcome, payload }));
     }
 
     /// Opens and finishes `count` messages by hand.

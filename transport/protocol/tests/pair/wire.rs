@@ -69,10 +69,7 @@ fn through_codec(decoder: &mut Decoder, frame: Frame<Parcel>) -> Frame<Parcel> {
     let mut input = BytesMut::new();
     let mut decoded = None;
     loop {
-        if let Some(frame) = decoder
-            .decode(&mut input)
-            .expect("what we write we can read")
-        {
+        if let Some(frame) = decoder.decode(&mut input).expect("what we write we can read") {
             assert!(decoded.replace(frame).is_none(), "one frame, not two");
             continue;
         }
@@ -91,10 +88,7 @@ fn through_codec(decoder: &mut Decoder, frame: Frame<Parcel>) -> Frame<Parcel> {
 
 impl World {
     pub(super) fn facts(&self, node: usize) -> LinkFacts {
-        LinkFacts {
-            slots: self.nodes[node].slots,
-            slot_bytes: self.nodes[node].limits.slot_bytes,
-        }
+        LinkFacts { slots: self.nodes[node].slots, slot_bytes: self.nodes[node].limits.slot_bytes }
     }
 
     /// The oldest dial gets its result.
@@ -103,16 +97,8 @@ impl World {
             return;
         };
         let to = self.side(conn).target;
-        let reach = self
-            .reach
-            .get(&(conn.0, to))
-            .copied()
-            .unwrap_or(Reach::Open);
-        let reach = if self.nodes[to].down {
-            Reach::Refused
-        } else {
-            reach
-        };
+        let reach = self.reach.get(&(conn.0, to)).copied().unwrap_or(Reach::Open);
+        let reach = if self.nodes[to].down { Reach::Refused } else { reach };
         match reach {
             Reach::Refused => {
                 self.side_mut(conn).dialling = false;
@@ -127,14 +113,7 @@ impl World {
                 node.attempt = node.attempt.next();
                 let attempt = node.attempt;
                 let facts = self.facts(conn.0);
-                self.feed(
-                    conn,
-                    Input::Dialled {
-                        link,
-                        attempt,
-                        facts,
-                    },
-                );
+                self.feed(conn, Input::Dialled { link, attempt, facts });
             }
         }
     }
@@ -153,13 +132,7 @@ impl World {
         };
         let blocked = self.reach.get(&(to, conn.0)) == Some(&Reach::Deaf);
         let ends = [
-            end(
-                conn.0,
-                Some(conn.1),
-                blocked,
-                self.nodes[conn.0].slots,
-                First::Answer,
-            ),
+            end(conn.0, Some(conn.1), blocked, self.nodes[conn.0].slots, First::Answer),
             end(to, None, deaf, self.nodes[to].slots, First::Hello),
         ];
         self.wires.insert(LinkId(self.next_link), Wire { ends });
@@ -177,21 +150,13 @@ impl World {
         }
         if let Frame::Grant(grant) = &frame {
             let spent = &mut wire.ends[mine].spent;
-            assert!(
-                grant.slots <= *spent,
-                "F6: granted {} of {spent} spent",
-                grant.slots
-            );
+            assert!(grant.slots <= *spent, "F6: granted {} of {spent} spent", grant.slots);
             *spent -= grant.slots;
         }
         let theirs = &mut wire.ends[1 - mine];
         if let (Some(slots), true) = (theirs.slots, takes_slot(frame.kind())) {
             theirs.spent += 1;
-            assert!(
-                theirs.spent <= slots,
-                "F6: {:?} found no slot",
-                frame.kind()
-            );
+            assert!(theirs.spent <= slots, "F6: {:?} found no slot", frame.kind());
         }
         if !theirs.closed {
             theirs.inbox.push_back(Item::Frame(frame));
@@ -232,9 +197,7 @@ impl World {
             let ready = |end: &super::wire::End| {
                 !end.closed && !end.stalled && !end.inbox.is_empty() && !self.nodes[end.node].down
             };
-            (0..2)
-                .filter(move |end| ready(&wire.ends[*end]))
-                .map(|end| (*link, end))
+            (0..2).filter(move |end| ready(&wire.ends[*end])).map(|end| (*link, end))
         })
     }
 
@@ -260,11 +223,7 @@ impl World {
                     return self.spoil(link, to);
                 }
                 self.trace.push((node, frame.kind()));
-                let frame = if self.codec {
-                    through_codec(&mut end.decoder, frame)
-                } else {
-                    frame
-                };
+                let frame = if self.codec { through_codec(&mut end.decoder, frame) } else { frame };
                 match (owner, frame) {
                     (Some(key), frame) => self.feed((node, key), Input::Frame { link, frame }),
                     (None, Frame::Hello(hello)) => self.route(node, link, hello, 0),
@@ -292,14 +251,7 @@ impl World {
         if let Some(key) = owner
             && !self.nodes[node].down
         {
-            self.feed(
-                (node, key),
-                Input::LinkLost {
-                    link,
-                    blame,
-                    jitter,
-                },
-            );
+            self.feed((node, key), Input::LinkLost { link, blame, jitter });
         }
     }
 
@@ -331,24 +283,20 @@ impl World {
     /// All links break.
     pub fn cut_all(&mut self) {
         let links: Vec<LinkId> = self.wires.keys().copied().collect();
-        links
-            .into_iter()
-            .for_each(|link| self.cut(link, Blame::Transport));
+        links.into_iter().for_each(|link| self.cut(link, Blame::Transport));
     }
 
     /// Nothing arrives at `node` on the links of today, or it does again.
     pub fn stall(&mut self, node: usize, stalled: bool) {
         let ends = self.wires.values_mut().flat_map(|wire| &mut wire.ends);
-        ends.filter(|end| end.node == node)
-            .for_each(|end| end.stalled = stalled);
+        ends.filter(|end| end.node == node).for_each(|end| end.stalled = stalled);
     }
 
     /// Delivers the next `count` things that come to `node`, whatever the link.
     pub fn deliver_to(&mut self, node: usize, count: usize) {
         for _ in 0..count {
-            let next = self
-                .ready_wires()
-                .find(|(link, end)| self.wires[link].ends[*end].node == node);
+            let next =
+                self.ready_wires().find(|(link, end)| self.wires[link].ends[*end].node == node);
             let Some((link, end)) = next else { return };
             self.deliver(link, end);
         }

@@ -20,14 +20,8 @@ fn up() -> (World, Conn, Conn) {
     (world, a, b)
 }
 
-const LIVE: [Phase; 6] = [
-    Phase::Backoff,
-    Phase::Dialing,
-    Phase::Greeting,
-    Phase::Yielding,
-    Phase::Up,
-    Phase::Standby,
-];
+const LIVE: [Phase; 6] =
+    [Phase::Backoff, Phase::Dialing, Phase::Greeting, Phase::Yielding, Phase::Up, Phase::Standby];
 
 scenarios! {
 fn s4_a_close_drains_and_ends_once_on_each_side() {

@@ -327,10 +327,7 @@ fn a_hello() -> Frame<Parcel> {
         attempt: stellate_protocol::Attempt(99),
         established: true,
         insist: false,
-        policy: PolicyOffer {
-            lossy: false,
-            stance: Stance::Peer,
-        },
+        policy: PolicyOffer { lossy: false, stance: Stance::Peer },
         opening: super::bodies::opening(&world, b),
     }))
 }

@@ -32,11 +32,7 @@ fn both_dial(world: &mut World) -> (Conn, Conn) {
 
 fn one_session(world: &World, a: Conn, b: Conn) {
     world.check_healed(a, b);
-    assert_eq!(
-        (world.all(A).len(), world.all(B).len()),
-        (1, 1),
-        "S5: one session"
-    );
+    assert_eq!((world.all(A).len(), world.all(B).len()), (1, 1), "S5: one session");
     assert_eq!((world.phase(a), world.phase(b)), (Phase::Up, Phase::Up));
     let (left, right) = (&world.side(a).session, &world.side(b).session);
     assert_eq!(left.id(), right.id(), "S5: one id");

@@ -22,9 +22,7 @@ fn cause(world: &World, conn: Conn) -> Option<EndCause> {
 }
 
 fn conflicts(world: &World, conn: Conn) -> usize {
-    world
-        .side(conn)
-        .count(|event| *event == Event::NameConflict)
+    world.side(conn).count(|event| *event == Event::NameConflict)
 }
 
 scenarios! {

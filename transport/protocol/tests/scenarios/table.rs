@@ -58,14 +58,8 @@ pub fn in_phase(phase: Phase, incarnation: Option<Incarnation>) -> (World, Conn,
     (world, a, b)
 }
 
-const LIVE: [Phase; 6] = [
-    Phase::Backoff,
-    Phase::Dialing,
-    Phase::Greeting,
-    Phase::Yielding,
-    Phase::Up,
-    Phase::Standby,
-];
+const LIVE: [Phase; 6] =
+    [Phase::Backoff, Phase::Dialing, Phase::Greeting, Phase::Yielding, Phase::Up, Phase::Standby];
 
 /// Pairs of row and phase that no conversation takes, and why.
 const UNREACHABLE: &[(Row, Phase, &str)] = &[];
@@ -245,26 +239,15 @@ fn every_row_is_taken_from_every_phase_that_it_names() {
         super::restarts::ALL,
         super::window::ALL,
     ];
-    files
-        .iter()
-        .flat_map(|file| file.iter())
-        .for_each(|(_, scenario)| scenario());
+    files.iter().flat_map(|file| file.iter()).for_each(|(_, scenario)| scenario());
     let never = COVERAGE.with_borrow(Coverage::never);
-    let excused = |pair: &(Row, Phase)| {
-        UNREACHABLE
-            .iter()
-            .any(|(row, phase, _)| (*row, *phase) == *pair)
-    };
+    let excused =
+        |pair: &(Row, Phase)| UNREACHABLE.iter().any(|(row, phase, _)| (*row, *phase) == *pair);
     let (total, missing) = (Coverage::total(), never.len());
-    println!(
-        "coverage: {} of {total} (row, phase) pairs",
-        total - missing
-    );
+    println!("coverage: {} of {total} (row, phase) pairs", total - missing);
     let open: Vec<_> = never.iter().filter(|pair| !excused(pair)).collect();
     assert!(open.is_empty(), "never taken: {open:?}");
-    let taken: Vec<_> = UNREACHABLE
-        .iter()
-        .filter(|(row, phase, _)| !never.contains(&(*row, *phase)))
-        .collect();
+    let taken: Vec<_> =
+        UNREACHABLE.iter().filter(|(row, phase, _)| !never.contains(&(*row, *phase))).collect();
     assert!(taken.is_empty(), "reachable after all: {taken:?}");
 }

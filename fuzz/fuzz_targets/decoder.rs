@@ -81,9 +81,7 @@ fn mend(bytes: &mut [u8]) {
 fn run(first: First, bytes: &[u8], sizes: &[u8]) -> (Vec<Frame<Parcel>>, Option<CodecError>) {
     let mut decoder = Decoder::new(LIMITS, first);
     for seq in 0..2 {
-        decoder
-            .expect(Lane::messages(Class::Control), Seq(seq), PULLED)
-            .expect("a first pull");
+        decoder.expect(Lane::messages(Class::Control), Seq(seq), PULLED).expect("a first pull");
     }
     let mut frames = Vec::new();
     let mut input = BytesMut::new();

@@ -112,12 +112,7 @@ fuzz_target!(|input: &[u8]| {
         opened: [0; Lane::COUNT],
         dialling: false,
     };
-    let mut world = World {
-        sides: [side(0), side(1)],
-        links: 0,
-        now: Time(0),
-        slots,
-    };
+    let mut world = World { sides: [side(0), side(1)], links: 0, now: Time(0), slots };
     while !choices.0.is_empty() {
         world.step(&mut choices);
     }
@@ -139,14 +134,7 @@ impl World {
                     1 => Ask::Notify(RequestId(choices.number())),
                     _ => Ask::Request(RequestId(choices.number()), Some(choices.number())),
                 };
-                self.feed(
-                    side,
-                    Input::Submit(Submit {
-                        class,
-                        payload,
-                        ask,
-                    }),
-                );
+                self.feed(side, Input::Submit(Submit { class, payload, ask }));
             }
             8 => {
                 let timer = Timer::ALL[choices.below(Timer::ALL.len())];
@@ -192,10 +180,7 @@ impl World {
     }
 
     fn facts(&self) -> LinkFacts {
-        LinkFacts {
-            slots: self.slots,
-            slot_bytes: 64,
-        }
+        LinkFacts { slots: self.slots, slot_bytes: 64 }
     }
 
     fn dial(&mut self, side: usize, choices: &mut Choices<'_>) {
@@ -243,14 +228,7 @@ impl World {
             0 => Blame::Transport,
             _ => Blame::PeerMisbehaved,
         };
-        self.feed(
-            side,
-            Input::LinkLost {
-                link,
-                blame,
-                jitter: 9,
-            },
-        );
+        self.feed(side, Input::LinkLost { link, blame, jitter: 9 });
     }
 
     fn arrive(&mut self, side: usize) {
@@ -261,13 +239,7 @@ impl World {
             Frame::Hello(hello) => self.greet(side, hello),
             frame => {
                 let link = self.sides[side].link.unwrap_or(LinkId(0));
-                self.feed(
-                    side,
-                    Input::Frame {
-                        link,
-                        frame: gathered(frame),
-                    },
-                );
+                self.feed(side, Input::Frame { link, frame: gathered(frame) });
             }
         }
     }
@@ -282,15 +254,7 @@ impl World {
             let session = Session::accept(config, link, hello, latest, facts, self.now);
             return self.begin(side, session);
         }
-        self.feed(
-            side,
-            Input::Hello {
-                link,
-                hello,
-                latest,
-                facts,
-            },
-        );
+        self.feed(side, Input::Hello { link, hello, latest, facts });
     }
 
     /// A forged hello, on a link of its own.
@@ -317,13 +281,7 @@ impl World {
         let total = &mut self.sides[side].opened[done.lane.index()];
         *total += 1;
         let total = *total;
-        self.feed(
-            side,
-            Input::Opened {
-                lane: done.lane,
-                total,
-            },
-        );
+        self.feed(side, Input::Opened { lane: done.lane, total });
         self.feed(side, Input::Done(done));
     }
 
@@ -397,10 +355,7 @@ fn gathered(frame: Frame<Parcel>) -> Frame<Parcel> {
         Frame::Chunk(chunk) => {
             let total = chunk.part.as_ref().map_or(0, |part| part.data_len);
             let last = chunk.offset + chunk.len == total;
-            Frame::Chunk(Chunk {
-                part: chunk.part.filter(|_| last),
-                ..chunk
-            })
+            Frame::Chunk(Chunk { part: chunk.part.filter(|_| last), ..chunk })
         }
         frame => frame,
     }
@@ -440,18 +395,11 @@ fn call(choices: &mut Choices<'_>) -> Call {
     match choices.below(5) {
         0 => Call::OneWay,
         1 => Call::Notify { id },
-        2 => Call::Request {
-            id,
-            ttl_ms: Some(choices.number() as u32),
-        },
-        3 => Call::Reply {
-            id,
-            outcome: Outcome::Reply,
-        },
-        _ => Call::Rejected {
-            seq: Seq(choices.number()),
-            reason: UndeliverableReason::UnknownType,
-        },
+        2 => Call::Request { id, ttl_ms: Some(choices.number() as u32) },
+        3 => Call::Reply { id, outcome: Outcome::Reply },
+        _ => {
+            Call::Rejected { seq: Seq(choices.number()), reason: UndeliverableReason::UnknownType }
+        }
     }
 }
 
@@ -460,12 +408,9 @@ fn forged(choices: &mut Choices<'_>, from: &Identity) -> Frame<Parcel> {
     let lane = choices.lane();
     let seq = Seq(choices.number());
     match choices.below(10) {
-        0 | 1 => Frame::Message(Message {
-            lane,
-            seq,
-            call: call(choices),
-            payload: choices.parcel(),
-        }),
+        0 | 1 => {
+            Frame::Message(Message { lane, seq, call: call(choices), payload: choices.parcel() })
+        }
         2 => Frame::Announce(Message {
             lane,
             seq,
@@ -489,12 +434,8 @@ fn forged(choices: &mut Choices<'_>, from: &Identity) -> Frame<Parcel> {
             ack.lanes[lane.index()] = Some(lane_state(choices));
             Frame::Ack(Box::new(ack))
         }
-        6 => Frame::Grant(Grant {
-            slots: choices.number() as u32,
-        }),
-        7 => Frame::Heartbeat(Heartbeat {
-            ask: choices.byte() & 1 == 0,
-        }),
+        6 => Frame::Grant(Grant { slots: choices.number() as u32 }),
+        7 => Frame::Heartbeat(Heartbeat { ask: choices.byte() & 1 == 0 }),
         8 => Frame::Close(Box::new(Close {
             reason: CloseReason::from_wire(choices.byte() % 6 + 1).unwrap_or(CloseReason::Closed),
             delivered: std::array::from_fn(|_| choices.number()),
@@ -507,16 +448,10 @@ fn forged(choices: &mut Choices<'_>, from: &Identity) -> Frame<Parcel> {
             latest: Attempt(choices.number()),
             resume: choices.byte() & 1 == 0,
             verdict: match choices.below(4) {
-                0 => Verdict::Accepted {
-                    lossy: false,
-                    opening: opening(choices),
-                },
+                0 => Verdict::Accepted { lossy: false, opening: opening(choices) },
                 1 => Verdict::Lost,
                 2 => Verdict::NoSession,
-                _ => Verdict::Refused {
-                    reason: RefuseReason::Busy,
-                    text: String::new(),
-                },
+                _ => Verdict::Refused { reason: RefuseReason::Busy, text: String::new() },
             },
         })),
     }

@@ -310,6 +310,13 @@ fn parse_size(text: &str) -> Result<usize, String> {
     }
 }
 
+/// One thread that runs tasks which are not `Send`: what both sides of a comparison run on.
+fn local_runtime() -> Result<tokio::runtime::LocalRuntime, String> {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let built = builder.enable_all().build_local(tokio::runtime::LocalOptions::default());
+    built.map_err(|error| error.to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -68,12 +68,18 @@ impl Message for Bulk {
 
 /// Plays the role.
 pub(super) fn run(role: &Role) -> Result<(), String> {
-    actix_rt::System::new().block_on(async {
+    let play = async {
         match role.side {
             Side::Server => serve(role).await,
             Side::Client => drive(role).await,
         }
-    })
+    };
+    match role.place {
+        Place::OwnArbiter => actix_rt::System::new().block_on(play),
+        // Without threads of its own the messenger needs no actix system, and tokio's local
+        // runtime wakes its tasks without the detour that a `LocalSet` takes.
+        Place::Inline | Place::Plain => super::local_runtime()?.block_on(play),
+    }
 }
 
 // --- the server ------------------------------------------------------------------------------

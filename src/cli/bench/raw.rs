@@ -30,10 +30,7 @@ const END: u64 = u64::MAX;
 
 /// Plays the role.
 pub(super) fn run(role: &Role) -> Result<(), String> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| error.to_string())?;
-    let local = tokio::task::LocalSet::new();
-    local.block_on(&runtime, async {
+    super::local_runtime()?.block_on(async {
         match role.side {
             Side::Server => serve(role).await,
             Side::Client => drive(role).await,

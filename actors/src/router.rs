@@ -110,3 +110,31 @@ impl Routes {
         self.admission.as_ref()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn peers_are_not_let_in_unasked_once_the_admission_has_left() {
+        let router = Router::default();
+        assert!(!router.routes().admits(), "nobody ever wanted to be asked");
+        let gate = Inbox::new(1);
+        router.register(&gate, &[], false, true).expect("free");
+        router.unregister(&gate);
+        assert!(router.routes().admission().is_none());
+        assert!(router.routes().admits(), "its absence refuses, it does not open");
+    }
+
+    #[test]
+    fn a_taken_type_changes_nothing() {
+        let router = Router::default();
+        let (first, second) = (Inbox::new(1), Inbox::new(1));
+        router.register(&first, &[0x100], false, false).expect("free");
+        let refused = router.register(&second, &[0x101, 0x100], true, true);
+        assert_eq!(refused, Err(RouteError::TypeTaken(0x100)));
+        let routes = router.routes();
+        assert!(routes.of_type(0x101).is_none() && routes.events().is_empty());
+        assert!(!routes.admits());
+    }
+}

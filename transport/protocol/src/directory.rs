@@ -291,3 +291,23 @@ impl Known {
         matches!((self.incarnation, other.incarnation), (Some(mine), Some(theirs)) if mine > theirs)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `connect` to one's own name finds the half that dialled, also once the other half is born.
+    #[test]
+    fn a_session_with_oneself_is_found_by_the_half_that_dialled() {
+        let me = EntityName::osd(1);
+        let (dialled, accepted) = (SessionKey(1), SessionKey(2));
+        let mut directory = Directory::new();
+        directory.dialled(dialled, me, SessionId(7), true);
+        let entry = Entry { loops: false, ..directory.entries[&dialled].clone() };
+        directory.insert(accepted, entry);
+        assert_eq!(directory.lookup(me), Some(dialled));
+        directory.ended(dialled);
+        assert_eq!(directory.lookup(me), Some(accepted));
+        assert_eq!(directory.len(), 1);
+    }
+}

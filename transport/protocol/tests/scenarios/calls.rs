@@ -1,8 +1,8 @@
 //! Requests and notifies: every outcome, exactly once.
 
 use stellate_protocol::event::{CallResult, EndCause, Event, Fate, Input};
-use stellate_protocol::frame::{Outcome, UndeliverableReason};
-use stellate_protocol::{Class, RequestId};
+use stellate_protocol::frame::{Call, Frame, Message, Outcome, UndeliverableReason};
+use stellate_protocol::{Class, Lane, Parcel, RequestId, Seq};
 
 use crate::pair::{A, Answers, B, Conn, Reach, World};
 
@@ -55,6 +55,25 @@ fn negative_answers_reach_the_sender() {
     let told = Event::Undeliverable { class: Class::High, reason, payload: None };
     assert_eq!(world.side(a).count(|event| *event == told), 1);
     assert!(world.side(a).end().is_none());
+}
+
+/// S7: negative answers and admissions that answer nothing make no events.
+fn s7_a_peer_cannot_make_events_up() {
+    let (mut world, a, _) = up();
+    let link = world.side(a).session.link().expect("up");
+    let lane = Lane::replies(Class::Normal);
+    for place in 1..=5 {
+        let call = Call::Rejected { seq: Seq(1), reason: UndeliverableReason::UnknownType };
+        let payload = Parcel::default();
+        let frame = Frame::Message(Message { lane, seq: Seq(place), call, payload });
+        world.feed(a, Input::Frame { link, frame });
+        world.feed(a, Input::Frame { link, frame: Frame::Admitted });
+    }
+    let told = |event: &Event<Parcel>| {
+        matches!(event, Event::Undeliverable { .. } | Event::Admitted)
+    };
+    assert_eq!(world.side(a).count(told), 0);
+    assert!(world.side(a).end().is_none(), "and end nothing");
 }
 
 fn a_request_times_out_and_its_late_reply_is_counted() {

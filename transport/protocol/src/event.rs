@@ -7,7 +7,7 @@ use crate::error::Blame;
 use crate::frame::{
     Call, Close, Frame, Hello, Message, Outcome, RefuseReason, Terms, UndeliverableReason,
 };
-use crate::id::{Attempt, Identity, Incarnation, Instance, LinkId, RequestId, Seq, SessionId};
+use crate::id::{Attempt, Identity, Incarnation, LinkId, RequestId, Seq, SessionId};
 use crate::session::Timer;
 
 /// What happens to a session.
@@ -460,9 +460,4 @@ pub struct Counters {
     pub local_stalls: u64,
     pub messages_sent: u64,
     pub messages_received: u64,
-}
-
-/// Who an instance is to the race, for tests that want both orders.
-pub fn outranks(mine: &Identity, theirs: (crate::id::EntityName, Instance)) -> bool {
-    mine.rank() > theirs
 }

@@ -107,21 +107,6 @@ impl<P: Payload> Session<P> {
         self.take_of(now, class)
     }
 
-    /// Whether [`poll_frame`](Self::poll_frame) may have a frame without a new input.
-    pub fn has_frames(&self) -> bool {
-        self.phase == Phase::Up
-            && (self.owes_slots()
-                || self.due.heartbeat
-                || self.due.admitted
-                || self.due.urgent
-                || !self.pulls.is_empty()
-                || Class::ALL.into_iter().any(|class| self.has_work(class)))
-    }
-
-    fn owes_slots(&self) -> bool {
-        self.link.is_some_and(|link| link.owes_slots())
-    }
-
     fn has_work(&self, class: Class) -> bool {
         [Lane::messages(class), Lane::replies(class)].into_iter().any(|lane| self.lane_ready(lane))
     }

@@ -15,6 +15,8 @@ use crate::raw::{RawMessage, Unacked};
 /// [`events`](crate::Hosting::events).
 ///
 /// For one actor, the end of a session comes before every message of the session after it (S6).
+/// Not held yet: where the two sessions live on different arbiters, or a peer's new instance dials
+/// while the link of the old one is still being probed, the new one may be heard of first.
 /// Every end gives exactly one event, an `Ended` or a `Reset` (S4).
 #[derive(Debug)]
 #[non_exhaustive]

@@ -9,8 +9,9 @@
 //! An inbox belongs to the messenger, not to the actor: it outlives the actor value and is attached
 //! again on restart, so that what was not opened is delivered to the successor (S2). Events come
 //! before messages, then classes by weight; within a class the order is that of arrival (S1).
-//! Nothing in it is unbounded: messages by `inbox_messages` and the windows behind it, events by
-//! being merged per session (S7).
+//! Messages are bounded by `inbox_messages` and the windows behind it (S7). Events are merged where
+//! a later one says it all, and a session can cause no more of them than its peer was sent messages;
+//! there is no limit yet on the ends of many short sessions that nobody reads.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};

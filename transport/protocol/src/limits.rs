@@ -7,7 +7,8 @@
 //!   in    = Σ class (window_bytes + one eager message)       received, not yet done
 //!         + Σ lane  (pull_bytes + one body)                  pulled, not yet done
 //!   asked = Σ class requests_max × slot_bytes                requests open in handlers
-//!   reply = requests_max × slot_bytes                        reserved before a request is sent
+//!   reply = requests_max × slot_bytes                        reserved before a request is sent;
+//!           longer replies wait at the replier, bounded by their number only
 //! per link, at most
 //!   read and write buffers of its transport, or slots × slot_bytes
 //! per messenger, at most

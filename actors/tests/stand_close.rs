@@ -286,7 +286,8 @@ async fn s6_every_waiter_hears_of_the_end() {
         let there = there.clone();
         async move { there.received(Class::Normal, 4).await }
     });
-    tokio::time::sleep(Duration::from_millis(1)).await;
+    // Both wait from their first poll on, which is before this task goes on.
+    tokio::task::yield_now().await;
     there.abort();
     within("the end", there.ended()).await;
     let ended = within("the room", room).await.expect("no panic");

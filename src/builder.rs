@@ -132,9 +132,10 @@ impl MessengerBuilder {
         self
     }
 
-    /// Another transport, or another in place of the built-in one for its scheme. `tcp` is built
-    /// in.
+    /// Another transport, or another in place of the one for its scheme that is there: built in, as
+    /// `tcp` is, or given before.
     pub fn transport(mut self, transport: Arc<dyn Transport>) -> Self {
+        self.transports.retain(|other| other.scheme() != transport.scheme());
         self.transports.push(transport);
         self
     }

@@ -68,7 +68,7 @@
 //! | [`SessionEvent`], [`AdmissionRequest`] | what happens to sessions, and who is let in |
 //! | [`Policy`], [`Limits`] | what is promised to whom, and how much of everything there may be |
 //! | [`message`] | messages as users define them, and how their types may change |
-//! | [`testing`] | faults, the virtual network, the verbs of the supervision tree |
+//! | [`testing`] | messengers in virtual time, faults at frame edges, a recorder of events, the verbs of the supervision tree |
 //!
 //! Below are `stellate_actors` (supervision tree, and one thin actor per moving part),
 //! `stellate_transport` (movers of frames) and `stellate_protocol` (the rules, as pure state

@@ -1,0 +1,156 @@
+//! `stellate::testing` itself: virtual time passes at once, and the same seed gives the same run.
+#![allow(clippy::unwrap_used)] // Helpers are outside of `#[test]` functions.
+
+use std::time::Duration;
+
+use stellate::prelude::*;
+use stellate::testing::sim::Quality;
+use stellate::testing::{Direction, Fault, Faults, FrameKind, Recorder, World, virtual_time};
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Ping(u64);
+
+impl Message for Ping {
+    const TYPE: MessageType = MessageType::new(0x0301);
+    type Reply = u64;
+}
+
+struct Pong;
+
+impl Actor for Pong {
+    type Context = Context<Self>;
+}
+
+impl Handler<Incoming<Ping>> for Pong {
+    type Result = ();
+
+    fn handle(&mut self, ping: Incoming<Ping>, _: &mut Self::Context) {
+        let n = ping.0;
+        ping.reply(n);
+    }
+}
+
+async fn node(builder: MessengerBuilder) -> (Messenger, Recorder) {
+    let messenger = builder.build().await.unwrap();
+    messenger.supervise("pong", || Pong, Restart::default()).handle::<Ping>().start().unwrap();
+    let recorder = Recorder::start(&messenger).unwrap();
+    messenger.ready();
+    (messenger, recorder)
+}
+
+fn ended(event: &SessionEvent) -> Option<EndCause> {
+    match event {
+        SessionEvent::Ended { cause, .. } => Some(*cause),
+        _ => None,
+    }
+}
+
+/// Three peers that all ask each other over bad ways, with cuts.
+async fn storm(world: World) -> (u64, u64, String) {
+    world.net().set_quality(Quality { latency: 2, jitter: 9, bandwidth: None, cut_chance: 3_000 });
+    let mut nodes = Vec::new();
+    for number in 1..=3 {
+        let builder = world.messenger(EntityName::osd(number));
+        let limits = Limits { backoff_max: Duration::from_millis(200), ..Limits::default() };
+        nodes.push(node(builder.limits(limits)).await);
+    }
+    let mut asked = Vec::new();
+    for (messenger, _) in &nodes {
+        for number in (1..=3).filter(|number| messenger.name() != EntityName::osd(*number)) {
+            let to = format!("sim://osd.{number}");
+            let peer = messenger.connect(EntityName::osd(number), to.as_str()).unwrap();
+            for n in 0..40 {
+                asked.push(actix::spawn(peer.request(Ping(n)).into_future()));
+            }
+        }
+    }
+    for asked in asked {
+        asked.await.unwrap().unwrap();
+    }
+    let mut log = String::new();
+    for (messenger, recorder) in &nodes {
+        for connection in messenger.sessions() {
+            log.push_str(&format!("{connection:?} {:?}\n", connection.counters()));
+        }
+        log.push_str(&format!("{recorder:?}\n"));
+    }
+    (world.net().trace_hash(), world.net().trace_events(), log)
+}
+
+/// D1: frame by frame, event by event.
+#[test]
+fn d1_the_same_seed_gives_the_same_run_and_another_another() {
+    let first = virtual_time(3, storm);
+    assert_eq!(first, virtual_time(3, storm));
+    assert_ne!(first.0, virtual_time(4, storm).0);
+    assert!(first.2.contains("Resumed"), "the ways were bad");
+}
+
+/// Both sides of a session without a link give up after `standby_max`, 15 minutes, at once.
+#[test]
+fn standby_max_passes_in_virtual_time() {
+    #[allow(clippy::disallowed_methods)] // The real clock is what is tested.
+    let start = std::time::Instant::now();
+    virtual_time(1, async |world| {
+        let (one, heard) = node(world.messenger(EntityName::osd(1))).await;
+        let (two, there) = node(world.messenger(EntityName::osd(2))).await;
+        let connection = one.connect(EntityName::osd(2), two.local_addresses()).unwrap();
+        assert_eq!(connection.request(Ping(1)).await.unwrap().body, 1);
+        world.net().partition("osd.1", "osd.2");
+        assert_eq!(connection.ended().await, Some(EndCause::TimedOut));
+        world.until("the other end", || there.count(|event| ended(event).is_some()) == 1).await;
+        for heard in [heard, there] {
+            let ends: Vec<_> = heard.take().iter().filter_map(ended).collect();
+            assert_eq!(ends, [EndCause::TimedOut]);
+        }
+        assert!(world.elapsed() >= Limits::default().standby_max);
+    });
+    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+}
+
+#[test]
+fn a_crash_and_a_restart_are_two_instances() {
+    virtual_time(1, async |world| {
+        let (one, heard) = node(world.messenger(EntityName::osd(1))).await;
+        let (two, _) = node(world.messenger(EntityName::osd(2))).await;
+        let before = one.connect(EntityName::osd(2), "sim://osd.2").unwrap();
+        assert_eq!(before.request(Ping(1)).await.unwrap().body, 1);
+        world.crash(&two).await;
+        let (again, _) = node(world.messenger(EntityName::osd(2))).await;
+        assert_ne!(two.identity().instance, again.identity().instance);
+        before.send(Ping(2)).await.unwrap();
+        let new = loop {
+            match heard.next().await {
+                SessionEvent::Reset { new, cause, .. } => {
+                    assert_eq!(cause, EndCause::PeerRestarted);
+                    break new;
+                }
+                SessionEvent::Connected { .. } => {}
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(new.request(Ping(3)).await.unwrap().body, 3);
+    });
+}
+
+#[test]
+fn a_plan_of_faults_wraps_the_virtual_transport() {
+    virtual_time(1, async |world| {
+        let faults = Faults::new();
+        faults.on(FrameKind::Hello, Direction::Sent, 1, Fault::Fail);
+        let broken =
+            world.messenger(EntityName::osd(1)).transport(faults.wrap(world.transport("osd.1")));
+        let (one, _) = node(broken).await;
+        let (two, _) = node(world.messenger(EntityName::osd(2))).await;
+        let connection = one.connect(EntityName::osd(2), two.local_addresses()).unwrap();
+        assert_eq!(connection.request(Ping(1)).await.unwrap().body, 1);
+        let counters = connection.counters();
+        assert_eq!((counters.dials, counters.hellos_sent, faults.hits().len()), (2, 2, 1));
+    });
+}
+
+#[test]
+#[should_panic(expected = "of virtual time")]
+fn a_test_that_hangs_is_told() {
+    virtual_time(1, async |_| std::future::pending::<()>().await);
+}

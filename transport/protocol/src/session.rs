@@ -191,6 +191,8 @@ pub struct Session<P: Payload> {
     closing: bool,
     /// An old instance was asked for a sign of life.
     probing: bool,
+    /// It goes to another address once that sign is there.
+    moves: bool,
     /// The deadline was restarted once because we woke late.
     stalled: bool,
     peer_delivered: Option<[u64; Lane::COUNT]>,
@@ -259,6 +261,7 @@ impl<P: Payload> Session<P> {
             rejections: [0; Class::COUNT],
             closing: false,
             probing: false,
+            moves: false,
             stalled: false,
             peer_delivered: None,
             failures: 0,
@@ -309,6 +312,11 @@ impl<P: Payload> Session<P> {
             Input::Fault => self.on_fault(),
         }
         self.settle();
+        if self.moves && !self.probing {
+            self.moves = false;
+            // Over meanwhile: there is nothing left to move.
+            let _ = self.on_readdress(now);
+        }
         Ok(())
     }
 
@@ -512,6 +520,11 @@ impl<P: Payload> Session<P> {
         let bound = self.lossy && self.told;
         if !self.config.policy.dials() || self.closing_or_over() || bound {
             return Err(Illegal { phase: self.phase, input: "Readdress" });
+        }
+        if self.probing {
+            // On this link the answer is due: without it nobody would know who is there (S6).
+            self.moves = true;
+            return Ok(());
         }
         let row = match self.phase {
             Phase::Backoff | Phase::Standby => Row::Readdressed,

@@ -420,7 +420,8 @@ impl<P: Payload> Session<P> {
         self.probing = true;
         self.due.heartbeat = true;
         self.due.ask = true;
-        self.timers.arm(Timer::Probe, now.after(self.config.limits.probe));
+        // Asked already: who uses the name once more does not put the verdict off.
+        self.timers.arm_once(Timer::Probe, now.after(self.config.limits.probe));
     }
 
     pub(super) fn on_probe_silent(&mut self) {

@@ -114,6 +114,41 @@ fn s6_a_new_link_of_the_old_instance_answers_the_probe() {
     assert_eq!(world.phase(a), Phase::Up);
 }
 
+/// A session that is probed goes elsewhere once the probe is answered: the verdict is not lost with
+/// the link, nor the wish with the verdict.
+fn s6_a_probed_session_moves_when_its_peer_has_answered() {
+    let (mut world, a, b) = up();
+    let peer = Policy::lossless_peer();
+    let name = world.nodes[B].me.name;
+    let double = world.add(name, peer, peer);
+    world.stall(B, true);
+    let other = world.connect(double, A);
+    world.run();
+    world.feed(a, Input::Readdress);
+    world.run();
+    assert_eq!(world.phase(a), Phase::Up, "the answer is due on this link");
+    let dials = world.side(a).session.counters().dials;
+    world.stall(B, false);
+    world.millis(100);
+    assert_eq!(conflicts(&world, a), 1);
+    assert_eq!(world.side(a).session.counters().dials, dials + 1, "and now it moves");
+    world.send(a, Class::Normal, 1);
+    world.secs(5);
+    world.check_healed(a, b);
+    world.check_healed(other, world.last(A));
+}
+
+/// Restart after restart asks no longer than once: the verdict is not put off.
+fn s6_a_probe_is_not_put_off_by_the_next_restart() {
+    let (mut world, a, _) = up();
+    for _ in 0..4 {
+        world.restart(B, true);
+        world.connect(B, A);
+        world.millis(300);
+    }
+    assert_eq!(cause(&world, a), Some(EndCause::PeerRestarted));
+}
+
 fn s6_a_higher_incarnation_supersedes() {
     for quiet in [false, true] {
         let mut world = World::peers();

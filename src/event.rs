@@ -14,9 +14,10 @@ use crate::raw::{RawMessage, Unacked};
 /// Something happened to a session. For actors that registered with
 /// [`events`](crate::Hosting::events).
 ///
-/// For one actor, the end of a session comes before every message of the session after it (S6).
-/// Not held yet: where the two sessions live on different arbiters, or a peer's new instance dials
-/// while the link of the old one is still being probed, the new one may be heard of first.
+/// For one actor, the end of a session comes before every message and every event of the session
+/// after it (S6), whatever threads they live on. While the link of an old instance is probed the new
+/// one waits, at most `probe`; if both turn out to live, `NameConflict` is told and both go on. A
+/// stateless server, which looks nobody up by name, waits for ends that are there already only.
 /// Every end gives exactly one event, an `Ended` or a `Reset` (S4).
 #[derive(Debug)]
 #[non_exhaustive]

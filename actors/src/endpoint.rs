@@ -48,12 +48,17 @@ impl EndpointActor {
         let mut registry = lock(&self.node.inner().registry);
         match registry.directory.route(hello, &me, &policy) {
             Route::Existing { key, notices } => {
-                self.notify(&registry, notices);
+                if let Some(shared) = registry.sessions.get(&key).map(|entry| entry.shared.clone())
+                    && !notices.is_empty()
+                {
+                    registry.follow(&shared, &notices);
+                }
+                self.notify(&registry, &notices);
                 self.forward(&registry, key, greeted);
             }
             Route::Birth { notices } => {
-                self.notify(&registry, notices);
-                self.birth(&mut registry, greeted, policy);
+                self.notify(&registry, &notices);
+                self.birth(&mut registry, greeted, policy, &notices);
             }
             Route::NoSession => self.answer(greeted, Verdict::NoSession),
             Route::Refuse(reason, text) => {
@@ -63,10 +68,10 @@ impl EndpointActor {
         }
     }
 
-    fn notify(&self, registry: &Registry, notices: Vec<(SessionKey, Notice)>) {
+    fn notify(&self, registry: &Registry, notices: &[(SessionKey, Notice)]) {
         for (key, notice) in notices {
-            if let Some(entry) = registry.sessions.get(&key) {
-                entry.actor.do_send(FromDirectory(notice));
+            if let Some(entry) = registry.sessions.get(key) {
+                entry.actor.do_send(FromDirectory(*notice));
             }
         }
     }
@@ -84,7 +89,13 @@ impl EndpointActor {
         entry.actor.do_send(HelloArrived { id, link, hello, facts });
     }
 
-    fn birth(&self, registry: &mut Registry, greeted: Greeted, policy: Policy) {
+    fn birth(
+        &self,
+        registry: &mut Registry,
+        greeted: Greeted,
+        policy: Policy,
+        notices: &[(SessionKey, Notice)],
+    ) {
         if registry.sessions.len() >= self.node.limits().sessions_max as usize {
             let text = "too many sessions".to_owned();
             return self.answer(greeted, Verdict::Refused { reason: RefuseReason::Busy, text });
@@ -100,11 +111,12 @@ impl EndpointActor {
             return;
         };
         registry.directory.accepted(key, &hello, &policy);
+        registry.follow(&shared, notices);
         let config = self.node.session_config(name, policy);
         let begin = Begin::Accept { config, id, link, hello, facts };
         if let Err(error) = self.node.spawn_session(registry, shared, index, begin) {
             tracing::debug!(%error, "a session finds no place in the tree");
-            registry.directory.ended(key);
+            registry.never_was(key);
         }
     }
 

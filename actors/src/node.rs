@@ -9,6 +9,7 @@
 //! messages that were acknowledged. Actors hold it and can be rebuilt; it holds their addresses.
 
 mod config;
+mod order;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -326,10 +327,11 @@ impl Node {
         let config = self.session_config(name, policy);
         let begin = crate::session::Begin::Dial { config, id };
         registry.directory.dialled(key, name, id, to_self);
+        registry.follow(&shared, &[]);
         let index = self.inner.reactor.spread(key.0);
         let spawned = self.spawn_session(&mut registry, shared.clone(), index, begin);
         if spawned.is_err() {
-            registry.directory.ended(key);
+            registry.never_was(key);
             return Err(ConnectError::ShuttingDown);
         }
         Ok(SessionHandle::new(shared))

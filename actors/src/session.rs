@@ -11,6 +11,7 @@
 //! lost from the ledger, which survives.
 
 mod endings;
+mod order;
 mod outputs;
 
 use std::cell::RefCell;
@@ -38,6 +39,8 @@ use crate::reconnect::ReconnectSupervisor;
 use crate::shared::{SessionShared, Snapshot, Staged, lock};
 use crate::supervise::Recipe;
 use endings::{died, last_word};
+use order::Kept;
+pub(crate) use order::Namesake;
 
 /// How a session comes to be.
 pub(crate) enum Begin {
@@ -103,6 +106,8 @@ pub(crate) struct SessionActor {
     /// What was staged behind the input that ended the session.
     leftover: Vec<Staged>,
     received: Vec<Arrived>,
+    /// What its users may not hear yet (S6).
+    kept: Kept,
     timer: Option<Pin<Box<tokio::time::Sleep>>>,
     timer_at: Option<Time>,
     /// The link was asked to report before a deadline is believed.
@@ -142,6 +147,7 @@ impl SessionActor {
             staged: Vec::new(),
             leftover: Vec::new(),
             received: Vec::new(),
+            kept: Kept::default(),
             timer: None,
             timer_at: None,
             flushing: false,
@@ -187,6 +193,7 @@ impl SessionActor {
         };
         self.offer(&mut core);
         self.core = Some(core);
+        self.look_ahead();
     }
 
     /// What hellos and answers say beyond the protocol's own: read anew for each.
@@ -221,7 +228,7 @@ impl SessionActor {
             self.take_timer(now, cx);
         }
         self.let_out(ctx, now);
-        if self.shared.take_writable() && !self.over {
+        if !self.over && !self.kept.is_shut() && self.shared.take_writable() {
             let shared = &self.shared;
             self.node.notify(|| Notice::Writable(shared.clone()));
         }
@@ -329,7 +336,8 @@ impl SessionActor {
     /// still silent once all that waited was read; the user is told in any case (S9).
     fn note_stall(&mut self, now: Time, late: Duration) {
         let known = self.core.as_ref().is_some_and(|core| core.peer().is_some());
-        if known && late > self.node.limits().heartbeat_deadline / 4 {
+        let told = known && !self.kept.is_shut();
+        if told && late > self.node.limits().heartbeat_deadline / 4 {
             self.stall_told = Some(now);
             let late = late.as_nanos() as u64;
             let shared = &self.shared;
@@ -371,13 +379,22 @@ impl SessionActor {
 
     /// Outputs, then frames while the link has room, until neither gives more.
     fn let_out(&mut self, ctx: &mut Context<Self>, now: Time) {
-        while let Some(output) = self.core.as_mut().and_then(Session::poll_output) {
-            self.carry_out(ctx, now, output);
-            if self.over {
-                return;
+        self.let_out_kept(ctx, now);
+        while !self.over
+            && let Some(output) = self.core.as_mut().and_then(Session::poll_output)
+        {
+            if self.kept.is_shut() && output.is_news() {
+                self.keep(output);
+            } else {
+                self.carry_out(ctx, now, output);
             }
         }
+        if self.over {
+            return;
+        }
+        self.tell_of_namesake();
         if !self.received.is_empty()
+            && !self.kept.is_shut()
             && let Some(dispatch) = &self.dispatch
         {
             // As long as this batch was, the next may be: growing it again would move everything.
@@ -527,6 +544,7 @@ impl Handler<HelloArrived> for SessionActor {
         if !back.is_empty() && lock(&self.shared.addresses).is_empty() {
             *lock(&self.shared.addresses) = back;
         }
+        self.look_ahead();
         self.links.insert(id, Held::Stray(link));
         if let Some(mut core) = self.core.take() {
             self.offer(&mut core);

@@ -114,6 +114,8 @@ pub struct SessionShared {
     snapshot: Mutex<Snapshot>,
     pub(crate) addresses: Mutex<Vec<stellate_transport::Address>>,
     ended: Mutex<EndWait>,
+    /// Its users must not hear of it before the end of the session that it follows (S6).
+    follows: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -138,6 +140,7 @@ impl SessionShared {
             snapshot: Mutex::default(),
             addresses: Mutex::default(),
             ended: Mutex::default(),
+            follows: AtomicBool::new(false),
         }
     }
 
@@ -190,6 +193,22 @@ impl SessionShared {
 
     pub(crate) fn show(&self, snapshot: Snapshot) {
         *lock(&self.snapshot) = snapshot;
+    }
+
+    /// It keeps its news until [`lead`](Self::lead): an older session's end is not told yet (S6).
+    pub(crate) fn follow(&self) {
+        self.follows.store(true, Ordering::Release);
+    }
+
+    /// Nothing is left to wait for.
+    pub(crate) fn lead(&self) {
+        self.follows.store(false, Ordering::Release);
+        self.wake();
+    }
+
+    /// Whether it has to keep its news.
+    pub(crate) fn is_following(&self) -> bool {
+        self.follows.load(Ordering::Acquire)
     }
 
     // --- receipts ------------------------------------------------------------------------

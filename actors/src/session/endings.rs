@@ -18,7 +18,7 @@ impl SessionActor {
     pub(super) fn tell(&mut self, ctx: &mut Context<Self>, event: Event<Parcel>) {
         match event {
             Event::Ended(end) => return self.finish(ctx, end),
-            Event::NameConflict => self.tell_namesakes(),
+            Event::NameConflict => self.node.conflicts(&self.shared),
             Event::LocalStall { .. } if self.stall_is_told() => return,
             _ => {}
         }
@@ -34,22 +34,20 @@ impl SessionActor {
         self.stall_told.is_some_and(told)
     }
 
-    pub(super) fn tell_namesakes(&self) {
-        let registry = lock(&self.node.inner().registry);
-        let others: Vec<_> = registry
-            .directory
-            .namesakes(self.shared.key)
-            .into_iter()
-            .filter_map(|key| registry.sessions.get(&key).map(|entry| entry.shared.clone()))
-            .collect();
-        drop(registry);
-        for other in others {
-            self.node.notify(|| Notice::Event(other.clone(), Box::new(Event::NameConflict)));
+    /// The end: seal, correct the counts to what is exact now, tell, and go.
+    pub(super) fn finish(&mut self, ctx: &mut Context<Self>, end: Box<End<Parcel>>) {
+        self.settle_end(end);
+        for (_, held) in std::mem::take(&mut self.links) {
+            match held {
+                Held::Stray(link) => drop(link),
+                Held::Actor(link) => link.do_send(Hang(CloseHow::Abort)),
+            }
         }
+        self.in_use.borrow_mut().take();
+        ctx.stop();
     }
 
-    /// The end: seal, correct the counts to what is exact now, tell, and go.
-    pub(super) fn finish(&mut self, ctx: &mut Context<Self>, mut end: Box<End<Parcel>>) {
+    fn settle_end(&mut self, mut end: Box<End<Parcel>>) {
         self.over = true;
         self.show();
         let sealed = self.shared.seal();
@@ -64,14 +62,6 @@ impl SessionActor {
         }
         conclude(&self.node, &self.shared, end);
         self.received.clear();
-        for (_, held) in std::mem::take(&mut self.links) {
-            match held {
-                Held::Stray(link) => drop(link),
-                Held::Actor(link) => link.do_send(Hang(CloseHow::Abort)),
-            }
-        }
-        self.in_use.borrow_mut().take();
-        ctx.stop();
     }
 }
 
@@ -108,6 +98,7 @@ fn conclude(node: &Node, shared: &Arc<SessionShared>, end: Box<End<Parcel>>) {
         }
         None => Notice::Event(shared.clone(), Box::new(Event::Ended(end.clone()))),
     });
+    node.told(shared.key);
     shared.note_ended();
 }
 
@@ -146,6 +137,12 @@ impl Drop for SessionActor {
     /// After a panic a link that still greets has nobody to wait for, and the peer may have let it
     /// in already. The link in use is left to the exit hook.
     fn drop(&mut self) {
+        // Stopped while its end waited for another's: nobody else knows its counts.
+        if let Some(end) = self.kept.take_end()
+            && !self.shared.is_over()
+        {
+            self.settle_end(end);
+        }
         let in_use = self.in_use.borrow();
         for held in self.links.values() {
             if let Held::Actor(link) = held

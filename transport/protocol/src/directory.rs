@@ -9,13 +9,16 @@
 //! ```
 //!
 //! Instance first, session second, attempt last; counters of different instances are never
-//! compared. One directory serves one messenger; sessions live elsewhere and are named by key.
+//! compared. One directory serves one messenger; sessions live elsewhere and are named by key. Who
+//! tells its users what before whom is its business too ([`follow`](Directory::follow)).
 
 mod heard;
+mod order;
 
 use std::collections::BTreeMap;
 
 use heard::Memory;
+use order::Order;
 
 use crate::event::Notice;
 use crate::frame::{Hello, RefuseReason, Stance};
@@ -81,6 +84,7 @@ pub struct Directory {
     entries: BTreeMap<SessionKey, Entry>,
     by_name: BTreeMap<EntityName, Vec<SessionKey>>,
     memory: Memory,
+    order: Order,
     shutting_down: bool,
 }
 
@@ -157,7 +161,7 @@ impl Directory {
         }
     }
 
-    /// The session ended.
+    /// The session ended: its name is free. [`told`](Self::told) must follow.
     pub fn ended(&mut self, key: SessionKey) {
         let Some(entry) = self.entries.remove(&key) else {
             return;
@@ -171,6 +175,7 @@ impl Directory {
                 self.by_name.remove(&entry.name);
             }
         }
+        self.order.ended(key, entry);
     }
 
     /// The session to use for `connect(name)`: the newest that is looked up by name.

@@ -293,6 +293,15 @@ pub enum Output<P> {
     Event(Event<P>),
 }
 
+impl<P> Output<P> {
+    /// Whether it is news to the session's users, and so is kept from them until they know the end
+    /// of the session before it ([`Directory::follow`](crate::directory::Directory::follow), S6).
+    /// Deliveries wait as well; answers to what the user sent on this session do not.
+    pub fn is_news(&self) -> bool {
+        matches!(self, Self::AskAdmission { .. } | Self::Event(_))
+    }
+}
+
 /// A message on its way to a handler.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Delivery<P> {

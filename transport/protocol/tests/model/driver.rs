@@ -180,7 +180,10 @@ impl Driver<'_> {
     /// The one event of the end (S4): checked against what the user did and saw.
     fn on_end(&mut self, node: usize, key: SessionKey, end: stellate_protocol::event::End<Word>) {
         let node = &mut self.world.nodes[node];
-        node.directory.edit(|directory| directory.ended(key));
+        node.directory.edit(|directory| {
+            directory.ended(key);
+            directory.told(key)
+        });
         let life = &mut node.lives[key.0 as usize];
         let over = Over { cause: end.cause, counts: end.counts, goes_on: end.goes_on };
         let again = life.over.replace(over).is_some();

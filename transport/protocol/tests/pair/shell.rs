@@ -161,6 +161,7 @@ impl World {
             side.inbox.clear();
             side.in_hand.clear();
             self.nodes[conn.0].directory.ended(conn.1);
+            self.nodes[conn.0].directory.told(conn.1);
         }
     }
 

@@ -18,13 +18,16 @@ impl SessionActor {
     pub(super) fn tell(&mut self, ctx: &mut Context<Self>, event: Event<Parcel>) {
         match event {
             Event::Ended(end) => return self.finish(ctx, end),
-            Event::NameConflict => self.node.conflicts(&self.shared),
             Event::LocalStall { .. } if self.stall_is_told() => return,
             _ => {}
         }
         tracing::debug!(session = self.shared.key.0, peer = %self.shared.target, ?event);
         let shared = &self.shared;
         self.node.notify(|| Notice::Event(shared.clone(), Box::new(event.clone())));
+        if event == Event::NameConflict {
+            // Told first: those who waited for an end may speak now (S6).
+            self.node.conflicts(shared);
+        }
     }
 
     /// Whether this stall was told when we woke.

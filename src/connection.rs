@@ -18,7 +18,7 @@ use crate::encode::pack;
 use crate::message::{Message, Outgoing};
 use crate::permit::{FRONT_ROOM, Permit};
 use crate::raw::RawMessage;
-use crate::receipt::{Receipt, Sent, SessionEnded};
+use crate::receipt::{NotReceived, Receipt, Sent};
 use crate::request::Request;
 use crate::send_error::{SendError, TrySendError};
 
@@ -167,13 +167,13 @@ impl Connection {
     }
 
     /// Waits until the peer owns the message sent at that place, and with it all before it in its
-    /// class (S3).
+    /// class that did not come back (S3).
     ///
     /// # Errors
-    /// The session's end came first.
-    pub async fn received(&self, sent: Sent) -> Result<(), SessionEnded> {
+    /// [`NotReceived`]: the session's end came first, or the message came back as too large.
+    pub async fn received(&self, sent: Sent) -> Result<(), NotReceived> {
         let received = self.handle.received(sent.class, sent.position).await;
-        received.map_err(|cause| SessionEnded { cause })
+        received.map_err(NotReceived::new)
     }
 
     // --- the session ---------------------------------------------------------------------

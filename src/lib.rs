@@ -104,7 +104,7 @@ pub use incoming::{Deferred, Incoming};
 pub use messenger::{ConnectError, Messenger};
 pub use permit::Permit;
 pub use raw::{DowncastError, DowncastReason, RawMessage, Unacked, UnackedMessage};
-pub use receipt::{Receipt, Sent, SessionEnded};
+pub use receipt::{NotReceived, Receipt, Sent};
 pub use request::{Reply, Request, RequestFuture};
 pub use request_error::{RequestError, RequestFault};
 pub use send_error::{SendError, TrySendError};
@@ -138,8 +138,8 @@ pub mod prelude {
         Address, AdmissionRequest, AdmissionTicket, Blame, BuildError, ChildOptions, Class,
         ConnectError, Connection, Counters, Counts, Deferred, EndCause, EntityKind, EntityName,
         Fate, Identity, Incarnation, Incoming, Instance, Limits, Messenger, MessengerBuilder,
-        Permit, Phase, Placement, Policy, RawMessage, Receipt, Reply, Request, RequestError,
-        Restart, Role, SendError, Sent, SessionEnded, SessionEvent, SuperviseError, TrySendError,
+        NotReceived, Permit, Phase, Placement, Policy, RawMessage, Receipt, Reply, Request,
+        RequestError, Restart, Role, SendError, Sent, SessionEvent, SuperviseError, TrySendError,
         Unacked, UnackedMessage, UndeliverableReason,
     };
 }

@@ -1,9 +1,9 @@
 //! What a sender holds after a send: places to ask how far the message got (S3).
 
 use stellate_actors::handle::Reply;
-use stellate_protocol::Class;
-use stellate_protocol::event::{CallResult, EndCause};
+use stellate_protocol::event::{CallResult, EndCause, Returned};
 use stellate_protocol::frame::Outcome;
+use stellate_protocol::{Blame, Class};
 
 use crate::connection::Connection;
 use crate::request_error::RequestError;
@@ -47,11 +47,12 @@ impl Receipt {
     /// the outbox and will not be replayed.
     ///
     /// # Errors
-    /// The session's end came first; the message may be among its `unacked`.
-    pub async fn received(&self) -> Result<(), SessionEnded> {
+    /// [`NotReceived`]: the session's end came first, and the message may be among its `unacked`;
+    /// or it came back.
+    pub async fn received(&self) -> Result<(), NotReceived> {
         let Sent { class, position } = self.sent;
         let received = self.connection.handle().received(class, position).await;
-        received.map_err(|cause| SessionEnded { cause })
+        received.map_err(NotReceived::new)
     }
 
     /// Waits until the peer's handler has returned, or its future resolved. A handler that
@@ -74,22 +75,52 @@ impl Receipt {
     }
 }
 
-/// The session ended before that was known.
+/// Why a message will never be known to be received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SessionEnded {
-    /// Why it ended.
-    pub cause: Option<EndCause>,
+#[non_exhaustive]
+pub enum NotReceived {
+    /// The session ended before that was known.
+    SessionEnded {
+        /// Why it ended.
+        cause: Option<EndCause>,
+    },
+    /// It was sent before the peer's limits were known, and is over them: it came back as
+    /// [`Undeliverable`](crate::SessionEvent::Undeliverable), or as the outcome of its call.
+    TooLarge,
+    /// `requests_max` calls were open when its turn came: it was never sent.
+    TooManyRequests,
 }
 
-impl std::fmt::Display for SessionEnded {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match &self.cause {
-            Some(cause) => {
-                write!(f, "the session has ended: {}", crate::send_error::describe(cause))
-            }
-            None => f.write_str("the session is closing"),
+impl NotReceived {
+    pub(crate) fn new(why: stellate_actors::shared::NotReceived) -> Self {
+        use stellate_actors::shared::NotReceived as Why;
+        match why {
+            Why::Ended(cause) => Self::SessionEnded { cause },
+            Why::Returned(Returned::TooLarge) => Self::TooLarge,
+            Why::Returned(Returned::NoRoom) => Self::TooManyRequests,
+        }
+    }
+
+    /// Who is to blame; nobody for a session that ended in order.
+    pub fn blame(&self) -> Option<Blame> {
+        match self {
+            Self::SessionEnded { cause } => cause.as_ref().and_then(crate::send_error::blame_of),
+            Self::TooLarge | Self::TooManyRequests => Some(Blame::Local),
         }
     }
 }
 
-impl std::error::Error for SessionEnded {}
+impl std::fmt::Display for NotReceived {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::SessionEnded { cause: Some(cause) } => {
+                write!(f, "the session has ended: {}", crate::send_error::describe(cause))
+            }
+            Self::SessionEnded { cause: None } => f.write_str("the session is closing"),
+            Self::TooLarge => f.write_str("the message is over the peer's limits: split it"),
+            Self::TooManyRequests => f.write_str("too many calls were open: await some first"),
+        }
+    }
+}
+
+impl std::error::Error for NotReceived {}

@@ -119,6 +119,30 @@ async fn s3_receipts_tell_received_and_handled_apart() {
     assert_eq!(two.note().await, 2);
 }
 
+/// Sent before the peer's limits were known: what was over them came back, and no receipt of its
+/// takes the acknowledgement of a later message for its own.
+#[actix_rt::test]
+async fn s3_a_message_that_came_back_as_too_large_was_not_received() {
+    let one = Side::new(osd(1)).await;
+    let small = Limits { data_max: 1_000, ..Limits::default() };
+    let mut two = Side::new(osd(2).limits(small)).await;
+    let there = one.messenger.connect(EntityName::osd(2), two.addresses()).unwrap();
+    let large = there.try_send(Note { n: 1 }.with(vec![1; 2_000])).unwrap();
+    let sent = within(there.send(Note { n: 2 }.with(vec![2; 2_000]))).await.unwrap();
+    let small = there.try_send(Note { n: 3 }).unwrap();
+    within(small.received()).await.unwrap();
+    assert_eq!(two.note().await, 3);
+    // Also those who ask late, and all who ask for the same place.
+    let (first, second) = (large.received(), large.received());
+    let both = within(async { futures::join!(first, second) }).await;
+    assert_eq!(both, (Err(NotReceived::TooLarge), Err(NotReceived::TooLarge)));
+    assert_eq!(NotReceived::TooLarge.blame(), Some(Blame::Local));
+    assert_eq!(within(there.received(sent)).await, Err(NotReceived::TooLarge));
+    let handled = within(large.handled()).await;
+    let reason = UndeliverableReason::TooLarge;
+    assert!(matches!(handled, Err(RequestError::Undeliverable(found)) if found == reason));
+}
+
 #[actix_rt::test]
 async fn a_message_that_does_not_decode_is_told_to_both_sides() {
     let (mut one, mut two, there) = pair().await;

@@ -9,7 +9,7 @@ use stellate_protocol::event::{Ask, CallResult, EndCause};
 use stellate_protocol::{Class, Parcel, RequestId};
 use stellate_transport::Address;
 
-use crate::shared::{Refusal, Room, SessionShared, Staged, parcel_bytes};
+use crate::shared::{NotReceived, Refusal, Room, SessionShared, Staged, parcel_bytes};
 
 /// One session for ever (S6): cheap to clone, usable from any thread.
 #[derive(Clone, Debug)]
@@ -143,8 +143,8 @@ impl SessionHandle {
     /// Resolves when the peer owns the message at `position` of `class` (S3).
     ///
     /// # Errors
-    /// The cause, if the session ended before that was known.
-    pub async fn received(&self, class: Class, position: u64) -> Result<(), Option<EndCause>> {
+    /// [`NotReceived`]: the session ended before that was known, or the message came back.
+    pub async fn received(&self, class: Class, position: u64) -> Result<(), NotReceived> {
         poll_fn(|cx| self.shared.poll_received(cx, class, position)).await
     }
 }

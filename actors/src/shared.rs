@@ -13,6 +13,7 @@
 
 mod ledger;
 mod outbox;
+mod receipts;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -34,6 +35,7 @@ pub(crate) use ledger::LaneLedger;
 pub use outbox::Room;
 pub(crate) use outbox::parcel_bytes;
 use outbox::{Intake, Outbox};
+pub use receipts::NotReceived;
 
 /// The lock of `mutex`, whatever happened to its last holder: what it guards stays consistent
 /// between statements, since user code never runs under it.
@@ -211,40 +213,6 @@ impl SessionShared {
         self.follows.load(Ordering::Acquire)
     }
 
-    // --- receipts ------------------------------------------------------------------------
-
-    /// The peer owns all messages of the class up to this position (S3).
-    pub(crate) fn note_received(&self, class: Class, position: u64) {
-        let mut outbox = lock(&self.outbox);
-        outbox.received[class.index()] = position;
-        let class = class.index();
-        let later = outbox.receipts.split_off(&(class, position + 1));
-        let mut ready = std::mem::replace(&mut outbox.receipts, later);
-        let mut other = ready.split_off(&(class, 0));
-        std::mem::swap(&mut ready, &mut other);
-        outbox.receipts.extend(other);
-        drop(outbox);
-        ready.into_values().for_each(Waker::wake);
-    }
-
-    /// Ready when the peer owns the message at this position, or the session ended first.
-    pub fn poll_received(
-        &self,
-        cx: &mut Context<'_>,
-        class: Class,
-        position: u64,
-    ) -> Poll<Result<(), Option<EndCause>>> {
-        let mut outbox = lock(&self.outbox);
-        if outbox.received[class.index()] >= position {
-            return Poll::Ready(Ok(()));
-        }
-        if let Intake::Ended(cause) = outbox.intake {
-            return Poll::Ready(Err(Some(cause)));
-        }
-        outbox.receipts.insert((class.index(), position), cx.waker().clone());
-        Poll::Pending
-    }
-
     // --- calls ---------------------------------------------------------------------------
 
     /// A fresh id and the place where its outcome arrives.
@@ -288,7 +256,7 @@ impl SessionShared {
         outbox.intake = Intake::Ended(cause);
         let staged = std::mem::take(&mut outbox.staged);
         let mut wakers = outbox.dismiss();
-        wakers.extend(std::mem::take(&mut outbox.receipts).into_values());
+        wakers.extend(outbox.receipts.dismiss());
         drop(outbox);
         wake_all(wakers);
         staged

@@ -24,6 +24,9 @@ impl SessionActor {
             Output::Received { lane, position } => {
                 self.shared.note_received(lane.class(), position);
             }
+            Output::Returned { lane, position, why } => {
+                self.shared.note_returned(lane.class(), position, why);
+            }
             Output::Outcome { id, result } => {
                 self.shared.resolve_call(id, result);
             }

@@ -1,6 +1,6 @@
 //! The outbox: what was accepted, what waits for room, and the room itself (S7).
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
@@ -9,6 +9,7 @@ use stellate_protocol::event::{Ask, EndCause};
 use stellate_protocol::frame::Terms;
 use stellate_protocol::{Class, Parcel, Payload};
 
+use super::receipts::Receipts;
 use super::{Refusal, SessionShared, Staged, lock, wake_all};
 
 /// What room is wanted for. What one kind is short of must not stop the others.
@@ -70,9 +71,9 @@ pub(crate) struct Outbox {
     tickets: u64,
     /// Messages accepted per class: a receipt's position.
     pub(super) positions: [u64; Class::COUNT],
-    /// Received by the peer, per class, and who waits for it.
+    /// Received by the peer, per class, and who waits for it or came back.
     pub(super) received: [u64; Class::COUNT],
-    pub(super) receipts: BTreeMap<(usize, u64), Waker>,
+    pub(super) receipts: Receipts,
     /// The room that a refused try to send asked for: its user is told when it is there.
     pub(super) wanted: Option<(u64, bool)>,
     pub(super) terms: Option<Terms>,

@@ -257,6 +257,16 @@ pub enum Output<P> {
         /// The position.
         position: u64,
     },
+    /// The message at this place went back to its user and will never be received: its receipt must
+    /// not be taken for its followers' (S3).
+    Returned {
+        /// The lane.
+        lane: Lane,
+        /// Its position.
+        position: u64,
+        /// Why.
+        why: Returned,
+    },
     /// So much room is free in the outbox again.
     Room {
         /// Messages.
@@ -309,6 +319,15 @@ pub struct Delivery<P> {
     pub message: Message<P>,
     /// Whether its data was pulled; to be given back with [`Done`].
     pub pulled: bool,
+}
+
+/// Why a message that was submitted went back before it was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Returned {
+    /// It is over the peer's limits, which the hello told.
+    TooLarge,
+    /// It asked for an answer, and `requests_max` of those were open.
+    NoRoom,
 }
 
 /// How a request or notify ended.

@@ -7,7 +7,7 @@ use super::timers::Timer;
 use super::{Admission, LaneFault, Phase, Session};
 use crate::class::{Class, Lane};
 use crate::event::Delivery;
-use crate::event::{Ask, CallResult, Done, Event, Output, Settled, Submit};
+use crate::event::{Ask, CallResult, Done, Event, Output, Returned, Settled, Submit};
 use crate::frame::{
     Ack, Call, Chunk, Frame, Heartbeat, LaneState, Message, Outcome, Payload, Pull,
     UndeliverableReason,
@@ -30,7 +30,7 @@ impl<P: Payload> Session<P> {
             payload.front_len() > terms.front_max || payload.data_len() > terms.data_max
         }) {
             self.emit(Output::Room { messages: held.messages, bytes: held.bytes });
-            self.send[lane.index()].skip();
+            self.give_back(lane, Returned::TooLarge);
             self.submitted_too_large(class, ask, payload);
             return Ok(());
         }
@@ -41,7 +41,7 @@ impl<P: Payload> Session<P> {
         };
         let position = self.send[lane.index()].next_position();
         if !self.book(now, ask, lane, position) {
-            self.send[lane.index()].skip();
+            self.give_back(lane, Returned::NoRoom);
             self.emit(Output::Room { messages: held.messages, bytes: held.bytes });
             if let Call::Notify { id } | Call::Request { id, .. } = call {
                 self.emit(Output::Outcome { id, result: CallResult::NoRoom });
@@ -51,6 +51,12 @@ impl<P: Payload> Session<P> {
         self.send[lane.index()].push(payload, call);
         self.wake_standby(now);
         Ok(())
+    }
+
+    /// The message that is just submitted takes its place and nothing else.
+    fn give_back(&mut self, lane: Lane, why: Returned) {
+        let position = self.send[lane.index()].skip();
+        self.emit(Output::Returned { lane, position, why });
     }
 
     /// Over the peer's limit: back to the user, in the way that it waits for.

@@ -430,7 +430,9 @@ impl<P: Payload> Session<P> {
     }
 
     fn return_too_large(&mut self, lane: Lane, entry: super::send_lane::Entry<P>) {
-        use crate::event::CallResult;
+        use crate::event::{CallResult, Returned};
+        let (position, why) = (entry.position, Returned::TooLarge);
+        self.emit(Output::Returned { lane, position, why });
         let reason = UndeliverableReason::TooLarge;
         if let Call::Request { id, .. } | Call::Notify { id } = entry.call
             && self.requests.resolve(id)

@@ -105,8 +105,9 @@ impl<P: Payload> SendLane<P> {
 
     /// A submitted message that was given back at once still takes its position, so that the
     /// user may count positions by itself.
-    pub(crate) fn skip(&mut self) {
+    pub(crate) fn skip(&mut self) -> u64 {
         self.submitted += 1;
+        self.submitted
     }
 
     /// Highest number ever sent.

@@ -92,6 +92,9 @@ impl World {
                 let kept = self.side_mut(conn).watch.received(lane.class(), position);
                 kept.unwrap_or_else(|broken| panic!("{broken}"));
             }
+            Output::Returned { lane, position, why } => {
+                self.side_mut(conn).returned.push((lane, position, why));
+            }
             Output::Room { messages, bytes } => {
                 let used = &mut self.side_mut(conn).used;
                 assert!(used.0 >= messages && used.1 >= bytes, "S7: more room than was used");

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use stellate_protocol::check::Watch;
 use stellate_protocol::directory::SessionKey;
-use stellate_protocol::event::{Ask, CallResult, Delivery, Done, End, Event, Input, Submit};
+use stellate_protocol::event::{
+    Ask, CallResult, Delivery, Done, End, Event, Input, Returned, Submit,
+};
 use stellate_protocol::frame::{Call, Outcome, Payload, UndeliverableReason};
 use stellate_protocol::session::Session;
 use stellate_protocol::*;
@@ -36,6 +38,8 @@ pub struct Side {
     pub in_hand: VecDeque<Delivery<Parcel>>,
     pub opened: [u64; Lane::COUNT],
     pub used: (u64, u64),
+    /// Places whose messages came back.
+    pub returned: Vec<(Lane, u64, Returned)>,
     pub outcomes: BTreeMap<RequestId, Vec<CallResult<Parcel>>>,
     pub events: Vec<Event<Parcel>>,
     pub dialling: bool,
@@ -87,6 +91,7 @@ impl Side {
             in_hand: VecDeque::new(),
             opened: [0; Lane::COUNT],
             used: (0, 0),
+            returned: Vec::new(),
             outcomes: BTreeMap::new(),
             events: Vec::new(),
             dialling: false,

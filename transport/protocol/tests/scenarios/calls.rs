@@ -1,6 +1,6 @@
 //! Requests and notifies: every outcome, exactly once.
 
-use stellate_protocol::event::{CallResult, EndCause, Event, Fate, Input};
+use stellate_protocol::event::{CallResult, EndCause, Event, Fate, Input, Returned};
 use stellate_protocol::frame::{Call, Frame, Message, Outcome, UndeliverableReason};
 use stellate_protocol::{Class, Lane, Parcel, RequestId, Seq};
 
@@ -142,6 +142,7 @@ fn s7_no_more_requests_than_requests_max_are_open() {
     world.limits(|limits| limits.requests_max = 3);
     let a = world.connect(A, B);
     let ids: Vec<_> = (0..5).map(|_| world.request(a, Class::Normal, None)).collect();
+    assert!(world.side(a).returned.iter().all(|(.., why)| *why == Returned::NoRoom));
     let refused = ids.iter().filter(|id| world.side(a).outcome(**id) == Some(&CallResult::NoRoom));
     assert_eq!(refused.count(), 2);
     world.millis(5);
@@ -170,6 +171,9 @@ fn too_large_goes_back_to_the_user_and_breaks_nothing() {
     assert_eq!(world.side(a).count(too_large), 1);
     let refused = Some(Outcome::Undeliverable(UndeliverableReason::TooLarge));
     assert_eq!(outcome(&world, a, queued), refused);
+    let lane = Lane::messages(Class::Normal);
+    let back = [2, 3].map(|position| (lane, position, Returned::TooLarge));
+    assert_eq!(world.side(a).returned, back, "S3: what came back is not received");
     world.send_data(a, Class::Normal, 2000);
     assert_eq!(world.side(a).count(too_large), 2);
     for ask in [true, false] {
@@ -181,6 +185,8 @@ fn too_large_goes_back_to_the_user_and_breaks_nothing() {
         world.try_send(a, Class::Normal, 2000, what);
         assert_eq!(outcome(&world, a, id), refused);
     }
+    let back: Vec<_> = world.side(a).returned.iter().map(|(_, position, _)| *position).collect();
+    assert_eq!(back, [2, 3, 5, 6, 7]);
     world.send(a, Class::Normal, 1);
     world.millis(10);
     world.check_healed(a, b);

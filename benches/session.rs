@@ -111,7 +111,7 @@ impl Pair {
         while let Some(output) = self.receiver.poll_output() {
             if let Output::Deliver(delivery) = black_box(output) {
                 let payload = &delivery.message.payload;
-                cost += window_cost(payload.front.len() as u32, payload.data_len);
+                cost += window_cost(payload.front_len(), payload.data_len());
                 delivered += 1;
             }
         }
@@ -130,7 +130,7 @@ impl Pair {
 fn session(criterion: &mut Criterion) {
     let data = Bytes::from_static(&[0x5a; 64]);
     let front = Bytes::from_static(&[0x92, 0, 1]);
-    let parcel = Parcel { kind: 0x100, version: 1, compat: 1, front, data, data_len: 64 };
+    let parcel = Parcel::new(0x100, 1, 1, front, data);
     let mut group = criterion.benchmark_group("session");
     for messages in [1_usize, 64, 512] {
         let mut pair = Pair::new();

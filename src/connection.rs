@@ -86,7 +86,7 @@ impl Connection {
             Err(Refusal::Full(parcel)) => parcel,
             Err(refusal) => return Err(SendError::new(class, refusal)),
         };
-        let bytes = parcel.front.len() as u64 + u64::from(parcel.data_len);
+        let bytes = parcel.bytes();
         let room = match self.handle.reserve_in(class, bytes, false).await {
             Ok(room) => room,
             Err(cause) => {

@@ -1,8 +1,8 @@
 //! From a typed message to the parcel that the session carries: once, in the caller.
 //!
-//! Each thread encodes into a chunk of its own and splits the front off it: no allocation and no
-//! lock per message. A front that is still in some outbox keeps its chunk alive, so the memory of
-//! fronts is counted in chunks where messages are few and far between.
+//! Each thread encodes into a chunk of its own and splits the front off it, with its data where
+//! that is small: no allocation and no lock per small message. What is still in some outbox keeps
+//! its chunk alive, so this memory is counted in chunks where messages are few and far between.
 
 use std::cell::Cell;
 
@@ -13,6 +13,10 @@ use crate::message::{Body, FrontError, Message, Stamp, encode_front};
 
 /// Bytes of a chunk; a front over what is left of one gets the next.
 const CHUNK: usize = 64 * 1024;
+
+/// Data up to here is copied behind its front, bytes: one handle is then all that the session
+/// moves, and the copy costs less than the second one would.
+const JOIN_MAX: usize = 512;
 
 thread_local! {
     // Taken out while it is used: a `Serialize` that itself sends finds an empty one.
@@ -31,27 +35,26 @@ pub(crate) fn pack_reply<M: Message>(body: &M::Reply, data: Bytes) -> Result<Par
 
 fn stamped<M: Message, B: Body>(body: &B, data: Bytes) -> Result<Parcel, FrontError> {
     let Stamp { message_type, version, compat } = const { Stamp::of::<M>() };
-    let front = front(body)?;
-    // A length that does not fit is over every limit.
-    let data_len = u32::try_from(data.len()).unwrap_or(u32::MAX);
-    Ok(Parcel { kind: message_type.get(), version, compat, front, data, data_len })
-}
-
-fn front<B: Body>(body: &B) -> Result<Bytes, FrontError> {
+    let kind = message_type.get();
     // While a thread is torn down there is no chunk any more: a buffer of its own does.
     let mut chunk = FRONTS.try_with(Cell::take).unwrap_or_default();
-    let encoded = encode_front(body, &mut chunk, u32::MAX as usize);
-    let front = match encoded {
-        Ok(0) => Ok(Bytes::new()),
-        Ok(_) => Ok(chunk.split().freeze()),
-        Err(error) => Err(error),
-    };
+    let parcel = encode_front(body, &mut chunk, u32::MAX as usize).map(|front_len| {
+        if data.len() > JOIN_MAX {
+            return Parcel::new(kind, version, compat, take(&mut chunk), data);
+        }
+        chunk.extend_from_slice(&data);
+        Parcel::joined(kind, version, compat, take(&mut chunk), front_len)
+    });
     if chunk.capacity() == 0 {
         chunk.reserve(CHUNK);
     }
     // Failing means the same as above.
     let _ = FRONTS.try_with(|fronts| fronts.set(chunk));
-    front
+    parcel
+}
+
+fn take(chunk: &mut BytesMut) -> Bytes {
+    if chunk.is_empty() { Bytes::new() } else { chunk.split().freeze() }
 }
 
 #[cfg(test)]
@@ -77,13 +80,23 @@ mod tests {
             .map(|text| pack(&Note(text.clone()), Bytes::from_static(b"data")).unwrap())
             .collect();
         for (parcel, text) in parcels.iter().zip(&texts) {
-            assert_eq!(&decode_front::<Note>(&parcel.front).unwrap().0, text);
+            assert_eq!(&decode_front::<Note>(parcel.front()).unwrap().0, text);
             assert_eq!((parcel.kind, parcel.version, parcel.compat), (0x123, 3, 2));
-            assert_eq!(parcel.data_len, 4);
+            assert_eq!(parcel.data(), b"data");
         }
         let chunks: std::collections::BTreeSet<usize> =
-            parcels.iter().map(|parcel| parcel.front.as_ptr() as usize / CHUNK).collect();
+            parcels.iter().map(|parcel| parcel.front().as_ptr() as usize / CHUNK).collect();
         assert!(chunks.len() <= 8, "{} allocations for 2000 fronts", chunks.len());
+    }
+
+    #[test]
+    fn large_data_is_not_copied() {
+        for len in [0, JOIN_MAX, JOIN_MAX + 1] {
+            let data = Bytes::from(vec![7; len]);
+            let parcel = pack(&Note("n".into()), data.clone()).unwrap();
+            assert_eq!(parcel.data(), &data[..]);
+            assert_eq!(parcel.data().as_ptr() == data.as_ptr(), len > JOIN_MAX, "{len}");
+        }
     }
 
     #[test]
@@ -92,7 +105,7 @@ mod tests {
         impl serde::Serialize for Nested {
             fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
                 let inner = pack(&Note("inner".into()), Bytes::new()).unwrap();
-                s.serialize_u64(inner.front.len() as u64)
+                s.serialize_u64(inner.front().len() as u64)
             }
         }
         impl<'de> serde::Deserialize<'de> for Nested {
@@ -100,7 +113,11 @@ mod tests {
                 u64::deserialize(d).map(|_| Self)
             }
         }
-        let front = front(&Nested).unwrap();
-        assert!(decode_front::<Nested>(&front).is_ok());
+        impl Message for Nested {
+            const TYPE: MessageType = MessageType::new(0x124);
+            type Reply = ();
+        }
+        let parcel = pack(&Nested, Bytes::new()).unwrap();
+        assert!(decode_front::<Nested>(parcel.front()).is_ok());
     }
 }

@@ -48,13 +48,13 @@ impl RawMessage {
     }
 
     /// The encoded typed part.
-    pub fn front(&self) -> &Bytes {
-        &self.parcel.front
+    pub fn front(&self) -> &[u8] {
+        self.parcel.front()
     }
 
     /// The data segment.
-    pub fn data(&self) -> &Bytes {
-        &self.parcel.data
+    pub fn data(&self) -> Bytes {
+        self.parcel.data_bytes()
     }
 
     /// The message as it was before it was sent, if it is an `M`.
@@ -67,7 +67,7 @@ impl RawMessage {
 
     fn typed<M: Message, B: Body>(self) -> Result<Outgoing<B>, DowncastError> {
         match self.decode::<M, B>() {
-            Ok(body) => Ok(Outgoing { body, data: self.parcel.data, class: self.class }),
+            Ok(body) => Ok(Outgoing { body, data: self.parcel.into_data(), class: self.class }),
             Err(reason) => Err(DowncastError { reason, message: Box::new(self) }),
         }
     }
@@ -77,7 +77,7 @@ impl RawMessage {
             return Err(DowncastReason::OtherType(self.message_type()));
         }
         self.stamp().check::<M>().map_err(DowncastReason::TooNew)?;
-        decode_front(&self.parcel.front).map_err(DowncastReason::Front)
+        decode_front(self.parcel.front()).map_err(DowncastReason::Front)
     }
 }
 

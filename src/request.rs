@@ -132,7 +132,7 @@ impl Waiting {
         parcel: Parcel,
         timeout: Option<Duration>,
     ) -> Self {
-        let bytes = parcel.front.len() as u64 + u64::from(parcel.data_len);
+        let bytes = parcel.bytes();
         let handle = connection.handle().clone();
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         // Off the runtime there are no timers: then room is waited for without one.
@@ -223,9 +223,9 @@ fn answer<M: Message>(result: CallResult<Parcel>) -> Result<Reply<M::Reply>, Req
     };
     let stamp = Stamp { message_type: M::TYPE, version: parcel.version, compat: parcel.compat };
     stamp.check::<M>().map_err(|error| RequestError::Local(RequestFault::ReplyTooNew(error)))?;
-    let body = decode_front(&parcel.front)
+    let body = decode_front(parcel.front())
         .map_err(|error| RequestError::Local(RequestFault::BadReply(error)))?;
-    Ok(Reply { body, data: parcel.data })
+    Ok(Reply { body, data: parcel.into_data() })
 }
 
 fn nanos(time: Duration) -> u64 {

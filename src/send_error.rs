@@ -96,10 +96,10 @@ impl<M> TrySendError<M> {
     pub(crate) fn new(class: Class, body: M, refusal: Refusal) -> Self {
         let message = |data| Outgoing { body, data, class };
         match refusal {
-            Refusal::Full(parcel) => Self::Full(message(parcel.data)),
-            Refusal::TooLarge(parcel) => Self::TooLarge(message(parcel.data)),
+            Refusal::Full(parcel) => Self::Full(message(parcel.into_data())),
+            Refusal::TooLarge(parcel) => Self::TooLarge(message(parcel.into_data())),
             Refusal::Ended(parcel, cause) => {
-                Self::SessionEnded { cause, message: message(parcel.data) }
+                Self::SessionEnded { cause, message: message(parcel.into_data()) }
             }
         }
     }

@@ -9,7 +9,7 @@ use stellate_protocol::event::{Ask, CallResult, EndCause};
 use stellate_protocol::{Class, Parcel, RequestId};
 use stellate_transport::Address;
 
-use crate::shared::{NotReceived, Refusal, Room, SessionShared, Staged, parcel_bytes};
+use crate::shared::{NotReceived, Refusal, Room, SessionShared, Staged};
 
 /// One session for ever (S6): cheap to clone, usable from any thread.
 #[derive(Clone, Debug)]
@@ -48,7 +48,7 @@ impl SessionHandle {
             Err(refusal) => {
                 self.shared.cancel_call(id);
                 if let Refusal::Full(parcel) = &refusal {
-                    self.shared.want_room(parcel_bytes(parcel), true);
+                    self.shared.want_room(parcel.bytes(), true);
                 }
                 Err(refusal)
             }

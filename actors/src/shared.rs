@@ -33,7 +33,6 @@ use stellate_protocol::{Class, EntityName, Identity, Lane, Parcel, RequestId, Se
 
 pub(crate) use ledger::LaneLedger;
 pub use outbox::Room;
-pub(crate) use outbox::parcel_bytes;
 use outbox::{Intake, Outbox};
 pub use receipts::NotReceived;
 

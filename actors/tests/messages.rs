@@ -21,7 +21,7 @@ async fn s1_s2_messages_arrive_in_order_and_once() {
             for number in 0..COUNT {
                 let message =
                     parcel(&number.to_le_bytes(), Bytes::from(vec![7; (number % 3000) as usize]));
-                let bytes = (message.front.len() + message.data.len()) as u64;
+                let bytes = (message.front().len() + message.data().len()) as u64;
                 let room = handle.reserve(bytes, false).await.expect("open");
                 room.submit(Class::Normal, message, stellate_protocol::event::Ask::Nothing)
                     .expect("reserved");
@@ -66,6 +66,6 @@ async fn a_node_reaches_itself() {
     let to = node.node.local_addresses();
     let handle = node.node.connect(EntityName::osd(1), to).expect("connects");
     handle.try_send(Class::Normal, parcel(b"me", "data")).expect("room");
-    assert_eq!(node.next_parcel().await.front[..], *b"me");
+    assert_eq!(node.next_parcel().await.front()[..], *b"me");
     node.node.shutdown().await;
 }

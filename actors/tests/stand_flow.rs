@@ -23,7 +23,7 @@ const B: EntityName = EntityName::osd(2);
 
 /// Sends a request when there is room, and waits for the answer.
 async fn ask(handle: &SessionHandle, class: Class, message: Parcel) -> CallResult<Parcel> {
-    let bytes = message.front.len() as u64;
+    let bytes = message.front().len() as u64;
     let room = handle.reserve_in(class, bytes, true).await.expect("open");
     let reply = handle.request(room, class, message, None).expect("reserved");
     reply.await
@@ -50,8 +50,8 @@ async fn serve(inbox: Arc<Inbox>, back: SessionHandle) {
             };
             let back = back.clone();
             actix_rt::spawn(async move {
-                let number = &parcel.front[..8];
-                if let Some(class) = parcel.front.get(8) {
+                let number = &parcel.front()[..8];
+                if let Some(class) = parcel.front().get(8) {
                     let class = Class::ALL[usize::from(*class)];
                     let nested = ask(&back, class, support::parcel(number, "")).await;
                     assert_eq!(replied(nested).front[..], *number);

@@ -27,7 +27,7 @@ async fn serves(victim: &mut TestNode, instance: u128) {
     let good = TestNode::start(quick(name, instance, Policy::lossless_peer())).await;
     let handle = good.dial(victim);
     handle.try_send(Class::Normal, parcel(b"good", "")).expect("room");
-    assert_eq!(victim.next_parcel().await.front[..], *b"good");
+    assert_eq!(victim.next_parcel().await.front()[..], *b"good");
     within("the ack", handle.received(Class::Normal, 1)).await.expect("received");
     handle.close();
     within("the end", handle.ended()).await;
@@ -181,7 +181,7 @@ async fn a_type_that_nobody_handles_comes_back_as_undeliverable() {
         matches!(event, Event::Undeliverable { reason: UndeliverableReason::UnknownType, .. })
     };
     good.event_where(negative).await;
-    assert_eq!(victim.next_parcel().await.front[..], *b"known", "it ends nothing");
+    assert_eq!(victim.next_parcel().await.front()[..], *b"known", "it ends nothing");
     within("all to be received", handle.received(Class::Normal, 4)).await.expect("received");
     good.shutdown().await;
     victim.shutdown().await;
@@ -204,7 +204,7 @@ async fn data_over_the_limit_is_refused_at_send_or_given_back_never_a_fault() {
         )
     };
     good.event_where(too_large).await;
-    assert_eq!(victim.next_parcel().await.front[..], *b"next");
+    assert_eq!(victim.next_parcel().await.front()[..], *b"next");
     // After it: refused at once.
     let refused = handle.try_send(Class::Normal, parcel(b"late", vec![1; 20_000]));
     assert!(matches!(refused, Err(stellate_actors::shared::Refusal::TooLarge(_))));
@@ -234,7 +234,7 @@ async fn a_front_at_the_limit_passes() {
     let handle = good.dial(&victim);
     let front = vec![3; victim.node.limits().front_max as usize];
     handle.try_send(Class::Normal, parcel(&front, "")).expect("room");
-    assert_eq!(victim.next_parcel().await.front.len(), front.len());
+    assert_eq!(victim.next_parcel().await.front().len(), front.len());
     good.shutdown().await;
     victim.shutdown().await;
 }
@@ -287,7 +287,7 @@ async fn s6_two_live_processes_of_one_name_are_told_to_both_users() {
     for (number, handle) in [&one, &two].into_iter().enumerate() {
         handle.try_send(Class::Normal, parcel(&[number as u8], "")).expect("both stay");
     }
-    let mut got = [victim.next_parcel().await.front[0], victim.next_parcel().await.front[0]];
+    let mut got = [victim.next_parcel().await.front()[0], victim.next_parcel().await.front()[0]];
     got.sort_unstable();
     assert_eq!(got, [0, 1]);
     assert_eq!(victim.events_now().len(), 0, "once each");

@@ -265,7 +265,7 @@ async fn s9_a_link_that_hangs_is_replaced() {
     let link = link_of(&a).expect("up");
     a.node.tree().pause(&link).expect("there");
     there.try_send(Class::Normal, parcel(b"through", "")).expect("room");
-    assert_eq!(b.next_parcel().await.front[..], *b"through");
+    assert_eq!(b.next_parcel().await.front()[..], *b"through");
     let link = link_of(&a).expect("up again");
     a.node.tree().pause(&link).expect("there");
     there.try_send(Class::Normal, parcel(b"stuck", "")).expect("room");

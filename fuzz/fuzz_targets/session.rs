@@ -59,12 +59,7 @@ impl Choices<'_> {
 
     fn parcel(&mut self) -> Parcel {
         let data = vec![1; [0, 3, 40, 300][self.below(4)]];
-        Parcel {
-            front: Bytes::from(vec![0; self.below(20)]),
-            data_len: data.len() as u32,
-            data: data.into(),
-            ..Parcel::default()
-        }
+        Parcel::new(0, 0, 0, vec![0; self.below(20)].into(), data.into())
     }
 }
 
@@ -333,7 +328,7 @@ impl World {
                 Output::Farewell { close, .. } => peer.arriving.push_back(Frame::Close(close)),
                 Output::Deliver(delivery) => me.in_hand.push_back(Done {
                     lane: delivery.message.lane,
-                    front_len: delivery.message.payload.front.len() as u32,
+                    front_len: delivery.message.payload.front_len(),
                     data_len: delivery.message.payload.data_len,
                     pulled: delivery.pulled,
                 }),
@@ -415,10 +410,9 @@ fn forged(choices: &mut Choices<'_>, from: &Identity) -> Frame<Parcel> {
             lane,
             seq,
             call: call(choices),
-            payload: Parcel {
-                data: Bytes::new(),
-                data_len: choices.number() as u32,
-                ..choices.parcel()
+            payload: {
+                let front = choices.parcel().front_bytes();
+                Parcel::announcing(0, 0, 0, front, choices.number() as u32)
             },
         }),
         3 => Frame::Pull(Pull { lane, seq }),

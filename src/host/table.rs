@@ -105,14 +105,12 @@ where
     if stamp.check::<M>().is_err() {
         return unfit(in_hand, parcel, UndeliverableReason::TooNew);
     }
-    match decode_front(&parcel.front) {
+    match decode_front(parcel.front()) {
         Ok(message) => {
-            // The front's bytes are done with: their buffer must not wait for the handler.
-            drop(parcel.front);
             let Some(arrived) = in_hand.take() else {
                 return Ok(());
             };
-            let incoming = Incoming::new(message, parcel.data, arrived);
+            let incoming = Incoming::new(message, parcel.into_data(), arrived);
             actor.handle(incoming, ctx).handle(ctx, None);
             Ok(())
         }

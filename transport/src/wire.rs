@@ -8,8 +8,8 @@ use stellate_protocol::{Frame, Parcel};
 /// Bytes that a frame counts for where it is not encoded: what it weighs on the wire, roughly.
 pub(crate) fn frame_cost(frame: &Frame<Parcel>) -> usize {
     let body = match frame {
-        Frame::Message(message) => message.payload.front.len() + message.payload.data.len(),
-        Frame::Announce(message) => message.payload.front.len(),
+        Frame::Message(message) => message.payload.front().len() + message.payload.data().len(),
+        Frame::Announce(message) => message.payload.front().len(),
         Frame::Chunk(chunk) => chunk.len as usize,
         Frame::Hello(_) | Frame::Answer(_) | Frame::Close(_) => 512,
         Frame::Ack(_) => 64,

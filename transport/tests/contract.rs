@@ -39,8 +39,8 @@ async fn f1_f3_frames_arrive_whole_and_in_order_and_each_is_done_once(rig: Rig) 
             panic!("only messages were sent");
         };
         let want = pattern((message.seq.0 as usize * 7) % 3000);
-        assert_eq!(message.payload.data, want);
-        assert_eq!(&message.payload.front[..], b"front");
+        assert_eq!(message.payload.data(), want);
+        assert_eq!(message.payload.front(), b"front");
     }
     pair.until(|pair| pair.near.done == pair.near.submitted).await;
     assert_eq!(pair.near.failed, 0);

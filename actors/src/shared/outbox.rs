@@ -94,7 +94,7 @@ impl SessionShared {
     /// # Errors
     /// [`Refusal`] with the message.
     pub fn submit(&self, class: Class, parcel: Parcel, ask: Ask) -> Result<u64, Refusal> {
-        let bytes = parcel_bytes(&parcel);
+        let bytes = parcel.bytes();
         let call = !matches!(ask, Ask::Nothing);
         let mut outbox = lock(&self.outbox);
         if let Err(refusal) = self.check(&outbox, bytes, &parcel) {
@@ -119,7 +119,7 @@ impl SessionShared {
         ask: Ask,
         reserved: u64,
     ) -> Result<u64, Refusal> {
-        let bytes = parcel_bytes(&parcel);
+        let bytes = parcel.bytes();
         let mut outbox = lock(&self.outbox);
         if let Err(refusal) = self.check(&outbox, bytes, &parcel) {
             return Err(refusal(parcel));
@@ -332,11 +332,6 @@ impl Outbox {
             .filter_map(|waiter| lock(&waiter.state).waker.take())
             .collect()
     }
-}
-
-/// Bytes that a message takes of the outbox.
-pub(crate) fn parcel_bytes(parcel: &Parcel) -> u64 {
-    u64::from(parcel.front_len()) + u64::from(parcel.data_len())
 }
 
 /// Waits for room in an outbox.

@@ -206,27 +206,19 @@ pub(crate) async fn until(what: &str, mut done: impl FnMut() -> bool) {
 
 /// Sends when there is room.
 pub(crate) async fn send(handle: &SessionHandle, class: Class, message: Parcel) -> u64 {
-    let bytes = (message.front.len() + message.data.len()) as u64;
+    let bytes = (message.front().len() + message.data().len()) as u64;
     let room = within("room", handle.reserve(bytes, false)).await;
     let room = room.expect("open");
     room.submit(class, message, Ask::Nothing).expect("reserved")
 }
 
 pub(crate) fn parcel(front: &[u8], data: impl Into<Bytes>) -> Parcel {
-    let data = data.into();
-    Parcel {
-        kind: KIND,
-        version: 1,
-        compat: 1,
-        front: Bytes::copy_from_slice(front),
-        data_len: data.len() as u32,
-        data,
-    }
+    Parcel::new(KIND, 1, 1, Bytes::copy_from_slice(front), data.into())
 }
 
 /// The number in the front of a message.
 pub(crate) fn number_of(parcel: &Parcel) -> u64 {
-    u64::from_le_bytes(parcel.front[..8].try_into().expect("eight bytes"))
+    u64::from_le_bytes(parcel.front()[..8].try_into().expect("eight bytes"))
 }
 
 /// Numbers for tests that want variety (splitmix64).

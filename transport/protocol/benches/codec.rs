@@ -21,14 +21,7 @@ fn small_messages(front: usize, data: usize) -> Vec<Frame<Parcel>> {
                 lane: Lane::messages(Class::Normal),
                 seq: Seq(seq),
                 call: Call::OneWay,
-                payload: Parcel {
-                    kind: 0x0101,
-                    version: 1,
-                    compat: 1,
-                    front: Bytes::from(vec![7; front]),
-                    data: Bytes::from(vec![9; data]),
-                    data_len: data as u32,
-                },
+                payload: Parcel::new(0x0101, 1, 1, vec![7; front].into(), vec![9; data].into()),
             })
         })
         .collect()
@@ -109,7 +102,7 @@ fn large(c: &mut Criterion) {
         seq: Seq(1),
         offset: 0,
         len: LARGE as u32,
-        part: Some(Parcel { data: data.clone(), data_len: LARGE as u32, ..Parcel::default() }),
+        part: Some(Parcel::of_data(data.clone())),
     });
     let mut group = c.benchmark_group("chunk_1MiB");
     group.throughput(Throughput::Bytes(LARGE as u64));

@@ -80,20 +80,13 @@ fn message(call: Call, front: &'static [u8], data: &'static [u8]) -> Message<Par
         lane: LANE,
         seq: Seq(0x0807_0605_0403_0201),
         call,
-        payload: Parcel {
-            kind: 0x0101,
-            version: 3,
-            compat: 2,
-            front: Bytes::from_static(front),
-            data: Bytes::from_static(data),
-            data_len: data.len() as u32,
-        },
+        payload: Parcel::new(0x101, 3, 2, Bytes::from_static(front), Bytes::from_static(data)),
     }
 }
 
 fn announced() -> Frame<Parcel> {
     let mut message = message(Call::OneWay, b"front", b"");
-    message.payload.data_len = 1 << 20;
+    message.payload = Parcel::announcing(0x101, 3, 2, Bytes::from_static(b"front"), 1 << 20);
     Frame::Announce(message)
 }
 

@@ -18,12 +18,7 @@ fn message(front: usize, data: Bytes) -> Frame<Parcel> {
         lane: Lane::messages(Class::Normal),
         seq: Seq(1),
         call: Call::OneWay,
-        payload: Parcel {
-            front: pattern(front, 1),
-            data_len: data.len() as u32,
-            data,
-            ..Parcel::default()
-        },
+        payload: Parcel::new(0, 0, 0, pattern(front, 1), data),
     })
 }
 

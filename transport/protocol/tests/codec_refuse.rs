@@ -71,14 +71,7 @@ fn message(front: usize, data: usize) -> Message<Parcel> {
         lane: LANE,
         seq: Seq(5),
         call: Call::Request { id: RequestId(8), ttl_ms: Some(1000) },
-        payload: Parcel {
-            kind: 0x101,
-            version: 2,
-            compat: 1,
-            front: pattern(front, 1),
-            data: pattern(data, 2),
-            data_len: data as u32,
-        },
+        payload: Parcel::new(0x101, 2, 1, pattern(front, 1), pattern(data, 2)),
     }
 }
 
@@ -102,7 +95,7 @@ fn samples() -> Vec<Frame<Parcel>> {
         answer(Verdict::Refused { reason: RefuseReason::Busy, text: "later".into() }),
         Frame::Message(message(64, 24)),
         Frame::Announce(Message {
-            payload: Parcel { data_len: 1 << 20, ..message(64, 0).payload },
+            payload: Parcel::announcing(0x101, 2, 1, pattern(64, 1), 1 << 20),
             ..message(64, 0)
         }),
         Frame::Pull(Pull { lane: LANE, seq: Seq(4) }),
@@ -446,7 +439,7 @@ fn fields_without_a_meaning_are_refused_by_name() {
 fn a_frame_without_bytes_leaves_no_trace() {
     use stellate_protocol::codec::{Outbound, encode};
     let missing = Frame::Message(Message {
-        payload: Parcel { data: Bytes::new(), ..message(0, 9).payload },
+        payload: message(0, 9).payload.announced(),
         ..message(0, 9)
     });
     let mut beyond = chunks(LANE, Seq(1), &pattern(10, 0), 10).remove(0);

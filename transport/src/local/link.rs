@@ -189,11 +189,8 @@ impl LocalLink {
 /// What a receiving transport makes of a piece: the data comes whole, with the last one.
 fn gather(mut chunk: Chunk<Parcel>) -> Chunk<Parcel> {
     let end = chunk.offset.saturating_add(chunk.len) as usize;
-    chunk.part = chunk.part.filter(|part| part.data.len() <= end).map(|part| Parcel {
-        data_len: part.data.len() as u32,
-        data: part.data,
-        ..Parcel::default()
-    });
+    let part = chunk.part.filter(|part| part.data().len() <= end);
+    chunk.part = part.map(|part| Parcel::of_data(part.into_data()));
     chunk
 }
 

@@ -234,14 +234,7 @@ pub(crate) fn message(seq: u64, data: &[u8]) -> Frame<Parcel> {
 }
 
 pub(crate) fn parcel(data: &[u8]) -> Parcel {
-    Parcel {
-        kind: 7,
-        version: 1,
-        compat: 1,
-        front: Bytes::from_static(b"front"),
-        data: Bytes::copy_from_slice(data),
-        data_len: data.len() as u32,
-    }
+    Parcel::new(7, 1, 1, Bytes::from_static(b"front"), Bytes::copy_from_slice(data))
 }
 
 pub(crate) fn pattern(len: usize) -> Vec<u8> {

@@ -134,7 +134,7 @@ impl Assembler {
         let whole = piece.end() == pull.len as usize;
         let part = whole.then(|| {
             let pull = self.expected.swap_remove(piece.index);
-            Parcel { data: pull.buffer.freeze(), data_len: pull.len, ..Parcel::default() }
+            Parcel::of_data(pull.buffer.freeze())
         });
         Chunk { lane, seq, offset: piece.header.aux, len: piece.header.data_len, part }
     }

@@ -349,15 +349,11 @@ fn check_message(header: &Header, input: &[u8]) -> Result<(Lane, Call), CodecErr
 /// Takes the bytes of a message.
 #[inline]
 fn read_parcel(header: &Header, input: &mut BytesMut) -> Parcel {
-    let front = take(input, header.front_len as usize);
-    let data = take(input, header.body_len() - header.front_len as usize);
-    Parcel {
-        kind: header.message_type,
-        version: header.version,
-        compat: header.compat,
-        front,
-        data,
-        data_len: header.data_len,
+    let Header { message_type, version, compat, front_len, data_len, .. } = *header;
+    let body = take(input, header.body_len());
+    match header.kind {
+        FrameKind::Announce => Parcel::announcing(message_type, version, compat, body, data_len),
+        _ => Parcel::joined(message_type, version, compat, body, front_len as usize),
     }
 }
 

@@ -4,8 +4,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::class::Lane;
 use crate::frame::{
-    Ack, Answer, Call, Chunk, Close, Frame, FrameKind, Hello, Message, Outcome, Pull, TEXT_MAX,
-    Verdict,
+    Ack, Answer, Call, Chunk, Close, Frame, FrameKind, Hello, Message, Outcome, Payload, Pull,
+    TEXT_MAX, Verdict,
 };
 use crate::parcel::Parcel;
 
@@ -95,27 +95,28 @@ fn encode_message(
 ) -> Result<(), CodecError> {
     let bad = |field| CodecError::Unencodable { frame: kind, field };
     let parcel = &message.payload;
-    let front_len = u32::try_from(parcel.front.len()).map_err(|_| bad("front"))?;
     let eager = kind == FrameKind::Message;
-    if eager && parcel.data.len() != parcel.data_len as usize {
+    if eager && !parcel.is_whole() {
         return Err(bad("data"));
     }
-    if !eager && parcel.data_len == 0 {
+    if !eager && parcel.data_len() == 0 {
         return Err(bad("data_len"));
     }
     let call = call_fields(&message.call);
-    let mut body_crc = crc32c::crc32c(&parcel.front);
-    if eager && !parcel.data.is_empty() {
-        body_crc = crc32c::crc32c_append(body_crc, &parcel.data);
-    }
+    let body = if eager { parcel.as_joined() } else { None };
+    let body_crc = match body {
+        Some(body) => crc32c::crc32c(body),
+        None if eager => crc32c::crc32c_append(crc32c::crc32c(parcel.front()), parcel.data()),
+        None => crc32c::crc32c(parcel.front()),
+    };
     let ttl_flag = if call.ttl.is_some() { flag::TTL } else { 0 };
     let header = Header {
         kind,
         flags: call.number << flag::CALL_SHIFT | ttl_flag,
         lane: message.lane.index() as u8,
         code: call.code,
-        front_len,
-        data_len: parcel.data_len,
+        front_len: parcel.front_len(),
+        data_len: parcel.data_len(),
         body_crc,
         seq: message.seq.0,
         id: call.id,
@@ -125,9 +126,14 @@ fn encode_message(
         aux: call.ttl.unwrap_or(0),
     };
     out.put_slice(&header.to_bytes());
-    out.put_bytes(&parcel.front);
-    if eager {
-        out.put_bytes(&parcel.data);
+    match body {
+        Some(body) => out.put_bytes(body),
+        None => {
+            out.put_bytes(&parcel.front_bytes());
+            if eager {
+                out.put_bytes(&parcel.data_bytes());
+            }
+        }
     }
     Ok(())
 }
@@ -146,7 +152,7 @@ fn encode_chunk(chunk: &Chunk<Parcel>, out: &mut Outbound) -> Result<(), CodecEr
 
 /// The bytes of the piece, if it has some and all are there.
 fn chunk_bytes(chunk: &Chunk<Parcel>) -> Option<Bytes> {
-    let data = &chunk.part.as_ref()?.data;
+    let data = chunk.part.as_ref()?.data_bytes();
     let from = chunk.offset as usize;
     let to = from.checked_add(chunk.len as usize)?;
     (from < to && to <= data.len()).then(|| data.slice(from..to))

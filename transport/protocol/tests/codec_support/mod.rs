@@ -184,15 +184,16 @@ pub fn messages() -> impl Strategy<Value = Message<Parcel>> {
             lane,
             seq,
             call,
-            payload: Parcel { kind, version, compat, front, data_len: data.len() as u32, data },
+            payload: Parcel::new(kind, version, compat, front, data),
         },
     )
 }
 
 pub fn announces() -> impl Strategy<Value = Message<Parcel>> {
     (messages(), 1u32..=64 << 20).prop_map(|(mut message, data_len)| {
-        message.payload.data = Bytes::new();
-        message.payload.data_len = data_len;
+        let Parcel { kind, version, compat, .. } = message.payload;
+        let front = message.payload.front_bytes();
+        message.payload = Parcel::announcing(kind, version, compat, front, data_len);
         message
     })
 }
@@ -299,11 +300,7 @@ pub fn chunks(lane: Lane, seq: Seq, data: &Bytes, piece: usize) -> Vec<Frame<Par
                 seq,
                 offset: offset as u32,
                 len: piece.min(data.len() - offset) as u32,
-                part: Some(Parcel {
-                    data: data.clone(),
-                    data_len: data.len() as u32,
-                    ..Parcel::default()
-                }),
+                part: Some(Parcel::of_data(data.clone())),
             })
         })
         .collect()

@@ -113,8 +113,8 @@ impl World {
     fn take_delivery(&mut self, conn: Conn, delivery: Delivery<Parcel>) {
         let message = &delivery.message;
         assert_eq!(
-            message.payload.data.len(),
-            message.payload.data_len as usize,
+            message.payload.data().len(),
+            message.payload.data_len() as usize,
             "S2: handed out whole"
         );
         let (class, tag) = (message.lane.class(), tag_of(&message.payload));
@@ -131,7 +131,7 @@ impl World {
                 let last = side.next_tag_just_sent();
                 side.watch.returned(last);
             }
-            CallResult::Answered(Outcome::Undeliverable(_), parcel) if !parcel.front.is_empty() => {
+            CallResult::Answered(Outcome::Undeliverable(_), parcel) if !parcel.front().is_empty() => {
                 side.watch.returned(tag_of(parcel));
             }
             _ => {}

@@ -60,18 +60,12 @@ static ZEROS: [u8; 1 << 20] = [0; 1 << 20];
 
 /// A message with a tag and so much data.
 pub fn parcel(tag: u64, data: u32) -> Parcel {
-    Parcel {
-        kind: 1,
-        version: 1,
-        compat: 1,
-        front: Bytes::copy_from_slice(&tag.to_be_bytes()),
-        data: Bytes::from_static(&ZEROS[..data as usize]),
-        data_len: data,
-    }
+    let front = Bytes::copy_from_slice(&tag.to_be_bytes());
+    Parcel::new(1, 1, 1, front, Bytes::from_static(&ZEROS[..data as usize]))
 }
 
 pub fn tag_of(parcel: &Parcel) -> u64 {
-    parcel.front[..].try_into().map_or(0, u64::from_be_bytes)
+    parcel.front().try_into().map_or(0, u64::from_be_bytes)
 }
 
 /// Whose session a tagged message was sent in.

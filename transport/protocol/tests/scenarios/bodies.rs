@@ -1,8 +1,8 @@
 //! Large bodies: announced, pulled, chunked, and overtaken.
 
-use stellate_protocol::Class;
 use stellate_protocol::frame::{FrameKind, LaneState, Opening, Terms};
 use stellate_protocol::limits::Limits;
+use stellate_protocol::{Class, Payload};
 
 use crate::pair::{A, B, Conn, World};
 
@@ -87,7 +87,7 @@ fn s7_the_receivers_memory_governs() {
     let mut seen = 0;
     while seen < 6 {
         world.millis(10);
-        let held: u32 = world.side(b).in_hand.iter().map(|item| item.message.payload.data_len).sum();
+        let held: u32 = world.side(b).in_hand.iter().map(|item| item.message.payload.data_len()).sum();
         assert!(held <= 100_000 || world.side(b).in_hand.len() == 1, "S7: {held} bytes pulled");
         let now = world.side(b).watch.seen(Class::Normal).len();
         assert!(now > seen, "no progress after {seen}");
@@ -131,7 +131,7 @@ fn a_large_reply_is_pulled() {
         let Some(CallResult::Answered(Outcome::Reply, parcel)) = world.side(a).outcome(id) else {
             panic!("no reply to {id}")
         };
-        assert_eq!(parcel.data.len(), 200_000);
+        assert_eq!(parcel.data().len(), 200_000);
     }
 }
 

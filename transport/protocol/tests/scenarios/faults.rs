@@ -189,7 +189,7 @@ fn frames_that_break_a_rule_cost_the_link() {
         message(lane, 1, reply),
         message(replies, 1, Call::OneWay),
         announce(parcel(1, 0)),
-        announce(Parcel { data_len: u32::MAX, ..parcel(1, 0) }),
+        announce(Parcel::announcing(1, 1, 1, parcel(1, 0).front_bytes(), u32::MAX)),
         chunk(0, 0, 1, None),
         chunk(1, 0, 1, None),
         chunk(u64::MAX, 0, u32::MAX, None),

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use stellate::{Class, EntityName, Identity, Instance, Limits, Policy};
 use stellate_protocol::event::{Ask, Input, LinkFacts, Output, Settled, Submit};
+use stellate_protocol::Payload;
 use stellate_protocol::frame::Frame;
 use stellate_protocol::limits::window_cost;
 use stellate_protocol::session::{Config, Phase, Session};

@@ -3,14 +3,15 @@
 use std::fmt;
 use std::future::Future;
 use std::hash::{Hash, Hasher};
+use std::pin::Pin;
 use std::sync::Arc;
 
 use stellate_actors::handle::SessionHandle;
 use stellate_actors::shared::{Refusal, SessionShared};
 use stellate_protocol::directory::SessionKey;
-use stellate_protocol::event::{Counters, EndCause};
+use stellate_protocol::event::{Ask, Counters, EndCause};
 use stellate_protocol::session::{Phase, Why};
-use stellate_protocol::{EntityName, Identity};
+use stellate_protocol::{Class, EntityName, Identity};
 use stellate_transport::AddressError;
 
 use crate::addresses::IntoAddresses;
@@ -68,7 +69,10 @@ impl Connection {
         let parcel = pack(&body, data).map_err(SendError::Front)?;
         // The body is not needed any more; it must not live across the wait below.
         drop(body);
-        self.send_encoded(RawMessage::new(class, parcel)).await
+        match self.handle.try_send(class, parcel) {
+            Ok(position) => Ok(Sent { class, position }),
+            Err(refusal) => self.wait_and_send(class, refusal).await,
+        }
     }
 
     /// Sends a message that is encoded already: one that another session gave back, say.
@@ -76,27 +80,36 @@ impl Connection {
     /// # Errors
     /// As [`send`](Self::send).
     pub async fn send_raw(&self, message: RawMessage) -> Result<Sent, SendError> {
-        self.send_encoded(message).await
+        let (class, parcel) = message.into_parcel();
+        match self.handle.try_send(class, parcel) {
+            Ok(position) => Ok(Sent { class, position }),
+            Err(refusal) => self.wait_and_send(class, refusal).await,
+        }
     }
 
-    async fn send_encoded(&self, message: RawMessage) -> Result<Sent, SendError> {
-        let (class, parcel) = message.into_parcel();
-        let parcel = match self.handle.try_send(class, parcel) {
-            Ok(position) => return Ok(Sent { class, position }),
-            Err(Refusal::Full(parcel)) => parcel,
-            Err(refusal) => return Err(SendError::new(class, refusal)),
-        };
-        let bytes = parcel.bytes();
-        let room = match self.handle.reserve_in(class, bytes, false).await {
-            Ok(room) => room,
-            Err(cause) => {
-                return Err(SendError::new(class, Refusal::Ended(parcel, cause)));
+    /// The way of a message that was refused for want of room. Boxed: a `send` that need not wait
+    /// is a third of the size without it, and is moved about by its caller.
+    #[cold]
+    fn wait_and_send(
+        &self,
+        class: Class,
+        refusal: Refusal,
+    ) -> Pin<Box<dyn Future<Output = Result<Sent, SendError>> + Send + '_>> {
+        Box::pin(async move {
+            let Refusal::Full(parcel) = refusal else {
+                return Err(SendError::new(class, refusal));
+            };
+            let room = match self.handle.reserve_in(class, parcel.bytes(), false).await {
+                Ok(room) => room,
+                Err(cause) => {
+                    return Err(SendError::new(class, Refusal::Ended(parcel, cause)));
+                }
+            };
+            match room.submit(class, parcel, Ask::Nothing) {
+                Ok(position) => Ok(Sent { class, position }),
+                Err(refusal) => Err(SendError::new(class, refusal)),
             }
-        };
-        match room.submit(class, parcel, stellate_protocol::event::Ask::Nothing) {
-            Ok(position) => Ok(Sent { class, position }),
-            Err(refusal) => Err(SendError::new(class, refusal)),
-        }
+        })
     }
 
     /// Sends now, or gives the message back: it takes its place before this returns.

@@ -14,6 +14,7 @@
 //! there is no limit yet on the ends of many short sessions that nobody reads.
 
 use std::collections::VecDeque;
+use std::num::NonZeroU64;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
@@ -21,9 +22,11 @@ use bytes::Bytes;
 use futures::task::AtomicWaker;
 use stellate_protocol::event::{Decision, Delivery, EndCause, Event};
 use stellate_protocol::frame::{Call, Message, Outcome, UndeliverableReason};
+use stellate_protocol::limits::window_cost;
 use stellate_protocol::{Class, Identity, Lane, Parcel, Payload, RequestId, Seq};
 
-use crate::shared::{SessionShared, Staged, lock};
+pub use crate::shared::{DoneTogether, done_together};
+use crate::shared::{SessionShared, Staged, done, lock};
 use crate::supervise::is_abandoning;
 
 /// A message in front of a handler. Dropping it is being done with it: its window is free, and a
@@ -33,15 +36,23 @@ pub struct Arrived {
     session: Arc<SessionShared>,
     lane: Lane,
     seq: Seq,
-    call: Call,
+    owed: Owed,
     pulled: bool,
     front_len: u32,
     data_len: u32,
     /// When a request's time is over, by the messenger's clock.
-    expires: Option<u64>,
+    expires: Option<NonZeroU64>,
     parcel: Option<Parcel>,
     opened: bool,
     answered: bool,
+}
+
+/// What the sender waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Owed {
+    Nothing,
+    Handled(RequestId),
+    Reply(RequestId),
 }
 
 impl Arrived {
@@ -49,19 +60,21 @@ impl Arrived {
     pub(crate) fn new(session: Arc<SessionShared>, delivery: Delivery<Parcel>, now: u64) -> Self {
         let Delivery { message, pulled } = delivery;
         let Message { lane, seq, call, payload } = message;
-        let expires = match call {
-            Call::Request { ttl_ms: Some(left), .. } => Some(now + u64::from(left) * 1_000_000),
-            _ => None,
+        let (owed, ttl_ms) = match call {
+            Call::Request { id, ttl_ms } => (Owed::Reply(id), ttl_ms),
+            Call::Notify { id } => (Owed::Handled(id), None),
+            Call::OneWay | Call::Reply { .. } | Call::Rejected { .. } => (Owed::Nothing, None),
         };
+        let expires = ttl_ms.map(|left| now.saturating_add(u64::from(left) * 1_000_000).max(1));
         Self {
             session,
             lane,
             seq,
-            call,
+            owed,
             pulled,
             front_len: payload.front_len(),
             data_len: payload.data_len(),
-            expires,
+            expires: expires.and_then(NonZeroU64::new),
             parcel: Some(payload),
             opened: false,
             answered: false,
@@ -76,6 +89,10 @@ impl Arrived {
     /// Its class.
     pub fn class(&self) -> Class {
         self.lane.class()
+    }
+
+    pub(crate) fn lane(&self) -> Lane {
+        self.lane
     }
 
     /// Its place in its class.
@@ -95,12 +112,12 @@ impl Arrived {
 
     /// Whether its sender waits for a reply.
     pub fn is_request(&self) -> bool {
-        matches!(self.call, Call::Request { .. })
+        matches!(self.owed, Owed::Reply(_))
     }
 
     /// When its sender stops waiting, in nanoseconds of the messenger's clock.
     pub fn expires(&self) -> Option<u64> {
-        self.expires
+        self.expires.map(NonZeroU64::get)
     }
 
     /// Takes the bytes out, once, right before the handler is called; from here on it counts as
@@ -122,8 +139,8 @@ impl Arrived {
     /// Answers a request; for anything else, or a second time, it does nothing and returns false.
     /// Never blocks: the requester has reserved the room.
     pub fn reply(&mut self, payload: Parcel) -> bool {
-        match self.call {
-            Call::Request { id, .. } if !self.answered => {
+        match self.owed {
+            Owed::Reply(id) if !self.answered => {
                 self.answer(id, Outcome::Reply, payload);
                 true
             }
@@ -133,11 +150,11 @@ impl Arrived {
 
     /// The message cannot be handed to a handler: its sender learns why.
     pub fn reject(&mut self, reason: UndeliverableReason) {
-        match self.call {
-            Call::Request { id, .. } | Call::Notify { id } if !self.answered => {
+        match self.owed {
+            Owed::Reply(id) | Owed::Handled(id) if !self.answered => {
                 self.answer(id, Outcome::Undeliverable(reason), Parcel::default());
             }
-            Call::OneWay if !self.answered => {
+            Owed::Nothing if !self.answered => {
                 self.answered = true;
                 self.session.stage(Staged::Reject { lane: self.lane, seq: self.seq, reason });
             }
@@ -147,7 +164,7 @@ impl Arrived {
 
     /// The requester's time is over: it is not handed out.
     pub fn expire(&mut self) {
-        if let Call::Request { id, .. } = self.call
+        if let Owed::Reply(id) = self.owed
             && !self.answered
         {
             self.answer(id, Outcome::Expired, Parcel::default());
@@ -165,22 +182,19 @@ impl Drop for Arrived {
     fn drop(&mut self) {
         if !self.answered && self.opened {
             // Unwinding is not handled (S3), nor is what goes with an actor that was given up.
-            let panicked = std::thread::panicking() || is_abandoning();
-            match self.call {
-                Call::Request { id, .. } => {
-                    let outcome =
-                        if panicked { Outcome::HandlerPanicked } else { Outcome::NoReply };
-                    self.answer(id, outcome, Parcel::default());
-                }
-                Call::Notify { id } => {
-                    let outcome =
-                        if panicked { Outcome::HandlerPanicked } else { Outcome::Handled };
-                    self.answer(id, outcome, Parcel::default());
-                }
-                _ => {}
+            let outcome = |well| match std::thread::panicking() || is_abandoning() {
+                true => Outcome::HandlerPanicked,
+                false => well,
+            };
+            match self.owed {
+                Owed::Reply(id) => self.answer(id, outcome(Outcome::NoReply), Parcel::default()),
+                Owed::Handled(id) => self.answer(id, outcome(Outcome::Handled), Parcel::default()),
+                Owed::Nothing => {}
             }
         }
-        self.session.done(self.lane, self.front_len, self.data_len, self.pulled);
+        let cost = window_cost(self.front_len, self.data_len);
+        let pulled = if self.pulled { u64::from(self.data_len) } else { 0 };
+        done(&self.session, self.lane, cost, pulled);
         if self.opened && self.is_request() {
             let (front, data) = (self.front_len, self.data_len);
             self.session.out_of_hand(self.lane, front, data);

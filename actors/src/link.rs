@@ -148,7 +148,6 @@ pub(crate) struct LinkActor {
     backlog: VecDeque<Frame<Parcel>>,
     /// The last token of each `Transmit`, and its bytes.
     batches: VecDeque<(Token, u64)>,
-    last_token: Token,
     /// Bytes of the `Transmit`s that are still in the backlog.
     unsubmitted: VecDeque<(usize, u64)>,
     /// Bytes that are done and that the session was not told of.
@@ -190,7 +189,6 @@ impl LinkActor {
                 batch: Batch::default(),
                 backlog: VecDeque::new(),
                 batches: VecDeque::new(),
-                last_token: Token(0),
                 unsubmitted: VecDeque::new(),
                 flush: false,
                 hang: None,
@@ -219,6 +217,38 @@ impl LinkActor {
         more && self.link.is_some()
     }
 
+    /// Submits the frames of a `Transmit`, or as many as the link has room for.
+    fn submit_all(&mut self, frames: Vec<Frame<Parcel>>, bytes: u64) {
+        let Some(link) = self.link.as_mut() else {
+            return;
+        };
+        let mut rest = frames.into_iter();
+        if self.backlog.is_empty() {
+            let mut last = None;
+            for frame in rest.by_ref() {
+                match link.submit(frame) {
+                    Ok(token) => last = Some(token),
+                    Err(full) if full.closed => return,
+                    Err(full) => {
+                        self.backlog.push_back(*full.frame);
+                        break;
+                    }
+                }
+            }
+            if let (Some(token), true) = (last, self.backlog.is_empty()) {
+                return self.batches.push_back((token, bytes));
+            }
+        }
+        self.backlog.extend(rest);
+        self.unsubmitted.push_back((self.backlog_of_last(), bytes));
+    }
+
+    /// Frames in the backlog that belong to no earlier `Transmit`.
+    fn backlog_of_last(&self) -> usize {
+        let earlier: usize = self.unsubmitted.iter().map(|(left, _)| left).sum();
+        self.backlog.len() - earlier
+    }
+
     fn submit_backlog(&mut self) {
         let Some(link) = self.link.as_mut() else {
             return;
@@ -226,7 +256,6 @@ impl LinkActor {
         while let Some(frame) = self.backlog.pop_front() {
             match link.submit(frame) {
                 Ok(token) => {
-                    self.last_token = token;
                     if let Some((left, bytes)) = self.unsubmitted.front_mut() {
                         *left -= 1;
                         if *left == 0 {
@@ -369,11 +398,9 @@ impl Handler<Transmit> for LinkActor {
     type Result = ();
 
     fn handle(&mut self, message: Transmit, _: &mut Self::Context) {
-        if message.frames.is_empty() || self.link.is_none() {
-            return;
+        if !message.frames.is_empty() {
+            self.submit_all(message.frames, message.bytes);
         }
-        self.unsubmitted.push_back((message.frames.len(), message.bytes));
-        self.backlog.extend(message.frames);
     }
 }
 

@@ -24,7 +24,7 @@ use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
 use actix::{Actor, ActorContext, ActorFuture, Addr, AsyncContext, Context, Handler, Message};
-use stellate_protocol::event::{Event, Input, LinkFacts, Notice as PeerNotice, Settled};
+use stellate_protocol::event::{Event, Input, LinkFacts, Notice as PeerNotice, Settled, Submit};
 use stellate_protocol::frame::{Feature, Hello};
 use stellate_protocol::session::{Config, Phase, Session};
 use stellate_protocol::{Blame, Lane, LinkId, Parcel, SessionId, Time};
@@ -176,6 +176,14 @@ impl SessionActor {
         }
     }
 
+    fn submit(&mut self, now: Time, submit: Submit<Parcel>) {
+        if let Some(core) = &mut self.core
+            && let Err(illegal) = core.submit(now, submit)
+        {
+            tracing::debug!(session = self.shared.key.0, %illegal, "not sent");
+        }
+    }
+
     fn begin(&mut self, ctx: &mut Context<Self>) {
         let now = self.now();
         let mut core = match self.begin.take() {
@@ -248,7 +256,12 @@ impl SessionActor {
             {
                 continue;
             }
-            self.input(now, staged.into_input());
+            match staged {
+                Staged::Submit(class, payload, ask) => {
+                    self.submit(now, Submit { class, payload, ask });
+                }
+                staged => self.input(now, staged.into_input()),
+            }
         }
         self.leftover.extend(rest);
         self.staged = staged;
@@ -399,6 +412,7 @@ impl SessionActor {
         {
             // As long as this batch was, the next may be: growing it again would move everything.
             let next = Vec::with_capacity(self.received.len());
+            self.shared.note_handed(&self.received);
             dispatch.do_send(Received(std::mem::replace(&mut self.received, next)));
         }
         self.transmit(now);
@@ -471,8 +485,12 @@ impl Handler<FromLink> for SessionActor {
         if current {
             self.in_flight = self.in_flight.saturating_sub(sent);
         }
-        for frame in frames {
-            self.input(now, Input::Frame { link, frame });
+        if let Some(core) = &mut self.core {
+            for frame in frames {
+                if let Some(delivery) = core.receive(now, link, frame) {
+                    self.received.push(Arrived::new(self.shared.clone(), delivery, now.0));
+                }
+            }
         }
         if flushed && current && std::mem::take(&mut self.flushing) {
             self.input(now, Input::Timer { jitter: self.node.random() as u16 });

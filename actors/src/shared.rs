@@ -31,7 +31,8 @@ use stellate_protocol::limits::Limits;
 use stellate_protocol::session::{Phase, Why};
 use stellate_protocol::{Class, EntityName, Identity, Lane, Parcel, RequestId, Seq};
 
-pub(crate) use ledger::LaneLedger;
+pub(crate) use ledger::{LaneLedger, done};
+pub use ledger::{DoneTogether, done_together};
 pub use outbox::Room;
 use outbox::{Intake, Outbox};
 pub use receipts::NotReceived;
@@ -181,6 +182,14 @@ impl SessionShared {
     pub(crate) fn wake(&self) {
         if !self.dirty.swap(true, Ordering::AcqRel) {
             self.waker.wake();
+        }
+    }
+
+    /// As [`wake`](Self::wake), after something was put under a lock that a turn takes: a turn
+    /// that missed it began before, so a mark that still stands then is a later one's.
+    pub(crate) fn wake_after_lock(&self) {
+        if !self.dirty.load(Ordering::Acquire) {
+            self.wake();
         }
     }
 

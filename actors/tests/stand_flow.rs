@@ -54,7 +54,7 @@ async fn serve(inbox: Arc<Inbox>, back: SessionHandle) {
                 if let Some(class) = parcel.front().get(8) {
                     let class = Class::ALL[usize::from(*class)];
                     let nested = ask(&back, class, support::parcel(number, "")).await;
-                    assert_eq!(replied(nested).front[..], *number);
+                    assert_eq!(replied(nested).front()[..], *number);
                 }
                 assert!(arrived.reply(support::parcel(number, "")));
             });

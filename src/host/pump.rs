@@ -16,7 +16,7 @@ use std::task::{Context as Task, Poll};
 
 use actix::dev::ActorFuture;
 use actix::{Actor, ActorContext, ActorState, AsyncContext, Context};
-use stellate_actors::inbox::{Arrived, Inbox, Item, Notice};
+use stellate_actors::inbox::{Arrived, Inbox, Item, Notice, done_together};
 use stellate_actors::node::{Node, OwnThread};
 use stellate_protocol::frame::UndeliverableReason;
 
@@ -184,6 +184,7 @@ impl<A: Actor<Context = Context<A>>> ActorFuture<A> for Pump<A> {
         task: &mut Task<'_>,
     ) -> Poll<()> {
         let work = &*self.work;
+        let _together = done_together();
         for _ in 0..work.drain {
             if ctx.waiting() {
                 if ctx.state() == ActorState::Stopping {

@@ -1,13 +1,16 @@
 //! The ledger: what was handed out, opened and done, exact at the end (S4) and alive after a panic
 //! of the session's actor.
 
+use std::cell::RefCell;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use stellate_protocol::event::ClassCounts;
+use stellate_protocol::event::{ClassCounts, Settled};
 use stellate_protocol::limits::window_cost;
 use stellate_protocol::{Class, Lane};
 
 use super::{SessionShared, lock};
+use crate::inbox::Arrived;
 
 /// Counts that must be exact at the end (S4), one per lane.
 #[derive(Debug, Default)]
@@ -56,14 +59,14 @@ impl SessionShared {
         self.wake();
     }
 
-    /// A message is done: its window is free.
-    pub(crate) fn done(&self, lane: Lane, front_len: u32, data_len: u32, pulled: bool) {
-        let ledger = &self.ledger[lane.index()];
-        ledger.cost.fetch_add(window_cost(front_len, data_len), Ordering::Relaxed);
-        if pulled {
-            ledger.pulled.fetch_add(u64::from(data_len), Ordering::Relaxed);
+    /// Messages are done: their window is free.
+    fn settle(&self, done: Settled) {
+        let ledger = &self.ledger[done.lane.index()];
+        ledger.cost.fetch_add(done.cost, Ordering::Relaxed);
+        if done.pulled > 0 {
+            ledger.pulled.fetch_add(done.pulled, Ordering::Relaxed);
         }
-        ledger.done.fetch_add(1, Ordering::Release);
+        ledger.done.fetch_add(done.messages, Ordering::Release);
         self.wake();
     }
 
@@ -74,9 +77,12 @@ impl SessionShared {
         })
     }
 
-    /// A message of that lane goes to the dispatch queue.
-    pub(crate) fn note_handed(&self, lane: Lane) {
-        self.ledger[lane.index()].handed.fetch_add(1, Ordering::Relaxed);
+    /// These messages go to the dispatch queue.
+    pub(crate) fn note_handed(&self, messages: &[Arrived]) {
+        for run in messages.chunk_by(|one, next| one.lane() == next.lane()) {
+            let handed = &self.ledger[run[0].lane().index()].handed;
+            handed.fetch_add(run.len() as u64, Ordering::Relaxed);
+        }
     }
 
     /// What the ledger alone knows at the end: the session's actor is gone. Seals it.
@@ -94,6 +100,79 @@ impl SessionShared {
                 peer_delivered: None,
             }
         })
+    }
+}
+
+/// A message is done: its window is free, at once or [`together`] with others.
+pub(crate) fn done(session: &Arc<SessionShared>, lane: Lane, cost: u64, pulled: u64) {
+    let one = Settled { lane, messages: 1, cost, pulled };
+    // A thread that is torn down has nowhere to collect.
+    let late = TOGETHER.try_with(|together| together.borrow_mut().add(session, one));
+    match late {
+        Ok(None) => {}
+        Ok(Some((session, done))) => session.settle(done),
+        Err(_) => session.settle(one),
+    }
+}
+
+/// Messages that are done before they are told of: a slow handler must not keep the windows of
+/// many in one hand.
+const TOGETHER_MAX: u64 = 16;
+
+thread_local! {
+    static TOGETHER: RefCell<Together> = const { RefCell::new(Together { on: false, sum: None }) };
+}
+
+/// Messages of one lane, handled one after the other, that are told of in one go.
+struct Together {
+    on: bool,
+    sum: Option<(Arc<SessionShared>, Settled)>,
+}
+
+impl Together {
+    /// Takes one in; what is to be told of now.
+    #[inline]
+    fn add(
+        &mut self,
+        session: &Arc<SessionShared>,
+        one: Settled,
+    ) -> Option<(Arc<SessionShared>, Settled)> {
+        if let Some((known, sum)) = &mut self.sum
+            && Arc::ptr_eq(known, session)
+            && sum.lane == one.lane
+        {
+            sum.messages += 1;
+            sum.cost += one.cost;
+            sum.pulled += one.pulled;
+            return if sum.messages >= TOGETHER_MAX { self.sum.take() } else { None };
+        }
+        let one = (session.clone(), one);
+        if self.on { self.sum.replace(one) } else { Some(one) }
+    }
+}
+
+/// While it lives, messages that are done on this thread are told of a few at a time: counting
+/// each for itself costs as much as a quick handler. Dropping it tells of the rest.
+#[must_use = "dropping it ends it"]
+pub struct DoneTogether(());
+
+/// See [`DoneTogether`]. One within another has no effect of its own.
+pub fn done_together() -> DoneTogether {
+    // While the thread is torn down each is told of for itself.
+    let _ = TOGETHER.try_with(|together| together.borrow_mut().on = true);
+    DoneTogether(())
+}
+
+impl Drop for DoneTogether {
+    fn drop(&mut self) {
+        let rest = TOGETHER.try_with(|together| {
+            let mut together = together.borrow_mut();
+            together.on = false;
+            together.sum.take()
+        });
+        if let Ok(Some((session, done))) = rest {
+            session.settle(done);
+        }
     }
 }
 

@@ -107,7 +107,7 @@ impl SessionShared {
         outbox.take(bytes, call);
         let position = outbox.stage(class, parcel, ask);
         drop(outbox);
-        self.wake();
+        self.wake_after_lock();
         Ok(position)
     }
 
@@ -132,7 +132,7 @@ impl SessionShared {
         let granted = self.grant(&mut outbox);
         drop(outbox);
         wake_all(granted);
-        self.wake();
+        self.wake_after_lock();
         Ok(position)
     }
 

@@ -284,9 +284,15 @@ impl<P: Payload> Session<P> {
     /// [`Illegal`] if no row of [`TABLE`] allows the input in this phase; nothing changed then.
     /// What a peer sends never gives an error: it gives a fault of its link.
     pub fn handle(&mut self, now: Time, input: Input<P>) -> Result<(), Illegal> {
+        self.scheduler.forget();
         match input {
-            Input::Submit(submit) => return self.on_submit(now, submit),
-            Input::Frame { link, frame } => self.on_frame(now, link, frame),
+            Input::Submit(submit) => return self.submit(now, submit),
+            Input::Frame { link, frame } => {
+                if let Some(delivery) = self.receive(now, link, frame) {
+                    self.emit(Output::Deliver(delivery));
+                }
+                return Ok(());
+            }
             Input::Done(done) => self.on_done(now, done),
             Input::Settled(settled) => self.on_settled(now, settled),
             Input::InHand { lane, requests, cost } => self.on_in_hand(now, lane, requests, cost),

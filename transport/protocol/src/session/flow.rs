@@ -16,7 +16,13 @@ use crate::id::{LinkId, RequestId, Seq, Time};
 use crate::limits::window_cost;
 
 impl<P: Payload> Session<P> {
-    pub(super) fn on_submit(&mut self, now: Time, submit: Submit<P>) -> Result<(), Illegal> {
+    /// The user sends: what [`handle`](Self::handle) does with [`Input::Submit`](crate::event::Input),
+    /// which is there to be called by drivers that have nothing else in hand.
+    ///
+    /// # Errors
+    /// [`Illegal`] after the end.
+    pub fn submit(&mut self, now: Time, submit: Submit<P>) -> Result<(), Illegal> {
+        self.scheduler.forget();
         if self.phase == Phase::Ended {
             return Err(Illegal { phase: self.phase, input: "Submit" });
         }
@@ -151,6 +157,48 @@ impl<P: Payload> Session<P> {
         self.owe_ack(now, lane, urgent);
     }
 
+    /// A frame arrived: what [`handle`](Self::handle) does with
+    /// [`Input::Frame`](crate::event::Input). A message that can be handed out at once comes back
+    /// here instead of through the outputs, of which none waits then, so nothing is overtaken:
+    /// putting it in and taking it out again would be the greater part of the work.
+    #[inline]
+    pub fn receive(&mut self, now: Time, link: LinkId, frame: Frame<P>) -> Option<Delivery<P>> {
+        match frame {
+            Frame::Message(message) if self.own(now, link, &message) => {
+                Some(Delivery { message, pulled: false })
+            }
+            frame => {
+                self.scheduler.forget();
+                self.on_frame(now, link, frame);
+                self.settle();
+                None
+            }
+        }
+    }
+
+    /// Owns a message whose turn it is and that nothing holds back; or does nothing.
+    #[inline]
+    fn own(&mut self, now: Time, link: LinkId, message: &Message<P>) -> bool {
+        let lane = message.lane;
+        let usual = self.phase == Phase::Up
+            && self.link() == Some(link)
+            && self.admission == Admission::Open
+            && !self.probing
+            && self.out.is_empty()
+            && !lane.is_replies()
+            && check_call(message).is_ok();
+        if !usual || !self.recv[lane.index()].own_next(message) {
+            return false;
+        }
+        self.heard(now);
+        self.counters.messages_received += 1;
+        let recv = &mut self.recv[lane.index()];
+        recv.hand_out();
+        let urgent = recv.is_urgent();
+        self.owe_ack(now, lane, urgent);
+        true
+    }
+
     pub(super) fn on_frame(&mut self, now: Time, link: LinkId, frame: Frame<P>) {
         if self.link() != Some(link) {
             self.counters.stale_frames += 1;
@@ -207,6 +255,7 @@ impl<P: Payload> Session<P> {
     }
 
     /// Anything from the peer: it lives, it saw our answer, the link is good.
+    #[inline]
     fn heard(&mut self, now: Time) {
         self.timers.arm(Timer::Deadline, now.after(self.config.limits.heartbeat_deadline));
         self.confirmed = true;
@@ -377,6 +426,7 @@ impl<P: Payload> Session<P> {
         }
     }
 
+    #[inline]
     fn owe_ack(&mut self, now: Time, lane: Lane, urgent: bool) {
         if self.phase != Phase::Up {
             return;

@@ -5,6 +5,7 @@
 //! reply must not wait behind requests. Within a lane new messages go before chunks: they are few
 //! (the window) and let the receiver pull ahead.
 
+use super::timers::Silent;
 use super::{Phase, Session};
 use crate::class::{Class, Lane};
 use crate::frame::{Ack, Call, Chunk, Frame, Grant, Heartbeat, Message, Payload};
@@ -23,28 +24,41 @@ pub(crate) struct Scheduler {
     turn: usize,
     /// Per class: whether a message goes before a reply next time.
     messages_first: [bool; Class::COUNT],
+    /// Which lanes have work, a bit each, while nothing has happened since they were looked at.
+    ready: Silent<Option<u8>>,
 }
 
 impl Scheduler {
-    /// The class that goes next, among those in `ready`.
-    fn pick(&mut self, ready: [bool; Class::COUNT]) -> Option<Class> {
-        let mut count = 0;
-        let mut only = 0;
-        for (index, ready) in ready.iter().enumerate() {
-            if *ready {
-                count += 1;
-                only = index;
-            } else {
-                self.deficit[index] = 0;
-            }
-        }
-        if count == 0 {
+    /// Something happened: look at all lanes again.
+    #[inline]
+    pub(super) fn forget(&mut self) {
+        self.ready.0 = None;
+    }
+
+    /// The class that goes next, among those with a lane in `ready`.
+    #[inline]
+    fn pick(&mut self, ready: u8) -> Option<Class> {
+        let only = (ready.trailing_zeros() / 2) as usize;
+        let Some(class) = Class::ALL.get(only) else {
+            self.deficit = [0; Class::COUNT];
             return None;
-        }
-        if count == 1 {
+        };
+        if ready & !(0b11 << (2 * only)) == 0 {
             self.deficit = [0; Class::COUNT];
             self.turn = 0;
-            return Some(Class::ALL[only]);
+            return Some(*class);
+        }
+        Some(self.share(ready))
+    }
+
+    /// The class that goes next, among several.
+    fn share(&mut self, ready: u8) -> Class {
+        let ready: [bool; Class::COUNT] =
+            std::array::from_fn(|class| ready >> (2 * class) & 0b11 != 0);
+        for (deficit, ready) in self.deficit.iter_mut().zip(ready) {
+            if !ready {
+                *deficit = 0;
+            }
         }
         while !(ready[self.turn] && self.deficit[self.turn] > 0) {
             self.turn = (self.turn + 1) % Class::COUNT;
@@ -52,7 +66,7 @@ impl Scheduler {
                 self.deficit[self.turn] += QUANTUM * i64::from(Class::ALL[self.turn].weight());
             }
         }
-        Some(Class::ALL[self.turn])
+        Class::ALL[self.turn]
     }
 
     fn charge(&mut self, class: Class, bytes: u32) {
@@ -102,20 +116,32 @@ impl<P: Payload> Session<P> {
         if let Some(pull) = self.pulls.pop_front() {
             return self.spend(Frame::Pull(pull));
         }
-        let ready = Class::ALL.map(|class| self.has_work(class));
+        let ready = match self.scheduler.ready.0 {
+            Some(ready) => ready,
+            None => Lane::all().fold(0, |ready, lane| {
+                ready | u8::from(self.lane_ready(lane)) << lane.index()
+            }),
+        };
         let class = self.scheduler.pick(ready)?;
-        self.take_of(now, class)
+        let lane = self.turn_of(class, ready);
+        let frame = if self.send[lane.index()].ready() {
+            self.take_message(now, lane)
+        } else {
+            self.take_chunk(lane)
+        };
+        let rest = ready & !(1 << lane.index());
+        self.scheduler.ready.0 = Some(rest | u8::from(self.lane_ready(lane)) << lane.index());
+        frame
     }
 
-    fn has_work(&self, class: Class) -> bool {
-        [Lane::messages(class), Lane::replies(class)].into_iter().any(|lane| self.lane_ready(lane))
-    }
+    #[inline]
 
     fn lane_ready(&self, lane: Lane) -> bool {
         let lane = &self.send[lane.index()];
         lane.ready() || lane.is_serving()
     }
 
+    #[inline]
     fn spend(&mut self, frame: Frame<P>) -> Option<Frame<P>> {
         if let Some(credit) = self.link.as_mut().and_then(|link| link.credit.as_mut()) {
             *credit -= 1;
@@ -136,20 +162,16 @@ impl<P: Payload> Session<P> {
         self.spend(Frame::Ack(Box::new(ack)))
     }
 
-    fn take_of(&mut self, now: Time, class: Class) -> Option<Frame<P>> {
-        let messages_first = self.scheduler.messages_first[class.index()];
-        let mut lanes = [Lane::replies(class), Lane::messages(class)];
-        if messages_first {
-            lanes.swap(0, 1);
-        }
-        let both = self.lane_ready(lanes[0]) && self.lane_ready(lanes[1]);
-        self.scheduler.messages_first[class.index()] = both && !messages_first;
-        let lane = if self.lane_ready(lanes[0]) { lanes[0] } else { lanes[1] };
-        if self.send[lane.index()].ready() {
-            self.take_message(now, lane)
-        } else {
-            self.take_chunk(lane)
-        }
+    /// The lane of the class that goes next: its replies and its messages take turns.
+    #[inline]
+    fn turn_of(&mut self, class: Class, ready: u8) -> Lane {
+        let (messages, replies) = (Lane::messages(class), Lane::replies(class));
+        let has = |lane: Lane| ready >> lane.index() & 1 == 1;
+        let both = has(messages) && has(replies);
+        let messages_first = &mut self.scheduler.messages_first[class.index()];
+        let take_messages = if both { *messages_first } else { has(messages) };
+        *messages_first = both && !*messages_first;
+        if take_messages { messages } else { replies }
     }
 
     fn take_message(&mut self, now: Time, lane: Lane) -> Option<Frame<P>> {
@@ -200,7 +222,7 @@ mod tests {
         let mut scheduler = Scheduler::default();
         let mut bytes = [0u64; Class::COUNT];
         for _ in 0..100_000 {
-            let class = scheduler.pick([true; Class::COUNT]).expect("all are ready");
+            let class = scheduler.pick(u8::MAX).expect("all are ready");
             bytes[class.index()] += 1000;
             scheduler.charge(class, 1000);
         }
@@ -214,11 +236,12 @@ mod tests {
 
     #[test]
     fn a_class_alone_keeps_no_debt() {
+        let bulk = 1 << Lane::messages(Class::Bulk).index();
         let mut scheduler = Scheduler::default();
-        assert_eq!(scheduler.pick([false, false, false, true]), Some(Class::Bulk));
+        assert_eq!(scheduler.pick(bulk), Some(Class::Bulk));
         scheduler.charge(Class::Bulk, 4 << 20);
-        assert_eq!(scheduler.pick([false, false, false, true]), Some(Class::Bulk));
+        assert_eq!(scheduler.pick(bulk), Some(Class::Bulk));
         assert_eq!(scheduler.deficit, [0; Class::COUNT]);
-        assert_eq!(scheduler.pick([false; Class::COUNT]), None);
+        assert_eq!(scheduler.pick(0), None);
     }
 }

@@ -31,7 +31,7 @@ async fn s1_s2_messages_arrive_in_order_and_once() {
     for number in 0..COUNT {
         let got = receiver.next_parcel().await;
         assert_eq!(got.front()[..], number.to_le_bytes(), "S1");
-        assert_eq!(got.data.len(), (number % 3000) as usize);
+        assert_eq!(got.data().len(), (number % 3000) as usize);
     }
     sending.await.expect("sends all");
     handle.close();
@@ -54,7 +54,7 @@ async fn large_bodies_are_pulled() {
     for number in 0..5u8 {
         let got = receiver.next_parcel().await;
         assert_eq!(got.front()[..], [number]);
-        assert!(got.data == body, "content");
+        assert!(got.data() == body, "content");
     }
     sender.node.shutdown().await;
     receiver.node.shutdown().await;

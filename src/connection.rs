@@ -11,11 +11,11 @@ use stellate_actors::shared::{Refusal, SessionShared};
 use stellate_protocol::directory::SessionKey;
 use stellate_protocol::event::{Ask, Counters, EndCause};
 use stellate_protocol::session::{Phase, Why};
-use stellate_protocol::{Class, EntityName, Identity};
+use stellate_protocol::{Class, EntityName, Identity, Parcel};
 use stellate_transport::AddressError;
 
 use crate::addresses::IntoAddresses;
-use crate::encode::pack;
+use crate::encode::{pack, pack_into};
 use crate::message::{Message, Outgoing};
 use crate::permit::{FRONT_ROOM, Permit};
 use crate::raw::RawMessage;
@@ -66,12 +66,13 @@ impl Connection {
         message: impl Into<Outgoing<M>>,
     ) -> Result<Sent, SendError> {
         let Outgoing { body, data, class } = message.into();
-        let parcel = pack(&body, data).map_err(SendError::Front)?;
+        let mut parcel = Parcel::default();
+        pack_into(&body, data, &mut parcel).map_err(SendError::Front)?;
         // The body is not needed any more; it must not live across the wait below.
         drop(body);
-        match self.handle.try_send(class, parcel) {
+        match self.handle.try_send_from(class, &mut parcel) {
             Ok(position) => Ok(Sent { class, position }),
-            Err(refusal) => self.wait_and_send(class, refusal).await,
+            Err(refused) => self.wait_and_send(class, refused.with(parcel)).await,
         }
     }
 

@@ -25,32 +25,51 @@ thread_local! {
 
 /// A message with its data. Its length is checked where it is sent.
 pub(crate) fn pack<M: Message>(body: &M, data: Bytes) -> Result<Parcel, FrontError> {
-    stamped::<M, M>(body, data)
+    let mut parcel = Parcel::default();
+    pack_into(body, data, &mut parcel)?;
+    Ok(parcel)
+}
+
+/// As [`pack`], where the parcel is wanted: it is moved once less.
+#[inline]
+pub(crate) fn pack_into<M: Message>(
+    body: &M,
+    data: Bytes,
+    parcel: &mut Parcel,
+) -> Result<(), FrontError> {
+    stamped::<M, M>(body, data, parcel)
 }
 
 /// The reply to an `M`, under the stamp of `M`: it changes with its request.
 pub(crate) fn pack_reply<M: Message>(body: &M::Reply, data: Bytes) -> Result<Parcel, FrontError> {
-    stamped::<M, M::Reply>(body, data)
+    let mut parcel = Parcel::default();
+    stamped::<M, M::Reply>(body, data, &mut parcel)?;
+    Ok(parcel)
 }
 
-fn stamped<M: Message, B: Body>(body: &B, data: Bytes) -> Result<Parcel, FrontError> {
+fn stamped<M: Message, B: Body>(
+    body: &B,
+    data: Bytes,
+    parcel: &mut Parcel,
+) -> Result<(), FrontError> {
     let Stamp { message_type, version, compat } = const { Stamp::of::<M>() };
     let kind = message_type.get();
     // While a thread is torn down there is no chunk any more: a buffer of its own does.
     let mut chunk = FRONTS.try_with(Cell::take).unwrap_or_default();
-    let parcel = encode_front(body, &mut chunk, u32::MAX as usize).map(|front_len| {
-        if data.len() > JOIN_MAX {
-            return Parcel::new(kind, version, compat, take(&mut chunk), data);
-        }
-        chunk.extend_from_slice(&data);
-        Parcel::joined(kind, version, compat, take(&mut chunk), front_len)
+    let encoded = encode_front(body, &mut chunk, u32::MAX as usize).map(|front_len| {
+        *parcel = if data.len() > JOIN_MAX {
+            Parcel::new(kind, version, compat, take(&mut chunk), data)
+        } else {
+            chunk.extend_from_slice(&data);
+            Parcel::joined(kind, version, compat, take(&mut chunk), front_len)
+        };
     });
     if chunk.capacity() == 0 {
         chunk.reserve(CHUNK);
     }
     // Failing means the same as above.
     let _ = FRONTS.try_with(|fronts| fronts.set(chunk));
-    parcel
+    encoded
 }
 
 fn take(chunk: &mut BytesMut) -> Bytes {

@@ -82,6 +82,9 @@ impl Queues {
     /// Puts messages in front of their inboxes: straight into one that has room and before which
     /// nothing waits (S1), each run of one type under one lock.
     fn take_in(&mut self, routes: &Routes, received: Vec<Arrived>) {
+        let Some(received) = self.take_in_whole(routes, received) else {
+            return;
+        };
         let mut rest = received.into_iter();
         while let Some(first) = rest.as_slice().first() {
             if let Some(inbox) = routes.of_type(first.kind())
@@ -93,6 +96,21 @@ impl Queues {
             if let Some(arrived) = rest.next() {
                 self.sort(routes, arrived);
             }
+        }
+    }
+
+    /// The usual batch is of one type and class, and goes as it is. Gives back any other.
+    fn take_in_whole(&self, routes: &Routes, received: Vec<Arrived>) -> Option<Vec<Arrived>> {
+        let what = |arrived: &Arrived| (arrived.kind(), arrived.lane());
+        let first = what(received.first()?);
+        let alike = received.iter().all(|arrived| what(arrived) == first);
+        match routes.of_type(first.0) {
+            Some(inbox)
+                if alike && !self.by_inbox.contains_key(&(Arc::as_ptr(inbox) as usize)) =>
+            {
+                inbox.push_whole(received).err()
+            }
+            _ => Some(received),
         }
     }
 

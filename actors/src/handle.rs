@@ -9,7 +9,7 @@ use stellate_protocol::event::{Ask, CallResult, EndCause};
 use stellate_protocol::{Class, Parcel, RequestId};
 use stellate_transport::Address;
 
-use crate::shared::{NotReceived, Refusal, Room, SessionShared, Staged};
+use crate::shared::{NotReceived, Refusal, Refused, Room, SessionShared, Staged};
 
 /// One session for ever (S6): cheap to clone, usable from any thread.
 #[derive(Clone, Debug)]
@@ -32,7 +32,17 @@ impl SessionHandle {
     ///
     /// # Errors
     /// [`Refusal`].
-    pub fn try_send(&self, class: Class, parcel: Parcel) -> Result<u64, Refusal> {
+    pub fn try_send(&self, class: Class, mut parcel: Parcel) -> Result<u64, Refusal> {
+        self.try_send_from(class, &mut parcel).map_err(|why| why.with(parcel))
+    }
+
+    /// As [`try_send`](Self::try_send), leaving the message where it is if it is not taken: it is
+    /// moved once less.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    #[inline]
+    pub fn try_send_from(&self, class: Class, parcel: &mut Parcel) -> Result<u64, Refused> {
         self.shared.submit(class, parcel, Ask::Nothing)
     }
 
@@ -41,16 +51,16 @@ impl SessionHandle {
     ///
     /// # Errors
     /// [`Refusal`].
-    pub fn try_notify(&self, class: Class, parcel: Parcel) -> Result<(u64, Reply), Refusal> {
+    pub fn try_notify(&self, class: Class, mut parcel: Parcel) -> Result<(u64, Reply), Refusal> {
         let (id, receiver) = self.shared.open_call();
-        match self.shared.submit(class, parcel, Ask::Notify(id)) {
+        match self.shared.submit(class, &mut parcel, Ask::Notify(id)) {
             Ok(position) => Ok((position, Reply::new(&self.shared, id, receiver))),
             Err(refusal) => {
                 self.shared.cancel_call(id);
-                if let Refusal::Full(parcel) = &refusal {
+                if refusal == Refused::Full {
                     self.shared.want_room(parcel.bytes(), true);
                 }
-                Err(refusal)
+                Err(refusal.with(parcel))
             }
         }
     }
@@ -106,15 +116,15 @@ impl SessionHandle {
     pub fn try_request(
         &self,
         class: Class,
-        parcel: Parcel,
+        mut parcel: Parcel,
         timeout_nanos: Option<u64>,
     ) -> Result<Reply, Refusal> {
         let (id, receiver) = self.shared.open_call();
-        match self.shared.submit(class, parcel, Ask::Request(id, timeout_nanos)) {
+        match self.shared.submit(class, &mut parcel, Ask::Request(id, timeout_nanos)) {
             Ok(_) => Ok(Reply::new(&self.shared, id, receiver)),
             Err(refusal) => {
                 self.shared.cancel_call(id);
-                Err(refusal)
+                Err(refusal.with(parcel))
             }
         }
     }

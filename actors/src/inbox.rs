@@ -13,12 +13,15 @@
 //! a later one says it all, and a session can cause no more of them than its peer was sent messages;
 //! there is no limit yet on the ends of many short sessions that nobody reads.
 
+mod batch;
+
 use std::collections::VecDeque;
 use std::num::NonZeroU64;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
+pub use batch::Batch;
 use futures::task::AtomicWaker;
 use stellate_protocol::event::{Decision, Delivery, EndCause, Event};
 use stellate_protocol::frame::{Call, Message, Outcome, UndeliverableReason};
@@ -322,6 +325,31 @@ impl Inbox {
         from.is_empty()
     }
 
+    /// Takes all of `messages`, which are of one type and class, if there is room; or gives them
+    /// back.
+    pub(crate) fn push_whole(&self, messages: Vec<Arrived>) -> Result<(), Vec<Arrived>> {
+        let Some(class) = messages.first().map(|first| first.class().index()) else {
+            return Ok(());
+        };
+        let mut state = lock(&self.state);
+        let room = self.messages_max.saturating_sub(state.queues[class].len());
+        if state.closed || messages.len() > room {
+            return Err(messages);
+        }
+        let was_empty = state.is_empty();
+        state.messages += messages.len();
+        if state.queues[class].is_empty() {
+            state.queues[class] = messages.into();
+        } else {
+            state.queues[class].extend(messages);
+        }
+        drop(state);
+        if was_empty {
+            self.waker.wake();
+        }
+        Ok(())
+    }
+
     /// Takes messages of the first one's type off `from` while there is room; whether it took any.
     pub(crate) fn push_run(&self, from: &mut std::vec::IntoIter<Arrived>) -> bool {
         let Some(kind) = from.as_slice().first().map(Arrived::kind) else {
@@ -368,22 +396,27 @@ impl Inbox {
         self.waker.wake();
     }
 
-    /// Takes at most `max` items for the actor, or registers its waker.
+    /// As [`poll_batch`](Self::poll_batch), for whoever looks at one item after the other.
     pub fn poll_take(
         &self,
         cx: &mut Context<'_>,
         into: &mut VecDeque<Item>,
         max: usize,
     ) -> Poll<()> {
+        let mut batch = Batch::default();
+        let taken = self.poll_batch(cx, &mut batch, max);
+        into.extend(std::iter::from_fn(|| batch.pop()));
+        taken
+    }
+
+    /// Takes at most `max` items for the actor, or registers its waker.
+    pub fn poll_batch(&self, cx: &mut Context<'_>, into: &mut Batch, max: usize) -> Poll<()> {
         self.waker.register(cx.waker());
         let mut state = lock(&self.state);
         if state.is_empty() {
             return Poll::Pending;
         }
-        for _ in 0..max {
-            let Some(item) = state.take_next() else { break };
-            into.push_back(item);
-        }
+        state.take(into, max);
         let upstream = std::mem::take(&mut state.upstream);
         drop(state);
         upstream.into_iter().for_each(Waker::wake);
@@ -433,23 +466,24 @@ impl InboxState {
     }
 
     /// Notices first, then classes by weight, not strictly: each with work gets its turn.
-    fn take_next(&mut self) -> Option<Item> {
-        if let Some(notice) = self.notices.pop_front() {
-            return Some(Item::Notice(notice));
-        }
-        if self.messages == 0 {
-            return None;
-        }
-        loop {
-            if self.credit > 0
-                && let Some(arrived) = self.queues[self.turn].pop_front()
-            {
-                self.credit -= 1;
-                self.messages -= 1;
-                return Some(Item::Message(arrived));
+    fn take(&mut self, into: &mut Batch, max: usize) {
+        let notices = max.min(self.notices.len());
+        into.notices.extend(self.notices.drain(..notices));
+        let mut left = max - notices;
+        while left > 0 && self.messages > 0 {
+            let queue = &mut self.queues[self.turn];
+            let alone = queue.len() == self.messages;
+            let share = if alone { left } else { left.min(self.credit as usize) };
+            let count = share.min(queue.len());
+            if count > 0 {
+                into.take_over(queue, count);
+                self.messages -= count;
+                left -= count;
+                self.credit = self.credit.saturating_sub(count as u32);
+            } else {
+                self.turn = (self.turn + 1) % Class::COUNT;
+                self.credit = Class::ALL[self.turn].weight();
             }
-            self.turn = (self.turn + 1) % Class::COUNT;
-            self.credit = Class::ALL[self.turn].weight();
         }
     }
 }

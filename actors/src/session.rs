@@ -425,11 +425,8 @@ impl SessionActor {
         };
         let mut frames = Vec::with_capacity(self.frames_hint);
         let mut bytes = 0;
-        while self.in_flight + bytes < self.in_flight_max
-            && let Some(frame) = core.poll_frame(now)
-        {
-            bytes += frame_bytes(&frame);
-            frames.push(frame);
+        while self.in_flight + bytes < self.in_flight_max && core.poll_frame_into(now, &mut frames) {
+            bytes += frames.last().map_or(0, frame_bytes);
         }
         self.frames_hint = frames.len();
         if !frames.is_empty() {

@@ -84,6 +84,28 @@ pub enum Refusal {
     Ended(Parcel, Option<EndCause>),
 }
 
+/// Why a send was not taken, while the message is still where it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// See [`Refusal::Full`].
+    Full,
+    /// See [`Refusal::TooLarge`].
+    TooLarge,
+    /// See [`Refusal::Ended`].
+    Ended(Option<EndCause>),
+}
+
+impl Refused {
+    /// The same, with the message.
+    pub fn with(self, parcel: Parcel) -> Refusal {
+        match self {
+            Self::Full => Refusal::Full(parcel),
+            Self::TooLarge => Refusal::TooLarge(parcel),
+            Self::Ended(cause) => Refusal::Ended(parcel, cause),
+        }
+    }
+}
+
 /// What a session looks like from outside, refreshed after every turn of its actor.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Snapshot {

@@ -48,7 +48,7 @@ async fn take_all(node: &mut TestNode, count: u64, body: &Bytes, mut progress: i
         }
         assert_eq!(number, *place, "S1, S2: the next of its class");
         *place += 1;
-        assert!(got.data == expected.data, "content");
+        assert!(got.data() == expected.data(), "content");
         progress(taken);
     }
 }

@@ -8,7 +8,6 @@
 //!   window of the peer.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -16,7 +15,7 @@ use std::task::{Context as Task, Poll};
 
 use actix::dev::ActorFuture;
 use actix::{Actor, ActorContext, ActorState, AsyncContext, Context};
-use stellate_actors::inbox::{Arrived, Inbox, Item, Notice, done_together};
+use stellate_actors::inbox::{Arrived, Batch, Inbox, Notice, done_together};
 use stellate_actors::node::{Node, OwnThread};
 use stellate_protocol::frame::UndeliverableReason;
 
@@ -51,7 +50,7 @@ pub(super) fn retire(node: &Node, inbox: &Arc<Inbox>) {
 pub(super) struct Work<A: Actor> {
     registration: Registration,
     table: Table<A>,
-    batch: RefCell<VecDeque<Item>>,
+    batch: RefCell<Batch>,
     /// Items handed out in one go before the actor's other futures are polled.
     drain: usize,
 }
@@ -62,17 +61,10 @@ impl<A: Actor<Context = Context<A>>> Work<A> {
         Self { registration, table, batch: RefCell::default(), drain }
     }
 
-    /// What is in front, if it is not a message.
+    /// What goes before all messages.
     #[inline]
     fn take_notice(&self) -> Option<Notice> {
-        let mut batch = self.batch.borrow_mut();
-        if let Some(Item::Message(_)) = batch.front() {
-            return None;
-        }
-        match batch.pop_front() {
-            Some(Item::Notice(notice)) => Some(notice),
-            _ => None,
-        }
+        self.batch.borrow_mut().notices.pop_front()
     }
 
     fn hand_out_notice(&self, notice: Notice, actor: &mut A, ctx: &mut Context<A>) {
@@ -97,8 +89,9 @@ impl<A: Actor<Context = Context<A>>> Work<A> {
     /// on a busy stream, moving messages is what costs most.
     #[inline]
     fn hand_out_message(&self, actor: &mut A, ctx: &mut Context<A>) {
-        let mut batch = self.batch.borrow_mut();
-        let Some(Item::Message(arrived)) = batch.front_mut() else {
+        let mut guard = self.batch.borrow_mut();
+        let batch = &mut guard.messages;
+        let Some(arrived) = batch.front_mut() else {
             return;
         };
         let node = &self.registration.node;
@@ -119,7 +112,7 @@ impl<A: Actor<Context = Context<A>>> Work<A> {
             batch.pop_front();
             return;
         };
-        drop(batch);
+        drop(guard);
         if let Err(unfit) = deliver(actor, InHand(&self.batch), parcel, ctx) {
             self.tell_unfit(*unfit);
         }
@@ -139,33 +132,28 @@ impl<A: Actor<Context = Context<A>>> Work<A> {
 impl<A: Actor> Drop for Work<A> {
     fn drop(&mut self) {
         // The actor is gone for good: who waits for an answer must not wait for ever.
-        for item in self.batch.take() {
-            if let Item::Message(mut arrived) = item {
-                arrived.reject(UndeliverableReason::UnknownType);
-            }
+        for mut arrived in self.batch.take().messages {
+            arrived.reject(UndeliverableReason::UnknownType);
         }
     }
 }
 
 /// The message in front of a batch, opened, and still in its place. Taken out where it is put
 /// before the handler; dropped otherwise, as when its `Deserialize` panics (V1).
-pub(crate) struct InHand<'a>(&'a RefCell<VecDeque<Item>>);
+pub(crate) struct InHand<'a>(&'a RefCell<Batch>);
 
 impl InHand<'_> {
     /// The message. There always is one: whoever made this has seen it in front.
     #[inline]
     pub(crate) fn take(self) -> Option<Arrived> {
         let batch = std::mem::ManuallyDrop::new(self).0;
-        match batch.borrow_mut().pop_front() {
-            Some(Item::Message(arrived)) => Some(arrived),
-            _ => None,
-        }
+        batch.borrow_mut().messages.pop_front()
     }
 }
 
 impl Drop for InHand<'_> {
     fn drop(&mut self) {
-        self.0.borrow_mut().pop_front();
+        self.0.borrow_mut().messages.pop_front();
     }
 }
 
@@ -213,7 +201,7 @@ impl<A: Actor> Pump<A> {
     fn take_batch(&self, task: &mut Task<'_>) -> bool {
         let work = &*self.work;
         let mut batch = work.batch.borrow_mut();
-        let taken = work.registration.inbox.poll_take(task, &mut batch, work.drain);
+        let taken = work.registration.inbox.poll_batch(task, &mut batch, work.drain);
         taken.is_ready()
     }
 }

@@ -10,7 +10,7 @@ use stellate_protocol::frame::Terms;
 use stellate_protocol::{Class, Parcel, Payload};
 
 use super::receipts::Receipts;
-use super::{Refusal, SessionShared, Staged, lock, wake_all};
+use super::{Refusal, Refused, SessionShared, Staged, lock, wake_all};
 
 /// What room is wanted for. What one kind is short of must not stop the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,23 +89,27 @@ pub(super) enum Intake {
 }
 
 impl SessionShared {
-    /// Takes the message's place now, or gives it back (S7). Returns its position in its class.
+    /// Takes the message's place now, or leaves it (S7). Returns its position in its class.
     ///
     /// # Errors
-    /// [`Refusal`] with the message.
-    pub fn submit(&self, class: Class, parcel: Parcel, ask: Ask) -> Result<u64, Refusal> {
+    /// Why it was not taken.
+    #[inline]
+    pub(crate) fn submit(
+        &self,
+        class: Class,
+        parcel: &mut Parcel,
+        ask: Ask,
+    ) -> Result<u64, Refused> {
         let bytes = parcel.bytes();
         let call = !matches!(ask, Ask::Nothing);
         let mut outbox = lock(&self.outbox);
-        if let Err(refusal) = self.check(&outbox, bytes, &parcel) {
-            return Err(refusal(parcel));
-        }
+        self.check(&outbox, bytes, parcel)?;
         let want = Want::new(class, call);
         if !self.is_next(&outbox, want) || !self.has_room(&outbox, bytes, want) {
-            return Err(Refusal::Full(parcel));
+            return Err(Refused::Full);
         }
         outbox.take(bytes, call);
-        let position = outbox.stage(class, parcel, ask);
+        let position = outbox.stage(class, std::mem::take(parcel), ask);
         drop(outbox);
         self.wake_after_lock();
         Ok(position)
@@ -115,20 +119,18 @@ impl SessionShared {
     pub(crate) fn submit_reserved(
         &self,
         class: Class,
-        parcel: Parcel,
+        parcel: &mut Parcel,
         ask: Ask,
         reserved: u64,
-    ) -> Result<u64, Refusal> {
+    ) -> Result<u64, Refused> {
         let bytes = parcel.bytes();
         let mut outbox = lock(&self.outbox);
-        if let Err(refusal) = self.check(&outbox, bytes, &parcel) {
-            return Err(refusal(parcel));
-        }
+        self.check(&outbox, bytes, parcel)?;
         if bytes > reserved && outbox.bytes + (bytes - reserved) > self.limits.outbox_bytes {
-            return Err(Refusal::Full(parcel));
+            return Err(Refused::Full);
         }
         outbox.bytes = outbox.bytes + bytes - reserved;
-        let position = outbox.stage(class, parcel, ask);
+        let position = outbox.stage(class, std::mem::take(parcel), ask);
         let granted = self.grant(&mut outbox);
         drop(outbox);
         wake_all(granted);
@@ -136,28 +138,21 @@ impl SessionShared {
         Ok(position)
     }
 
-    #[allow(clippy::type_complexity)] // which refusal, as a constructor: the parcel stays here
-    pub(super) fn check(
-        &self,
-        outbox: &Outbox,
-        bytes: u64,
-        parcel: &Parcel,
-    ) -> Result<(), Box<dyn FnOnce(Parcel) -> Refusal>> {
+    #[inline]
+    fn check(&self, outbox: &Outbox, bytes: u64, parcel: &Parcel) -> Result<(), Refused> {
         match outbox.intake {
             Intake::Open => {}
-            Intake::Closing => return Err(Box::new(|parcel| Refusal::Ended(parcel, None))),
-            Intake::Ended(cause) => {
-                return Err(Box::new(move |parcel| Refusal::Ended(parcel, Some(cause))));
-            }
+            Intake::Closing => return Err(Refused::Ended(None)),
+            Intake::Ended(cause) => return Err(Refused::Ended(Some(cause))),
         }
-        let (front_max, data_max) = match outbox.terms {
+        let (front_max, data_max) = match &outbox.terms {
             Some(terms) => (terms.front_max, terms.data_max),
             None => (self.limits.front_max, self.limits.data_max),
         };
         let over = parcel.front_len() > front_max || parcel.data_len() > data_max;
         if over || bytes > self.limits.outbox_bytes.max(u64::from(front_max) + u64::from(data_max))
         {
-            return Err(Box::new(Refusal::TooLarge));
+            return Err(Refused::TooLarge);
         }
         Ok(())
     }
@@ -431,10 +426,10 @@ impl Room {
     ///
     /// # Errors
     /// [`Refusal`] with the message; the room is given back.
-    pub fn submit(mut self, class: Class, parcel: Parcel, ask: Ask) -> Result<u64, Refusal> {
-        let taken = self.shared.submit_reserved(class, parcel, ask, self.bytes);
+    pub fn submit(mut self, class: Class, mut parcel: Parcel, ask: Ask) -> Result<u64, Refusal> {
+        let taken = self.shared.submit_reserved(class, &mut parcel, ask, self.bytes);
         self.used = taken.is_ok();
-        taken
+        taken.map_err(|why| why.with(parcel))
     }
 }
 

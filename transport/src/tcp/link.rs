@@ -151,17 +151,11 @@ impl TcpLink {
             return Ok(false);
         };
         let core = &mut self.core;
-        let (mut moved, mut decoded) = (0, 0);
+        let mut moved = 0;
+        let frames_max = out.frames.len() + FRAMES_PER_POLL;
         loop {
-            while decoded < FRAMES_PER_POLL {
-                match core.decoder.decode(&mut core.input) {
-                    Ok(Some(frame)) => out.frames.push(frame),
-                    Ok(None) => break,
-                    Err(error) => return Err(LinkFault::Malformed(error)),
-                }
-                decoded += 1;
-            }
-            if decoded >= FRAMES_PER_POLL || moved >= BYTES_PER_POLL {
+            let full = core.decoder.decode_into(&mut core.input, &mut out.frames, frames_max);
+            if full.map_err(LinkFault::Malformed)? || moved >= BYTES_PER_POLL {
                 return Ok(true);
             }
             match core.read(stream, cx) {

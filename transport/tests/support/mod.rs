@@ -246,8 +246,7 @@ pub(crate) fn pull(seq: u64) -> Frame<Parcel> {
 }
 
 pub(crate) fn announce(seq: u64, len: u32) -> Frame<Parcel> {
-    let mut payload = parcel(&[]);
-    payload.data_len = len;
+    let payload = Parcel::announcing(7, 1, 1, Bytes::from_static(b"front"), len);
     Frame::Announce(Message { lane: lane(), seq: Seq(seq), call: Call::OneWay, payload })
 }
 

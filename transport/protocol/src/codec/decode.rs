@@ -179,6 +179,50 @@ impl Decoder {
         }
     }
 
+    /// Appends frames to `frames` until more bytes are needed or there are `max` of them; whether
+    /// it stopped for the latter.
+    ///
+    /// Does what [`decode`](Self::decode) does, again and again. A frame is large, and is put
+    /// together in its final place here: reading back what was just written in other pieces is what
+    /// a processor is slowest at.
+    ///
+    /// # Errors
+    /// As [`decode`](Self::decode); the frames before it have been appended.
+    pub fn decode_into(
+        &mut self,
+        input: &mut BytesMut,
+        frames: &mut Vec<Frame<Parcel>>,
+        max: usize,
+    ) -> Result<bool, CodecError> {
+        while frames.len() < max {
+            let header = match self.whole(input) {
+                Ok(Some(header)) if header.kind == FrameKind::Message => header,
+                Ok(Some(header)) => {
+                    let frame = read_frame(&header, input).map_err(|error| self.fail(error))?;
+                    frames.push(frame);
+                    continue;
+                }
+                Ok(None) => match self.fill(input).map_err(|error| self.fail(error))? {
+                    Some(frame) => {
+                        frames.push(frame);
+                        continue;
+                    }
+                    None => return Ok(false),
+                },
+                Err(error) => return Err(self.fail(error)),
+            };
+            let (lane, call) =
+                check_message(&header, input).map_err(|error| self.fail(error))?;
+            let seq = Seq(header.seq);
+            let front_len = header.front_len as usize;
+            let Header { message_type, version, compat, .. } = header;
+            let body = take(input, header.body_len());
+            let payload = Parcel::joined(message_type, version, compat, body, front_len);
+            frames.push(Frame::Message(Message { lane, seq, call, payload }));
+        }
+        Ok(true)
+    }
+
     /// Takes an error in: it is final.
     #[cold]
     fn fail(&mut self, error: CodecError) -> CodecError {

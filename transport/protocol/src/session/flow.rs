@@ -161,19 +161,24 @@ impl<P: Payload> Session<P> {
     /// [`Input::Frame`](crate::event::Input). A message that can be handed out at once comes back
     /// here instead of through the outputs, of which none waits then, so nothing is overtaken:
     /// putting it in and taking it out again would be the greater part of the work.
-    #[inline]
+    #[inline(always)] // the message then goes from where it lies to where it is wanted, in one move
     pub fn receive(&mut self, now: Time, link: LinkId, frame: Frame<P>) -> Option<Delivery<P>> {
         match frame {
             Frame::Message(message) if self.own(now, link, &message) => {
                 Some(Delivery { message, pulled: false })
             }
             frame => {
-                self.scheduler.forget();
-                self.on_frame(now, link, frame);
-                self.settle();
+                self.receive_other(now, link, frame);
                 None
             }
         }
+    }
+
+    #[inline(never)]
+    fn receive_other(&mut self, now: Time, link: LinkId, frame: Frame<P>) {
+        self.scheduler.forget();
+        self.on_frame(now, link, frame);
+        self.settle();
     }
 
     /// Owns a message whose turn it is and that nothing holds back; or does nothing.

@@ -6,7 +6,7 @@ use super::Session;
 use super::timers::{Silent, Timer};
 use crate::class::Lane;
 use crate::event::{Ask, CallResult, Fate, Output};
-use crate::frame::Payload;
+use crate::frame::{Call, Payload};
 use crate::id::{RequestId, Time};
 
 /// One that has no answer yet.
@@ -43,6 +43,18 @@ impl Requests {
 
     pub(crate) fn due(&self, id: RequestId) -> Option<Time> {
         self.deadline.get(&id).copied()
+    }
+
+    /// How a request goes onto a link now: with the time that it has left.
+    pub(crate) fn as_sent(&self, now: Time, id: RequestId) -> Call {
+        if !self.is_open(id) {
+            // The requester gave up meanwhile: it keeps its place, but nobody should handle it.
+            return Call::Request { id, ttl_ms: Some(0) };
+        }
+        // Rounded up: a request that has time left is not told to be over.
+        let left = self.due(id).map(|due| due.since(now).as_nanos().div_ceil(1_000_000));
+        let ttl_ms = left.map(|left| u32::try_from(left).unwrap_or(u32::MAX));
+        Call::Request { id, ttl_ms }
     }
 
     /// Takes it out; false if it was not open.

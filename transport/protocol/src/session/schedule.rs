@@ -6,7 +6,7 @@
 //! (the window) and let the receiver pull ahead.
 
 use super::timers::Silent;
-use super::{Phase, Session};
+use super::{Due, Phase, Session};
 use crate::class::{Class, Lane};
 use crate::frame::{Ack, Call, Chunk, Frame, Grant, Heartbeat, Message, Payload};
 use crate::id::Time;
@@ -85,68 +85,107 @@ impl super::Link {
 impl<P: Payload> Session<P> {
     /// The next frame for the session's link. Call while the link has room.
     pub fn poll_frame(&mut self, now: Time) -> Option<Frame<P>> {
-        if self.phase != Phase::Up {
-            return None;
+        let mut next = None;
+        self.next_frame(now, |frame| next = Some(frame));
+        next
+    }
+
+    /// Appends the [next frame](Self::poll_frame) to `frames`; false if there is none.
+    #[inline]
+    pub fn poll_frame_into(&mut self, now: Time, frames: &mut Vec<Frame<P>>) -> bool {
+        self.next_frame(now, |frame| frames.push(frame)).is_some()
+    }
+
+    /// Gives `put` the next frame. A message is put together where `put` wants it: handing it from
+    /// function to function costs more than all the rest.
+    #[inline]
+    fn next_frame(&mut self, now: Time, put: impl FnOnce(Frame<P>)) -> Option<()> {
+        if let Some(frame) = self.sign() {
+            put(frame?);
+            return Some(());
         }
-        let link = self.link.as_mut()?;
+        let ready = match self.scheduler.ready.0 {
+            Some(ready) => ready,
+            None => self.ready_lanes(),
+        };
+        let class = self.scheduler.pick(ready)?;
+        let lane = self.turn_of(class, ready);
+        if self.send[lane.index()].ready() {
+            self.take_message(now, lane, put)?;
+        } else {
+            put(self.take_chunk(lane)?);
+        }
+        let rest = ready & !(1 << lane.index());
+        self.scheduler.ready.0 = Some(rest | u8::from(self.lane_ready(lane)) << lane.index());
+        Some(())
+    }
+
+    fn ready_lanes(&self) -> u8 {
+        let bit = |lane| u8::from(self.lane_ready(lane)) << Lane::index(lane);
+        Lane::all().fold(0, |ready, lane| ready | bit(lane))
+    }
+
+    /// What goes before all messages: a frame of it, or that nothing may go at all.
+    #[inline]
+    fn sign(&mut self) -> Option<Option<Frame<P>>> {
+        let usual = self.phase == Phase::Up
+            && self.due == Due { acks: self.due.acks, ..Due::default() }
+            && self.pulls.is_empty()
+            && self.link.is_some_and(|link| link.credit.is_none() && link.owed == 0);
+        if usual { None } else { self.any_sign() }
+    }
+
+    fn any_sign(&mut self) -> Option<Option<Frame<P>>> {
+        if self.phase != Phase::Up {
+            return Some(None);
+        }
+        let Some(link) = self.link.as_mut() else {
+            return Some(None);
+        };
         let credit = link.credit.unwrap_or(u32::MAX);
         if credit == 0 {
-            return None;
+            return Some(None);
         }
         if link.owes_slots() {
             let slots = std::mem::take(&mut link.owed);
-            return self.spend(Frame::Grant(Grant { slots }));
+            return Some(self.spend(Frame::Grant(Grant { slots })));
         }
         // The last slot is for a grant: two heartbeats that cross could leave neither side one.
         if self.due.heartbeat && credit > 1 {
             self.due.heartbeat = false;
             let ask = std::mem::take(&mut self.due.ask);
-            return self.spend(Frame::Heartbeat(Heartbeat { ask }));
+            return Some(self.spend(Frame::Heartbeat(Heartbeat { ask })));
         }
         if credit <= SLOTS_RESERVED {
-            return None;
+            return Some(None);
         }
         if self.due.admitted {
             self.due.admitted = false;
-            return self.spend(Frame::Admitted);
+            return Some(self.spend(Frame::Admitted));
         }
         if self.due.urgent {
-            return self.ack();
+            return Some(self.ack());
         }
-        if let Some(pull) = self.pulls.pop_front() {
-            return self.spend(Frame::Pull(pull));
-        }
-        let ready = match self.scheduler.ready.0 {
-            Some(ready) => ready,
-            None => Lane::all().fold(0, |ready, lane| {
-                ready | u8::from(self.lane_ready(lane)) << lane.index()
-            }),
-        };
-        let class = self.scheduler.pick(ready)?;
-        let lane = self.turn_of(class, ready);
-        let frame = if self.send[lane.index()].ready() {
-            self.take_message(now, lane)
-        } else {
-            self.take_chunk(lane)
-        };
-        let rest = ready & !(1 << lane.index());
-        self.scheduler.ready.0 = Some(rest | u8::from(self.lane_ready(lane)) << lane.index());
-        frame
+        let pull = self.pulls.pop_front()?;
+        Some(self.spend(Frame::Pull(pull)))
     }
 
     #[inline]
-
     fn lane_ready(&self, lane: Lane) -> bool {
         let lane = &self.send[lane.index()];
         lane.ready() || lane.is_serving()
     }
 
-    #[inline]
     fn spend(&mut self, frame: Frame<P>) -> Option<Frame<P>> {
+        self.spend_slot();
+        Some(frame)
+    }
+
+    #[inline]
+    fn spend_slot(&mut self) {
         if let Some(credit) = self.link.as_mut().and_then(|link| link.credit.as_mut()) {
             *credit -= 1;
         }
-        Some(frame)
     }
 
     fn ack(&mut self) -> Option<Frame<P>> {
@@ -174,33 +213,33 @@ impl<P: Payload> Session<P> {
         if take_messages { messages } else { replies }
     }
 
-    fn take_message(&mut self, now: Time, lane: Lane) -> Option<Frame<P>> {
+    #[inline]
+    fn take_message(
+        &mut self,
+        now: Time,
+        lane: Lane,
+        put: impl FnOnce(Frame<P>),
+    ) -> Option<()> {
         let slot_bytes = self.terms.map_or(0, |terms| terms.slot_bytes);
         let (seq, entry, replay) = self.send[lane.index()].take_next()?;
         let (front_len, data_len) = (entry.payload.front_len(), entry.payload.data_len());
         let announce =
             data_len > 0 && u64::from(front_len) + u64::from(data_len) > u64::from(slot_bytes);
-        let payload = if announce { entry.payload.announced() } else { entry.payload.clone() };
         let call = match entry.call {
-            // The requester gave up meanwhile: it keeps its place, but nobody should handle it.
-            Call::Request { id, .. } if !self.requests.is_open(id) => {
-                let ttl_ms = Some(0);
-                Call::Request { id, ttl_ms }
-            }
-            Call::Request { id, .. } => {
-                // Rounded up: a request that has time left is not told to be over.
-                let left = self.requests.due(id);
-                let left = left.map(|due| due.since(now).as_nanos().div_ceil(1_000_000));
-                let ttl_ms = left.map(|left| u32::try_from(left).unwrap_or(u32::MAX));
-                Call::Request { id, ttl_ms }
-            }
+            Call::Request { id, .. } => self.requests.as_sent(now, id),
             call => call,
         };
+        if announce {
+            let payload = entry.payload.announced();
+            put(Frame::Announce(Message { lane, seq, call, payload }));
+        } else {
+            put(Frame::Message(Message { lane, seq, call, payload: entry.payload.clone() }));
+        }
         self.counters.messages_sent += 1;
         self.counters.replayed += u64::from(replay);
         self.scheduler.charge(lane.class(), front_len + if announce { 0 } else { data_len });
-        let message = Message { lane, seq, call, payload };
-        self.spend(if announce { Frame::Announce(message) } else { Frame::Message(message) })
+        self.spend_slot();
+        Some(())
     }
 
     fn take_chunk(&mut self, lane: Lane) -> Option<Frame<P>> {

@@ -190,14 +190,17 @@ impl<P: Payload> SendLane<P> {
         }
         let mut trimmed = Amount::default();
         let mut position = 0;
-        while self.acked < state.received {
-            let entry = self.entries.pop_front()?;
-            self.acked = self.acked.next();
-            self.sent = self.sent.saturating_sub(1);
-            self.cost_acked += entry.cost();
-            trimmed.messages += 1;
-            trimmed.bytes += entry.bytes();
-            position = entry.position;
+        if state.received > self.acked {
+            let count = ((state.received.0 - self.acked.0) as usize).min(self.entries.len());
+            for entry in self.entries.range(..count) {
+                self.cost_acked += entry.cost();
+                trimmed.bytes += entry.bytes();
+                position = entry.position;
+            }
+            trimmed.messages = count as u64;
+            self.entries.drain(..count);
+            self.acked = state.received;
+            self.sent = self.sent.saturating_sub(count);
         }
         self.bytes -= trimmed.bytes;
         self.cost_sent = self.cost_sent.max(self.cost_acked);

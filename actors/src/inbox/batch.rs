@@ -1,0 +1,39 @@
+//! What an actor's pump has taken out of its inbox and not handed out yet.
+
+use std::collections::VecDeque;
+
+use super::{Arrived, Item, Notice};
+
+/// Notices, which go first, and messages; each in order.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// Not messages.
+    pub notices: VecDeque<Notice>,
+    /// Messages, in the order in which they are to be handed out.
+    pub messages: VecDeque<Arrived>,
+}
+
+impl Batch {
+    /// Whether nothing is left.
+    pub fn is_empty(&self) -> bool {
+        self.notices.is_empty() && self.messages.is_empty()
+    }
+
+    /// The next to hand out.
+    pub fn pop(&mut self) -> Option<Item> {
+        match self.notices.pop_front() {
+            Some(notice) => Some(Item::Notice(notice)),
+            None => self.messages.pop_front().map(Item::Message),
+        }
+    }
+
+    /// Takes over the first `count` messages of `queue`: whole where it can, since moving them one
+    /// by one is what a busy actor would be busiest with.
+    pub(super) fn take_over(&mut self, queue: &mut VecDeque<Arrived>, count: usize) {
+        if self.messages.is_empty() && count >= queue.len() {
+            std::mem::swap(&mut self.messages, queue);
+        } else {
+            self.messages.extend(queue.drain(..count.min(queue.len())));
+        }
+    }
+}

@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use stellate_actors::handle::SessionHandle;
-use stellate_actors::shared::{Refusal, SessionShared};
+use stellate_actors::shared::{Refusal, Refused, SessionShared};
 use stellate_protocol::directory::SessionKey;
 use stellate_protocol::event::{Ask, Counters, EndCause};
 use stellate_protocol::session::{Phase, Why};
@@ -70,9 +70,9 @@ impl Connection {
         pack_into(&body, data, &mut parcel).map_err(SendError::Front)?;
         // The body is not needed any more; it must not live across the wait below.
         drop(body);
-        match self.handle.try_send_from(class, &mut parcel) {
+        match self.handle.try_send_politely(class, &mut parcel) {
             Ok(position) => Ok(Sent { class, position }),
-            Err(refused) => self.wait_and_send(class, refused.with(parcel)).await,
+            Err(refused) => self.wait_and_send(class, parcel, refused).await,
         }
     }
 
@@ -81,25 +81,33 @@ impl Connection {
     /// # Errors
     /// As [`send`](Self::send).
     pub async fn send_raw(&self, message: RawMessage) -> Result<Sent, SendError> {
-        let (class, parcel) = message.into_parcel();
-        match self.handle.try_send(class, parcel) {
+        let (class, mut parcel) = message.into_parcel();
+        match self.handle.try_send_politely(class, &mut parcel) {
             Ok(position) => Ok(Sent { class, position }),
-            Err(refusal) => self.wait_and_send(class, refusal).await,
+            Err(refused) => self.wait_and_send(class, parcel, refused).await,
         }
     }
 
-    /// The way of a message that was refused for want of room. Boxed: a `send` that need not wait
-    /// is a third of the size without it, and is moved about by its caller.
+    /// The way of a message that has to wait. Boxed: a `send` that need not is a third of the
+    /// size without it, and is moved about by its caller.
     #[cold]
     fn wait_and_send(
         &self,
         class: Class,
-        refusal: Refusal,
+        mut parcel: Parcel,
+        mut refused: Refused,
     ) -> Pin<Box<dyn Future<Output = Result<Sent, SendError>> + Send + '_>> {
         Box::pin(async move {
-            let Refusal::Full(parcel) = refusal else {
-                return Err(SendError::new(class, refusal));
-            };
+            if refused == Refused::Turn {
+                tokio::task::yield_now().await;
+                match self.handle.try_send_from(class, &mut parcel) {
+                    Ok(position) => return Ok(Sent { class, position }),
+                    Err(again) => refused = again,
+                }
+            }
+            if refused != Refused::Full {
+                return Err(SendError::new(class, refused.with(parcel)));
+            }
             let room = match self.handle.reserve_in(class, parcel.bytes(), false).await {
                 Ok(room) => room,
                 Err(cause) => {

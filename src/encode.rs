@@ -1,26 +1,28 @@
 //! From a typed message to the parcel that the session carries: once, in the caller.
 //!
-//! Each thread encodes into a chunk of its own and splits the front off it, with its data where
-//! that is small: no allocation and no lock per small message. What is still in some outbox keeps
-//! its chunk alive, so this memory is counted in chunks where messages are few and far between.
+//! A front is written on the stack and copied into a chunk of its thread's, with its data where that
+//! is small: no allocation and no lock per small message. What is still in some outbox keeps its
+//! chunk alive, so this memory is counted in chunks where messages are few and far between.
 
-use std::cell::Cell;
+use std::cell::RefCell;
 
 use bytes::{Bytes, BytesMut};
 use stellate_protocol::Parcel;
 
-use crate::message::{Body, FrontError, Message, Stamp, encode_front};
+use crate::message::{Body, FrontError, Message, Scratch, Stamp, write_front};
 
 /// Bytes of a chunk; a front over what is left of one gets the next.
 const CHUNK: usize = 64 * 1024;
+
+/// Bytes that any front may have at most: what the wire can say.
+const FRONT_MAX: usize = u32::MAX as usize;
 
 /// Data up to here is copied behind its front, bytes: one handle is then all that the session
 /// moves, and the copy costs less than the second one would.
 const JOIN_MAX: usize = 512;
 
 thread_local! {
-    // Taken out while it is used: a `Serialize` that itself sends finds an empty one.
-    static FRONTS: Cell<BytesMut> = Cell::new(BytesMut::with_capacity(CHUNK));
+    static CHUNKS: RefCell<BytesMut> = RefCell::new(BytesMut::with_capacity(CHUNK));
 }
 
 /// A message with its data. Its length is checked where it is sent.
@@ -54,26 +56,35 @@ fn stamped<M: Message, B: Body>(
 ) -> Result<(), FrontError> {
     let Stamp { message_type, version, compat } = const { Stamp::of::<M>() };
     let kind = message_type.get();
-    // While a thread is torn down there is no chunk any more: a buffer of its own does.
-    let mut chunk = FRONTS.try_with(Cell::take).unwrap_or_default();
-    let encoded = encode_front(body, &mut chunk, u32::MAX as usize).map(|front_len| {
-        *parcel = if data.len() > JOIN_MAX {
-            Parcel::new(kind, version, compat, take(&mut chunk), data)
-        } else {
-            chunk.extend_from_slice(&data);
-            Parcel::joined(kind, version, compat, take(&mut chunk), front_len)
-        };
-    });
-    if chunk.capacity() == 0 {
-        chunk.reserve(CHUNK);
-    }
-    // Failing means the same as above.
-    let _ = FRONTS.try_with(|fronts| fronts.set(chunk));
-    encoded
+    let mut front = Scratch::new(FRONT_MAX);
+    write_front(body, &mut front, FRONT_MAX)?;
+    *parcel = if data.len() > JOIN_MAX {
+        Parcel::new(kind, version, compat, keep(front.as_slice(), &[]), data)
+    } else {
+        let front = front.as_slice();
+        Parcel::joined(kind, version, compat, keep(front, &data), front.len())
+    };
+    Ok(())
 }
 
-fn take(chunk: &mut BytesMut) -> Bytes {
-    if chunk.is_empty() { Bytes::new() } else { chunk.split().freeze() }
+/// Copies both, one behind the other, into this thread's chunk.
+fn keep(front: &[u8], data: &[u8]) -> Bytes {
+    let len = front.len() + data.len();
+    if len == 0 {
+        return Bytes::new();
+    }
+    // No user code runs in here, so nobody else has borrowed it.
+    let kept = CHUNKS.try_with(|chunk| {
+        let mut chunk = chunk.borrow_mut();
+        if chunk.capacity() < len {
+            chunk.reserve(len.max(CHUNK));
+        }
+        chunk.extend_from_slice(front);
+        chunk.extend_from_slice(data);
+        chunk.split().freeze()
+    });
+    // While a thread is torn down there is no chunk any more: a buffer of its own does.
+    kept.unwrap_or_else(|_| [front, data].concat().into())
 }
 
 #[cfg(test)]
@@ -119,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_serialize_that_sends_finds_a_chunk() {
+    fn a_serialize_that_itself_sends_is_well() {
         struct Nested;
         impl serde::Serialize for Nested {
             fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {

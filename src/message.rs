@@ -84,11 +84,14 @@ mod front;
 mod kind;
 mod outgoing;
 mod reader;
+mod scratch;
 
 pub use error::{FrontError, FrontErrorKind};
+pub(crate) use front::write_front;
 pub use front::{DEPTH_MAX, decode_front, encode_front};
 pub use kind::{FIRST_USER_TYPE, MessageType, Stamp, TooNew, accepts};
 pub use outgoing::Outgoing;
+pub(crate) use scratch::Scratch;
 
 use bytes::Bytes;
 use serde::Serialize;

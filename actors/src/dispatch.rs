@@ -105,9 +105,7 @@ impl Queues {
         let first = what(received.first()?);
         let alike = received.iter().all(|arrived| what(arrived) == first);
         match routes.of_type(first.0) {
-            Some(inbox)
-                if alike && !self.by_inbox.contains_key(&(Arc::as_ptr(inbox) as usize)) =>
-            {
+            Some(inbox) if alike && !self.by_inbox.contains_key(&(Arc::as_ptr(inbox) as usize)) => {
                 inbox.push_whole(received).err()
             }
             _ => Some(received),

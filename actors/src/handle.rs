@@ -46,6 +46,15 @@ impl SessionHandle {
         self.shared.submit(class, parcel, Ask::Nothing)
     }
 
+    /// As [`try_send_from`](Self::try_send_from), for a caller that can let the session run first.
+    ///
+    /// # Errors
+    /// [`Refused`], also [`Refused::Turn`].
+    #[inline]
+    pub fn try_send_politely(&self, class: Class, parcel: &mut Parcel) -> Result<u64, Refused> {
+        self.shared.submit_politely(class, parcel)
+    }
+
     /// As [`try_send`](Self::try_send), and the peer says when the message was handled. After
     /// [`Refusal::Full`] a [`Notice::Writable`](crate::inbox::Notice::Writable) follows.
     ///

@@ -20,8 +20,8 @@ use std::num::NonZeroU64;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
-use bytes::Bytes;
 pub use batch::Batch;
+use bytes::Bytes;
 use futures::task::AtomicWaker;
 use stellate_protocol::event::{Decision, Delivery, EndCause, Event};
 use stellate_protocol::frame::{Call, Message, Outcome, UndeliverableReason};

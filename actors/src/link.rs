@@ -16,6 +16,7 @@ use std::task::{Context as TaskContext, Poll};
 use actix::{
     Actor, ActorContext, ActorFuture, Addr, AsyncContext, Context, Handler, Message, Running,
 };
+use stellate_protocol::codec::Outbound;
 use stellate_protocol::event::LinkFacts;
 use stellate_protocol::{Frame, Lane, LinkId, Parcel, Payload, Seq};
 use stellate_transport::{Batch, CloseHow, Link, LinkFault, Parked, Token};
@@ -101,8 +102,33 @@ pub(crate) fn facts(link: &dyn Link) -> LinkFacts {
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct Transmit {
-    pub(crate) frames: Vec<Frame<Parcel>>,
+    pub(crate) load: Load,
     pub(crate) bytes: u64,
+}
+
+/// What a link is given to send.
+pub(crate) enum Load {
+    Frames(Vec<Frame<Parcel>>),
+    /// Encoded, for a link that takes bytes.
+    Bytes(Outbound),
+}
+
+/// What the link had no room for.
+enum Waiting {
+    Frame(Frame<Parcel>),
+    Bytes(Outbound),
+}
+
+/// Submits it; gives it back if there is no room, unless there never will be.
+fn submit(link: &mut dyn Link, waiting: Waiting) -> Result<Token, Option<Waiting>> {
+    match waiting {
+        Waiting::Frame(frame) => {
+            link.submit(frame).map_err(|full| (!full.closed).then_some(Waiting::Frame(*full.frame)))
+        }
+        Waiting::Bytes(frames) => link
+            .submit_bytes(frames)
+            .map_err(|full| (!full.closed).then_some(Waiting::Bytes(full.frames))),
+    }
 }
 
 /// A pull follows: prepare its buffer.
@@ -145,7 +171,7 @@ pub(crate) struct LinkActor {
     node: Node,
     batch: Batch,
     /// Frames that the link had no room for; bounded by what the session has in flight.
-    backlog: VecDeque<Frame<Parcel>>,
+    backlog: VecDeque<Waiting>,
     /// The last token of each `Transmit`, and its bytes.
     batches: VecDeque<(Token, u64)>,
     /// Bytes of the `Transmit`s that are still in the backlog.
@@ -217,44 +243,23 @@ impl LinkActor {
         more && self.link.is_some()
     }
 
-    /// Submits the frames of a `Transmit`, or as many as the link has room for.
-    fn submit_all(&mut self, frames: Vec<Frame<Parcel>>, bytes: u64) {
-        let Some(link) = self.link.as_mut() else {
-            return;
-        };
-        let mut rest = frames.into_iter();
-        if self.backlog.is_empty() {
-            let mut last = None;
-            for frame in rest.by_ref() {
-                match link.submit(frame) {
-                    Ok(token) => last = Some(token),
-                    Err(full) if full.closed => return,
-                    Err(full) => {
-                        self.backlog.push_back(*full.frame);
-                        break;
-                    }
-                }
-            }
-            if let (Some(token), true) = (last, self.backlog.is_empty()) {
-                return self.batches.push_back((token, bytes));
-            }
+    /// Submits what a `Transmit` brings, or as much as the link has room for.
+    fn submit_all(&mut self, load: Load, bytes: u64) {
+        let before = self.backlog.len();
+        match load {
+            Load::Bytes(frames) => self.backlog.push_back(Waiting::Bytes(frames)),
+            Load::Frames(frames) => self.backlog.extend(frames.into_iter().map(Waiting::Frame)),
         }
-        self.backlog.extend(rest);
-        self.unsubmitted.push_back((self.backlog_of_last(), bytes));
-    }
-
-    /// Frames in the backlog that belong to no earlier `Transmit`.
-    fn backlog_of_last(&self) -> usize {
-        let earlier: usize = self.unsubmitted.iter().map(|(left, _)| left).sum();
-        self.backlog.len() - earlier
+        self.unsubmitted.push_back((self.backlog.len() - before, bytes));
+        self.submit_backlog();
     }
 
     fn submit_backlog(&mut self) {
         let Some(link) = self.link.as_mut() else {
             return;
         };
-        while let Some(frame) = self.backlog.pop_front() {
-            match link.submit(frame) {
+        while let Some(waiting) = self.backlog.pop_front() {
+            match submit(&mut **link, waiting) {
                 Ok(token) => {
                     if let Some((left, bytes)) = self.unsubmitted.front_mut() {
                         *left -= 1;
@@ -264,9 +269,9 @@ impl LinkActor {
                         }
                     }
                 }
-                Err(full) => {
-                    if !full.closed {
-                        self.backlog.push_front(*full.frame);
+                Err(refused) => {
+                    if let Some(waiting) = refused {
+                        self.backlog.push_front(waiting);
                     }
                     break;
                 }
@@ -398,8 +403,8 @@ impl Handler<Transmit> for LinkActor {
     type Result = ();
 
     fn handle(&mut self, message: Transmit, _: &mut Self::Context) {
-        if !message.frames.is_empty() {
-            self.submit_all(message.frames, message.bytes);
+        if self.link.is_some() {
+            self.submit_all(message.load, message.bytes);
         }
     }
 }

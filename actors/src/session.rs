@@ -13,6 +13,7 @@
 mod endings;
 mod order;
 mod outputs;
+mod transmit;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -33,7 +34,7 @@ use stellate_transport::{DialError, Link, LinkFault};
 use crate::dispatch::{DispatchQueue, Received};
 use crate::endpoint::FEATURE_LISTENS_AT;
 use crate::inbox::{Arrived, Notice};
-use crate::link::{Carried, Flush, FromLink, LinkActor, Role, Transmit, frame_bytes};
+use crate::link::{Carried, Flush, FromLink, LinkActor, Role};
 use crate::node::Node;
 use crate::reconnect::ReconnectSupervisor;
 use crate::shared::{SessionShared, Snapshot, Staged, lock};
@@ -41,6 +42,7 @@ use crate::supervise::Recipe;
 use endings::{died, last_word};
 use order::Kept;
 pub(crate) use order::Namesake;
+use transmit::Way;
 
 /// How a session comes to be.
 pub(crate) enum Begin {
@@ -76,7 +78,7 @@ pub(crate) struct FromDirectory(pub(crate) PeerNotice);
 enum Held {
     /// Nobody moves it yet: it said hello, and is adopted or closed in this turn.
     Stray(Box<dyn Link>),
-    Actor(Addr<LinkActor>),
+    Actor(Addr<LinkActor>, Way),
 }
 
 /// The link of the day, as its session's exit hook may have to close it.
@@ -94,10 +96,10 @@ pub(crate) struct SessionActor {
     in_use: LinkInUse,
     /// Bytes given to the link and not done.
     in_flight: u64,
-    /// Bytes that may be.
-    in_flight_max: u64,
-    /// How many frames the last batch had.
-    frames_hint: usize,
+    /// Of the link in use.
+    way: Way,
+    /// How long the last batch was, in frames or bytes.
+    batch_hint: usize,
     /// What was read of the ledger so far, per lane.
     seen: [[u64; 4]; Lane::COUNT],
     /// Requests in hand, and their cost, as the protocol knows them.
@@ -140,8 +142,8 @@ impl SessionActor {
             links: BTreeMap::new(),
             in_use: in_use.clone(),
             in_flight: 0,
-            in_flight_max: 0,
-            frames_hint: 0,
+            way: Way::default(),
+            batch_hint: 0,
             seen: Default::default(),
             in_hand: Default::default(),
             staged: Vec::new(),
@@ -176,6 +178,7 @@ impl SessionActor {
         }
     }
 
+    #[inline]
     fn submit(&mut self, now: Time, submit: Submit<Parcel>) {
         if let Some(core) = &mut self.core
             && let Err(illegal) = core.submit(now, submit)
@@ -247,23 +250,26 @@ impl SessionActor {
     fn take_staged(&mut self, now: Time) {
         let mut staged = std::mem::take(&mut self.staged);
         self.shared.take_staged(&mut staged);
-        let mut rest = staged.drain(..);
+        let mut taken = 0;
         while !self.has_ended()
-            && let Some(staged) = rest.next()
+            && let Some(next) = staged.get_mut(taken)
         {
-            if let Staged::Readdress(addresses) = &staged
-                && !self.take_addresses(addresses)
-            {
-                continue;
-            }
-            match staged {
-                Staged::Submit(class, payload, ask) => {
-                    self.submit(now, Submit { class, payload, ask });
+            taken += 1;
+            match next {
+                // Out of its place, since moving each whole is what costs most here.
+                Staged::Submit(class, parcel, ask) => {
+                    let payload = std::mem::take(parcel);
+                    self.submit(now, Submit { class: *class, payload, ask: *ask });
                 }
-                staged => self.input(now, staged.into_input()),
+                Staged::Readdress(addresses) if !self.take_addresses(addresses) => {}
+                other => {
+                    let other = std::mem::replace(other, Staged::Abort);
+                    self.input(now, other.into_input());
+                }
             }
         }
-        self.leftover.extend(rest);
+        self.leftover.extend(staged.drain(taken..));
+        staged.clear();
         self.staged = staged;
     }
 
@@ -418,23 +424,6 @@ impl SessionActor {
         self.transmit(now);
     }
 
-    fn transmit(&mut self, now: Time) {
-        let in_use = self.in_use.borrow();
-        let (Some(link), Some(core)) = (&*in_use, &mut self.core) else {
-            return;
-        };
-        let mut frames = Vec::with_capacity(self.frames_hint);
-        let mut bytes = 0;
-        while self.in_flight + bytes < self.in_flight_max && core.poll_frame_into(now, &mut frames) {
-            bytes += frames.last().map_or(0, frame_bytes);
-        }
-        self.frames_hint = frames.len();
-        if !frames.is_empty() {
-            self.in_flight += bytes;
-            link.do_send(Transmit { frames, bytes });
-        }
-    }
-
     fn show(&self) {
         let Some(core) = &self.core else { return };
         self.shared.show(Snapshot {
@@ -493,7 +482,7 @@ impl Handler<FromLink> for SessionActor {
             self.input(now, Input::Timer { jitter: self.node.random() as u16 });
         }
         if let Some(fault) = closed {
-            if let Some(Held::Actor(gone)) = self.links.remove(&link) {
+            if let Some(Held::Actor(gone, _)) = self.links.remove(&link) {
                 let mut in_use = self.in_use.borrow_mut();
                 if in_use.as_ref() == Some(&gone) {
                     *in_use = None;
@@ -534,11 +523,11 @@ impl Handler<DialEnded> for SessionActor {
         };
         let id = self.node.next_link();
         let facts = crate::link::facts(&*link);
-        self.in_flight_max = link.limits().send_bytes as u64;
+        let way = Way::of(&*link);
         let Ok(actor) = LinkActor::start(&self.node, id, link, Role::Bound(ctx.address())) else {
             return self.input(now, Input::DialFailed { jitter: ended.jitter });
         };
-        self.links.insert(id, Held::Actor(actor));
+        self.links.insert(id, Held::Actor(actor, way));
         if let Some(mut core) = self.core.take() {
             self.offer(&mut core);
             self.core = Some(core);

@@ -31,8 +31,8 @@ use stellate_protocol::limits::Limits;
 use stellate_protocol::session::{Phase, Why};
 use stellate_protocol::{Class, EntityName, Identity, Lane, Parcel, RequestId, Seq};
 
-pub(crate) use ledger::{LaneLedger, done};
 pub use ledger::{DoneTogether, done_together};
+pub(crate) use ledger::{LaneLedger, done};
 pub use outbox::Room;
 use outbox::{Intake, Outbox};
 pub use receipts::NotReceived;
@@ -87,6 +87,8 @@ pub enum Refusal {
 /// Why a send was not taken, while the message is still where it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
+    /// Nothing is in its way, but the session has had no turn for long: let it run, then send.
+    Turn,
     /// See [`Refusal::Full`].
     Full,
     /// See [`Refusal::TooLarge`].
@@ -99,7 +101,7 @@ impl Refused {
     /// The same, with the message.
     pub fn with(self, parcel: Parcel) -> Refusal {
         match self {
-            Self::Full => Refusal::Full(parcel),
+            Self::Full | Self::Turn => Refusal::Full(parcel),
             Self::TooLarge => Refusal::TooLarge(parcel),
             Self::Ended(cause) => Refusal::Ended(parcel, cause),
         }

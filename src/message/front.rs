@@ -4,9 +4,9 @@ use super::Body;
 use super::encode::Strict;
 use super::error::{Fault, FrontError, FrontErrorKind};
 use super::reader::Reader;
+use super::scratch::Scratch;
 use bytes::BytesMut;
 use rmp_serde::encode::Error as EncodeError;
-use std::io;
 
 /// How deep values may be nested in a front, written or read: arrays, maps, enums, options and
 /// newtype structs count one each. Keeps a hostile front off the end of the stack.
@@ -14,23 +14,34 @@ pub const DEPTH_MAX: u8 = 128;
 
 /// Appends the front of `body` to `out` and returns its length in bytes, at most `limit`.
 ///
-/// Allocates only if `out` has to grow.
+/// Allocates only if `out` has to grow, and for fronts of more than 256 bytes.
 ///
 /// # Errors
 ///
 /// [`FrontErrorKind::TooLong`] beyond `limit`; [`FrontErrorKind::Mismatch`] if the type's own
 /// `Serialize` fails or what it writes could not be read (see [the module](super)).
-/// `out` is then as long as it was.
+/// `out` is then as it was.
 pub fn encode_front<B: Body>(
     body: &B,
     out: &mut BytesMut,
     limit: usize,
 ) -> Result<usize, FrontError> {
-    let start = out.len();
-    let end = start.saturating_add(limit);
-    let mut serializer = rmp_serde::Serializer::new(Sink { out, end });
+    let mut scratch = Scratch::new(limit);
+    let length = write_front(body, &mut scratch, limit)?;
+    out.extend_from_slice(scratch.as_slice());
+    Ok(length)
+}
+
+/// Writes the front of `body` to an empty `out`. Errors as [`encode_front`].
+#[inline]
+pub(crate) fn write_front<B: Body>(
+    body: &B,
+    out: &mut Scratch,
+    limit: usize,
+) -> Result<usize, FrontError> {
+    let mut serializer = rmp_serde::Serializer::new(&mut *out);
     let result = body.serialize(Strict::new(&mut serializer, DEPTH_MAX));
-    let length = out.len() - start;
+    let length = out.as_slice().len();
     let fault = match result {
         Ok(()) if length <= limit => return Ok(length),
         Ok(()) | Err(EncodeError::InvalidValueWrite(_)) => {
@@ -38,7 +49,6 @@ pub fn encode_front<B: Body>(
         }
         Err(error) => serde::ser::Error::custom(error),
     };
-    out.truncate(start);
     Err(fault.at(length))
 }
 
@@ -73,43 +83,5 @@ pub fn decode_front<B: Body>(front: &[u8]) -> Result<B, FrontError> {
         Ok(body) if reader.is_at_end() => Ok(body),
         Ok(_) => Err(Fault::new(FrontErrorKind::Trailing).at(reader.position())),
         Err(error) => Err(error.at(reader.value_at())),
-    }
-}
-
-/// The end of a buffer, which does not grow beyond `end`.
-struct Sink<'a> {
-    out: &'a mut BytesMut,
-    end: usize,
-}
-
-impl Sink<'_> {
-    #[cold]
-    fn grow(&mut self, more: usize) -> io::Result<()> {
-        if more > self.end.saturating_sub(self.out.len()) {
-            return Err(io::ErrorKind::FileTooLarge.into());
-        }
-        self.out.reserve(more);
-        Ok(())
-    }
-}
-
-impl io::Write for Sink<'_> {
-    #[inline]
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.write_all(bytes).map(|()| bytes.len())
-    }
-
-    #[inline]
-    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        if bytes.len() > self.out.capacity() - self.out.len() {
-            self.grow(bytes.len())?;
-        }
-        self.out.extend_from_slice(bytes);
-        Ok(())
-    }
-
-    #[inline]
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }

@@ -35,8 +35,8 @@ pub use error::{AcceptError, DialError, ListenError};
 pub use fault::LinkFault;
 pub use limits::LinkLimits;
 pub use link::{
-    BYTES_PER_POLL, Batch, CloseHow, Done, FRAMES_PER_POLL, Full, Link, LinkClosed, Listener,
-    Parked, Token, Transport,
+    BYTES_PER_POLL, Batch, CloseHow, Done, FRAMES_PER_POLL, Full, FullBytes, Link, LinkClosed,
+    Listener, Parked, Token, Transport,
 };
 pub use local::{Local, LocalOptions};
 pub use sim::SimNet;

@@ -26,6 +26,7 @@ use std::fmt;
 use std::task::{Context, Poll};
 
 use futures::future::BoxFuture;
+use stellate_protocol::codec::Outbound;
 use stellate_protocol::{Frame, Lane, Parcel, Seq};
 
 use crate::address::Address;
@@ -94,6 +95,22 @@ pub trait Link: Send {
     /// [`Full`] with the frame: nothing was taken (F5). While [`room`](Self::room) is above zero
     /// and the link is open, a link refuses nothing.
     fn submit(&mut self, frame: Frame<Parcel>) -> Result<Token, Full>;
+
+    /// Whether it takes frames as bytes, with [`submit_bytes`](Self::submit_bytes) as well: a link
+    /// that sends a stream of them anyway.
+    fn takes_bytes(&self) -> bool {
+        false
+    }
+
+    /// Takes whole frames, encoded one behind the other: one submit, with one token. Otherwise as
+    /// [`submit`](Self::submit); the room may be exceeded by one such submit.
+    ///
+    /// # Errors
+    /// [`FullBytes`]: nothing was taken (F5); a link that [takes no bytes](Self::takes_bytes)
+    /// never does.
+    fn submit_bytes(&mut self, frames: Outbound) -> Result<Token, FullBytes> {
+        Err(FullBytes { frames, closed: true })
+    }
 
     /// The session is about to ask for the data of that announcement: prepare its final buffer.
     /// `data_len` is within the session's own limit; the buffer is allocated as data arrives or
@@ -170,6 +187,15 @@ impl Full {
     pub(crate) fn new(frame: Frame<Parcel>, closed: bool) -> Self {
         Self { frame: Box::new(frame), closed }
     }
+}
+
+/// A refused submit of bytes: they come back untouched (F5).
+#[derive(Debug)]
+pub struct FullBytes {
+    /// The encoded frames.
+    pub frames: Outbound,
+    /// Whether they never will be taken.
+    pub closed: bool,
 }
 
 /// How to close.

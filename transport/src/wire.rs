@@ -38,6 +38,13 @@ impl FrameWriter {
         Ok(())
     }
 
+    /// Queues frames that are encoded already, as one.
+    pub(crate) fn push_bytes(&mut self, frames: Outbound) {
+        self.queued += frames.len() as u64;
+        self.queue.append(frames);
+        self.ends.push_back(self.queued);
+    }
+
     /// The bytes.
     pub(crate) fn queue(&self) -> &Outbound {
         &self.queue

@@ -10,7 +10,7 @@ use stellate_transport::CloseHow;
 
 use super::{Held, SessionActor};
 use crate::inbox::Notice;
-use crate::link::{Hang, LinkActor, Transmit};
+use crate::link::{Hang, LinkActor, Load, Transmit};
 use crate::node::Node;
 use crate::shared::{SessionShared, Staged, lock};
 
@@ -43,7 +43,7 @@ impl SessionActor {
         for (_, held) in std::mem::take(&mut self.links) {
             match held {
                 Held::Stray(link) => drop(link),
-                Held::Actor(link) => link.do_send(Hang(CloseHow::Abort)),
+                Held::Actor(link, _) => link.do_send(Hang(CloseHow::Abort)),
             }
         }
         self.in_use.borrow_mut().take();
@@ -113,7 +113,8 @@ pub(super) fn last_word(shared: &SessionShared, link: &Addr<LinkActor>) {
         delivered: shared.seal(),
         text: "the session's actor failed".into(),
     };
-    link.do_send(Transmit { frames: vec![Frame::Close(Box::new(close))], bytes: 0 });
+    let load = Load::Frames(vec![Frame::Close(Box::new(close))]);
+    link.do_send(Transmit { load, bytes: 0 });
     link.do_send(Hang(CloseHow::Drain));
 }
 
@@ -148,7 +149,7 @@ impl Drop for SessionActor {
         }
         let in_use = self.in_use.borrow();
         for held in self.links.values() {
-            if let Held::Actor(link) = held
+            if let Held::Actor(link, _) = held
                 && in_use.as_ref() != Some(link)
             {
                 last_word(&self.shared, link);

@@ -6,10 +6,11 @@ use stellate_protocol::frame::Hello;
 use stellate_protocol::{Frame, LinkId, Parcel, Time};
 use stellate_transport::{CloseHow, LinkFault};
 
+use super::transmit::Way;
 use super::{Held, SessionActor};
 use crate::endpoint::Greeted;
 use crate::inbox::{AdmissionAsk, Arrived, Notice};
-use crate::link::{Expect, FromLink, Hang, LinkActor, Role, Transmit};
+use crate::link::{Expect, FromLink, Hang, LinkActor, Load, Role, Transmit};
 use crate::reconnect::{CancelFor, DialFor};
 use crate::shared::lock;
 
@@ -91,27 +92,30 @@ impl SessionActor {
                     tracing::debug!(link = id.0, closed = full.closed, "an answer is not sent");
                 }
             }
-            Some(Held::Actor(link)) => link.do_send(Transmit { frames: vec![frame], bytes: 0 }),
+            Some(Held::Actor(link, _)) => {
+                link.do_send(Transmit { load: Load::Frames(vec![frame]), bytes: 0 });
+            }
             None => {}
         }
     }
 
     pub(super) fn adopt(&mut self, ctx: &mut Context<Self>, id: LinkId) {
-        let link = match self.links.remove(&id) {
+        let (link, way) = match self.links.remove(&id) {
             Some(Held::Stray(link)) => {
-                self.in_flight_max = link.limits().send_bytes as u64;
+                let way = Way::of(&*link);
                 match LinkActor::start(&self.node, id, link, Role::Bound(ctx.address())) {
-                    Ok(link) => link,
+                    Ok(link) => (link, way),
                     Err(_) => return ctx.notify(FromLink::closed(id, NO_RUNTIME)),
                 }
             }
-            Some(Held::Actor(link)) => link,
+            Some(Held::Actor(link, way)) => (link, way),
             None => return,
         };
+        self.way = way;
         self.address = 0;
         self.in_flight = 0;
         self.flushing = false;
-        self.links.insert(id, Held::Actor(link.clone()));
+        self.links.insert(id, Held::Actor(link.clone(), way));
         *self.in_use.borrow_mut() = Some(link);
     }
 
@@ -122,7 +126,7 @@ impl SessionActor {
                 // A link that finds no place is dropped, which closes it.
                 let _ = LinkActor::start(&self.node, id, link, Role::Draining);
             }
-            Some(Held::Actor(link)) => {
+            Some(Held::Actor(link, _)) => {
                 let mut in_use = self.in_use.borrow_mut();
                 if in_use.as_ref() == Some(&link) {
                     *in_use = None;

@@ -66,6 +66,7 @@
 //! [`Decoder::expect`]; frames come out whole and in order or decoding fails for good (F3).
 
 mod assemble;
+mod crc;
 mod decode;
 mod encode;
 mod error;
@@ -76,7 +77,7 @@ mod outbound;
 mod record;
 
 pub use decode::{DIRECT_MIN, Decoder, First};
-pub use encode::encode;
+pub use encode::{encode, encode_message};
 pub use error::{ChunkFault, CodecError};
 pub use header::{HEADER_LEN, MAGIC, WIRE_VERSION};
 pub use limits::{CONTROL_MAX, HELLO_MAX, WireLimits};

@@ -35,6 +35,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 pub use recv_lane::LaneFault;
+pub use schedule::Next;
 pub use send_lane::Amount;
 pub use table::{Coverage, Illegal, ROWS, Row, Rule, TABLE};
 pub use timers::{Silent, Timer, Timers};

@@ -438,10 +438,8 @@ fn fields_without_a_meaning_are_refused_by_name() {
 #[test]
 fn a_frame_without_bytes_leaves_no_trace() {
     use stellate_protocol::codec::{Outbound, encode};
-    let missing = Frame::Message(Message {
-        payload: message(0, 9).payload.announced(),
-        ..message(0, 9)
-    });
+    let missing =
+        Frame::Message(Message { payload: message(0, 9).payload.announced(), ..message(0, 9) });
     let mut beyond = chunks(LANE, Seq(1), &pattern(10, 0), 10).remove(0);
     if let Frame::Chunk(chunk) = &mut beyond {
         chunk.offset = 1;

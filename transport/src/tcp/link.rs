@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use socket2::SockRef;
-use stellate_protocol::codec::{CodecError, Decoder, First};
+use stellate_protocol::codec::{CodecError, Decoder, First, Outbound};
 use stellate_protocol::{Frame, Lane, Parcel, Seq};
 use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
@@ -29,7 +29,8 @@ use crate::address::Address;
 use crate::fault::LinkFault;
 use crate::limits::LinkLimits;
 use crate::link::{
-    BYTES_PER_POLL, Batch, CloseHow, FRAMES_PER_POLL, Full, Link, LinkClosed, Parked, Token,
+    BYTES_PER_POLL, Batch, CloseHow, FRAMES_PER_POLL, Full, FullBytes, Link, LinkClosed, Parked,
+    Token,
 };
 use crate::tokens::Tokens;
 use crate::wire::FrameWriter;
@@ -337,6 +338,21 @@ impl Link for TcpLink {
         if let Err(error) = self.core.writer.push(&frame) {
             self.state = State::Ended(LinkFault::Malformed(error));
         }
+        self.core.starved |= self.room() == 0;
+        Ok(self.core.tokens.issue())
+    }
+
+    fn takes_bytes(&self) -> bool {
+        true
+    }
+
+    fn submit_bytes(&mut self, frames: Outbound) -> Result<Token, FullBytes> {
+        let open = matches!(self.state, State::Open);
+        if !open || self.room() == 0 {
+            self.core.starved |= open;
+            return Err(FullBytes { frames, closed: !open });
+        }
+        self.core.writer.push_bytes(frames);
         self.core.starved |= self.room() == 0;
         Ok(self.core.tokens.issue())
     }

@@ -10,6 +10,7 @@ use crate::frame::{Chunk, FrameKind};
 use crate::id::Seq;
 use crate::parcel::Parcel;
 
+use super::crc;
 use super::error::{ChunkFault, CodecError};
 use super::header::Header;
 
@@ -117,7 +118,7 @@ impl Assembler {
         buffer.extend_from_slice(&input[..copy]);
         input.advance(copy);
         let fresh = &buffer[piece.start() + piece.checked..];
-        piece.crc = crc32c::crc32c_append(piece.crc, fresh);
+        piece.crc = crc::append(piece.crc, fresh);
         piece.checked += fresh.len();
         if buffer.len() < piece.end() {
             return Ok(None);

@@ -21,6 +21,7 @@ use crate::id::{RequestId, Seq};
 use crate::parcel::Parcel;
 
 use super::assemble::{Assembler, Piece};
+use super::crc;
 use super::error::CodecError;
 use super::header::{HEADER_LEN, Header, check_greeting, flag};
 use super::limits::{WireLimits, within};
@@ -211,8 +212,7 @@ impl Decoder {
                 },
                 Err(error) => return Err(self.fail(error)),
             };
-            let (lane, call) =
-                check_message(&header, input).map_err(|error| self.fail(error))?;
+            let (lane, call) = check_message(&header, input).map_err(|error| self.fail(error))?;
             let seq = Seq(header.seq);
             let front_len = header.front_len as usize;
             let Header { message_type, version, compat, .. } = header;
@@ -374,7 +374,7 @@ fn read_frame(header: &Header, input: &mut BytesMut) -> Result<Frame<Parcel>, Co
 
 #[inline]
 fn check_body(header: &Header, input: &[u8]) -> Result<(), CodecError> {
-    if crc32c::crc32c(&input[..header.body_len()]) != header.body_crc {
+    if crc::crc(&input[..header.body_len()]) != header.body_crc {
         return Err(CodecError::BodyChecksum { frame: header.kind });
     }
     Ok(())

@@ -7,8 +7,10 @@ use crate::frame::{
     Ack, Answer, Call, Chunk, Close, Frame, FrameKind, Hello, Message, Outcome, Payload, Pull,
     TEXT_MAX, Verdict,
 };
+use crate::id::Seq;
 use crate::parcel::Parcel;
 
+use super::crc;
 use super::error::CodecError;
 use super::header::{HEADER_LEN, Header, flag, greeting};
 use super::opening::{
@@ -28,8 +30,12 @@ use super::record::put_text;
 #[inline]
 pub fn encode(frame: &Frame<Parcel>, out: &mut Outbound) -> Result<(), CodecError> {
     match frame {
-        Frame::Message(message) => encode_message(message, FrameKind::Message, out),
-        Frame::Announce(message) => encode_message(message, FrameKind::Announce, out),
+        Frame::Message(Message { lane, seq, call, payload }) => {
+            encode_message(*lane, *seq, call, payload, out)
+        }
+        Frame::Announce(Message { lane, seq, call, payload }) => {
+            encode_parcel(FrameKind::Announce, *lane, *seq, call, payload, out)
+        }
         Frame::Chunk(chunk) => encode_chunk(chunk, out),
         Frame::Ack(ack) => encode_ack(ack, out),
         Frame::Pull(Pull { lane, seq }) => bare(out, header_in(FrameKind::Pull, *lane, seq.0)),
@@ -87,14 +93,32 @@ fn header_in(kind: FrameKind, lane: Lane, seq: u64) -> Header {
     header
 }
 
+/// Appends a [`Frame::Message`] of these parts: [`encode`] without a frame that would have to be
+/// put together first.
+///
+/// # Errors
+/// As [`encode`].
 #[inline]
-fn encode_message(
-    message: &Message<Parcel>,
+pub fn encode_message(
+    lane: Lane,
+    seq: Seq,
+    call: &Call,
+    parcel: &Parcel,
+    out: &mut Outbound,
+) -> Result<(), CodecError> {
+    encode_parcel(FrameKind::Message, lane, seq, call, parcel, out)
+}
+
+#[inline]
+fn encode_parcel(
     kind: FrameKind,
+    lane: Lane,
+    seq: Seq,
+    call: &Call,
+    parcel: &Parcel,
     out: &mut Outbound,
 ) -> Result<(), CodecError> {
     let bad = |field| CodecError::Unencodable { frame: kind, field };
-    let parcel = &message.payload;
     let eager = kind == FrameKind::Message;
     if eager && !parcel.is_whole() {
         return Err(bad("data"));
@@ -102,23 +126,23 @@ fn encode_message(
     if !eager && parcel.data_len() == 0 {
         return Err(bad("data_len"));
     }
-    let call = call_fields(&message.call);
+    let call = call_fields(call);
     let body = if eager { parcel.as_joined() } else { None };
     let body_crc = match body {
-        Some(body) => crc32c::crc32c(body),
-        None if eager => crc32c::crc32c_append(crc32c::crc32c(parcel.front()), parcel.data()),
-        None => crc32c::crc32c(parcel.front()),
+        Some(body) => crc::crc(body),
+        None if eager => crc::append(crc::crc(parcel.front()), parcel.data()),
+        None => crc::crc(parcel.front()),
     };
     let ttl_flag = if call.ttl.is_some() { flag::TTL } else { 0 };
     let header = Header {
         kind,
         flags: call.number << flag::CALL_SHIFT | ttl_flag,
-        lane: message.lane.index() as u8,
+        lane: lane.index() as u8,
         code: call.code,
         front_len: parcel.front_len(),
         data_len: parcel.data_len(),
         body_crc,
-        seq: message.seq.0,
+        seq: seq.0,
         id: call.id,
         message_type: parcel.kind,
         version: parcel.version,
@@ -144,7 +168,7 @@ fn encode_chunk(chunk: &Chunk<Parcel>, out: &mut Outbound) -> Result<(), CodecEr
     let mut header = header_in(FrameKind::Chunk, chunk.lane, chunk.seq.0);
     header.aux = chunk.offset;
     header.data_len = chunk.len;
-    header.body_crc = crc32c::crc32c(&piece);
+    header.body_crc = crc::crc(&piece);
     out.put_slice(&header.to_bytes());
     out.put_bytes(&piece);
     Ok(())
@@ -172,7 +196,7 @@ fn record(out: &mut Outbound, mut header: Header, write: impl FnOnce(&mut BytesM
         write(out);
         let front = &out[at + HEADER_LEN..];
         header.front_len = front.len() as u32;
-        header.body_crc = crc32c::crc32c(front);
+        header.body_crc = crc::crc(front);
         out[at..at + HEADER_LEN].copy_from_slice(&header.to_bytes());
     });
 }

@@ -3,6 +3,7 @@
 use crate::class::Lane;
 use crate::frame::FrameKind;
 
+use super::crc;
 use super::error::CodecError;
 
 /// Bytes of a header.
@@ -116,7 +117,7 @@ impl Header {
                 | u64::from(self.compat) << 48,
             u64::from(self.aux),
         ];
-        words[5] |= u64::from(crc32c::crc32c(&Aligned::new(&words).0)) << 32;
+        words[5] |= u64::from(crc::crc(&Aligned::new(&words).0)) << 32;
         Aligned::new(&words).0
     }
 
@@ -129,7 +130,7 @@ impl Header {
         }
         let crc = (words[5] >> 32) as u32;
         words[5] &= u64::from(u32::MAX);
-        if crc32c::crc32c(&Aligned::new(&words).0) != crc {
+        if crc::crc(&Aligned::new(&words).0) != crc {
             return Err(CodecError::HeaderChecksum);
         }
         let kind =

@@ -38,6 +38,26 @@ impl Outbound {
         Self::default()
     }
 
+    /// An empty one with room for so many bytes of copies.
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self { copied: BytesMut::with_capacity(bytes), ..Self::default() }
+    }
+
+    /// Appends what waits in `other`, without copying it.
+    pub fn append(&mut self, mut other: Self) {
+        if self.is_empty() {
+            *self = other;
+            return;
+        }
+        self.len += other.len;
+        for piece in other.pieces {
+            self.pieces.push_back(match piece {
+                Piece::Copied(len) => Piece::Shared(other.copied.split_to(len).freeze()),
+                shared => shared,
+            });
+        }
+    }
+
     /// Bytes that are not written yet.
     pub fn len(&self) -> usize {
         self.len

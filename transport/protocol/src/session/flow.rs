@@ -21,24 +21,38 @@ impl<P: Payload> Session<P> {
     ///
     /// # Errors
     /// [`Illegal`] after the end.
+    #[inline]
     pub fn submit(&mut self, now: Time, submit: Submit<P>) -> Result<(), Illegal> {
         self.scheduler.forget();
         if self.phase == Phase::Ended {
             return Err(Illegal { phase: self.phase, input: "Submit" });
         }
         let Submit { class, payload, ask } = submit;
+        let fits = self.terms.as_ref().is_none_or(|terms| {
+            payload.front_len() <= terms.front_max && payload.data_len() <= terms.data_max
+        });
+        if fits && ask == Ask::Nothing {
+            self.send[Lane::messages(class).index()].push(payload, Call::OneWay);
+            self.wake_standby(now);
+        } else {
+            self.submit_other(now, Submit { class, payload, ask }, fits);
+        }
+        Ok(())
+    }
+
+    /// A message that asks for something, or is too large.
+    #[inline(never)]
+    fn submit_other(&mut self, now: Time, submit: Submit<P>, fits: bool) {
+        let Submit { class, payload, ask } = submit;
         let lane = Lane::messages(class);
         let held = Amount {
             messages: 1,
             bytes: u64::from(payload.front_len()) + u64::from(payload.data_len()),
         };
-        if self.terms.is_some_and(|terms| {
-            payload.front_len() > terms.front_max || payload.data_len() > terms.data_max
-        }) {
+        if !fits {
             self.emit(Output::Room { messages: held.messages, bytes: held.bytes });
             self.give_back(lane, Returned::TooLarge);
-            self.submitted_too_large(class, ask, payload);
-            return Ok(());
+            return self.submitted_too_large(class, ask, payload);
         }
         let call = match ask {
             Ask::Nothing => Call::OneWay,
@@ -52,11 +66,10 @@ impl<P: Payload> Session<P> {
             if let Call::Notify { id } | Call::Request { id, .. } = call {
                 self.emit(Output::Outcome { id, result: CallResult::NoRoom });
             }
-            return Ok(());
+            return;
         }
         self.send[lane.index()].push(payload, call);
         self.wake_standby(now);
-        Ok(())
     }
 
     /// The message that is just submitted takes its place and nothing else.
@@ -80,6 +93,7 @@ impl<P: Payload> Session<P> {
     }
 
     /// Something to say: a peer in standby dials.
+    #[inline]
     fn wake_standby(&mut self, now: Time) {
         if self.phase == Phase::Standby && self.config.policy.dials() {
             self.step(Row::StandbyWakes);

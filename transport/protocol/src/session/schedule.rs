@@ -9,7 +9,7 @@ use super::timers::Silent;
 use super::{Due, Phase, Session};
 use crate::class::{Class, Lane};
 use crate::frame::{Ack, Call, Chunk, Frame, Grant, Heartbeat, Message, Payload};
-use crate::id::Time;
+use crate::id::{Seq, Time};
 
 /// Slots kept for grants and heartbeats: a flood cannot spend them (the first budget).
 pub(super) const SLOTS_RESERVED: u32 = 2;
@@ -74,6 +74,37 @@ impl Scheduler {
     }
 }
 
+/// The next frame for a link, where it lies.
+#[derive(Debug)]
+pub enum Next<'a, P> {
+    /// A message of these parts.
+    Message {
+        /// Its lane.
+        lane: Lane,
+        /// Its place there.
+        seq: Seq,
+        /// What it asks for or answers.
+        call: Call,
+        /// Its bytes, which the session keeps.
+        payload: &'a P,
+    },
+    /// Anything else.
+    Frame(Frame<P>),
+}
+
+impl<P: Payload> Next<'_, P> {
+    /// The same as a frame of its own.
+    #[inline]
+    pub fn into_frame(self) -> Frame<P> {
+        match self {
+            Self::Message { lane, seq, call, payload } => {
+                Frame::Message(Message { lane, seq, call, payload: payload.clone() })
+            }
+            Self::Frame(frame) => frame,
+        }
+    }
+}
+
 impl super::Link {
     /// Whether half of the slots wait to be granted again.
     fn owes_slots(&self) -> bool {
@@ -85,23 +116,22 @@ impl super::Link {
 impl<P: Payload> Session<P> {
     /// The next frame for the session's link. Call while the link has room.
     pub fn poll_frame(&mut self, now: Time) -> Option<Frame<P>> {
-        let mut next = None;
-        self.next_frame(now, |frame| next = Some(frame));
-        next
+        let mut frame = None;
+        self.next_frame(now, |next| frame = Some(next.into_frame()));
+        frame
     }
 
-    /// Appends the [next frame](Self::poll_frame) to `frames`; false if there is none.
+    /// Gives `put` the [next frame](Self::poll_frame), so that a message can be encoded from where
+    /// it lies; false if there is none.
     #[inline]
-    pub fn poll_frame_into(&mut self, now: Time, frames: &mut Vec<Frame<P>>) -> bool {
-        self.next_frame(now, |frame| frames.push(frame)).is_some()
+    pub fn poll_frame_with(&mut self, now: Time, put: impl FnOnce(Next<'_, P>)) -> bool {
+        self.next_frame(now, put).is_some()
     }
 
-    /// Gives `put` the next frame. A message is put together where `put` wants it: handing it from
-    /// function to function costs more than all the rest.
     #[inline]
-    fn next_frame(&mut self, now: Time, put: impl FnOnce(Frame<P>)) -> Option<()> {
+    fn next_frame(&mut self, now: Time, put: impl FnOnce(Next<'_, P>)) -> Option<()> {
         if let Some(frame) = self.sign() {
-            put(frame?);
+            put(Next::Frame(frame?));
             return Some(());
         }
         let ready = match self.scheduler.ready.0 {
@@ -113,7 +143,7 @@ impl<P: Payload> Session<P> {
         if self.send[lane.index()].ready() {
             self.take_message(now, lane, put)?;
         } else {
-            put(self.take_chunk(lane)?);
+            put(Next::Frame(self.take_chunk(lane)?));
         }
         let rest = ready & !(1 << lane.index());
         self.scheduler.ready.0 = Some(rest | u8::from(self.lane_ready(lane)) << lane.index());
@@ -214,12 +244,7 @@ impl<P: Payload> Session<P> {
     }
 
     #[inline]
-    fn take_message(
-        &mut self,
-        now: Time,
-        lane: Lane,
-        put: impl FnOnce(Frame<P>),
-    ) -> Option<()> {
+    fn take_message(&mut self, now: Time, lane: Lane, put: impl FnOnce(Next<'_, P>)) -> Option<()> {
         let slot_bytes = self.terms.map_or(0, |terms| terms.slot_bytes);
         let (seq, entry, replay) = self.send[lane.index()].take_next()?;
         let (front_len, data_len) = (entry.payload.front_len(), entry.payload.data_len());
@@ -231,9 +256,9 @@ impl<P: Payload> Session<P> {
         };
         if announce {
             let payload = entry.payload.announced();
-            put(Frame::Announce(Message { lane, seq, call, payload }));
+            put(Next::Frame(Frame::Announce(Message { lane, seq, call, payload })));
         } else {
-            put(Frame::Message(Message { lane, seq, call, payload: entry.payload.clone() }));
+            put(Next::Message { lane, seq, call, payload: &entry.payload });
         }
         self.counters.messages_sent += 1;
         self.counters.replayed += u64::from(replay);

@@ -95,6 +95,7 @@ impl<P: Payload> SendLane<P> {
     }
 
     /// Queues a message and returns its position.
+    #[inline]
     pub(crate) fn push(&mut self, payload: P, call: Call) -> u64 {
         self.submitted += 1;
         let entry = Entry { payload, call, position: self.submitted };

@@ -131,7 +131,9 @@ impl World {
                 let last = side.next_tag_just_sent();
                 side.watch.returned(last);
             }
-            CallResult::Answered(Outcome::Undeliverable(_), parcel) if !parcel.front().is_empty() => {
+            CallResult::Answered(Outcome::Undeliverable(_), parcel)
+                if !parcel.front().is_empty() =>
+            {
                 side.watch.returned(tag_of(parcel));
             }
             _ => {}

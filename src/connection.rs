@@ -253,6 +253,12 @@ impl Connection {
         self.handle.shared().outbox()
     }
 
+    /// Bytes of replies given here and not known to be received there: at `replies_bytes` no further
+    /// request of the session is handed out, until some of them are.
+    pub fn replies_waiting(&self) -> u64 {
+        self.handle.shared().replies_waiting()
+    }
+
     /// The peer, once it is known.
     pub fn peer(&self) -> Option<Identity> {
         self.handle.shared().snapshot().peer

@@ -13,8 +13,10 @@
 //! a later one says it all, and a session can cause no more of them than its peer was sent messages;
 //! there is no limit yet on the ends of many short sessions that nobody reads.
 
+mod park;
+
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
@@ -22,6 +24,9 @@ use futures::task::AtomicWaker;
 use stellate_protocol::event::{Decision, Delivery, EndCause, Event};
 use stellate_protocol::frame::{Call, Message, Outcome, UndeliverableReason};
 use stellate_protocol::{Class, Identity, Lane, Parcel, Payload, RequestId, Seq};
+
+use park::Parked;
+pub(crate) use park::Parkers;
 
 use crate::shared::{SessionShared, Staged, lock};
 use crate::supervise::is_abandoning;
@@ -157,6 +162,7 @@ impl Arrived {
     fn answer(&mut self, id: RequestId, outcome: Outcome, payload: Parcel) {
         self.answered = true;
         let class = self.lane.class();
+        self.session.note_reply(&payload);
         self.session.stage(Staged::Reply { class, id, outcome, payload });
     }
 }
@@ -246,13 +252,16 @@ pub struct Inbox {
     /// The pump of the actor.
     waker: AtomicWaker,
     messages_max: usize,
+    me: Weak<Self>,
 }
 
 #[derive(Debug)]
 struct InboxState {
     notices: VecDeque<Notice>,
     queues: [VecDeque<Arrived>; Class::COUNT],
+    /// In the queues.
     messages: usize,
+    parked: Parked,
     /// Whose turn it is, and how many more it may take.
     turn: usize,
     credit: u32,
@@ -263,11 +272,13 @@ struct InboxState {
 impl Inbox {
     /// An inbox that takes `messages_max` messages of each class.
     pub fn new(messages_max: u32) -> Arc<Self> {
-        Arc::new(Self {
+        Arc::new_cyclic(|me| Self {
+            me: me.clone(),
             state: Mutex::new(InboxState {
                 notices: VecDeque::new(),
                 queues: Default::default(),
                 messages: 0,
+                parked: Parked::default(),
                 turn: 0,
                 credit: 0,
                 closed: false,
@@ -366,24 +377,28 @@ impl Inbox {
         if state.is_empty() {
             return Poll::Pending;
         }
+        let mut taken = Poll::Pending;
         for _ in 0..max {
-            let Some(item) = state.take_next() else { break };
+            let Some(item) = state.take_next(&self.me) else { break };
             into.push_back(item);
+            taken = Poll::Ready(());
         }
         let upstream = std::mem::take(&mut state.upstream);
         drop(state);
         upstream.into_iter().for_each(Waker::wake);
-        Poll::Ready(())
+        taken
     }
 
     /// Messages waiting.
     pub fn len(&self) -> usize {
-        lock(&self.state).messages
+        let state = lock(&self.state);
+        state.messages + state.parked.len()
     }
 
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
-        lock(&self.state).is_empty()
+        let state = lock(&self.state);
+        state.is_empty() && state.parked.is_empty()
     }
 
     /// Its actor is gone for good: what waits is dropped, and so is what comes.
@@ -392,11 +407,12 @@ impl Inbox {
         state.closed = true;
         state.messages = 0;
         let queues = std::mem::take(&mut state.queues);
+        let parked = state.parked.drain();
         let notices = std::mem::take(&mut state.notices);
         let upstream = std::mem::take(&mut state.upstream);
         drop(state);
         drop(notices);
-        refuse(queues.into_iter().flatten());
+        refuse(queues.into_iter().flatten().chain(parked));
         upstream.into_iter().for_each(Waker::wake);
     }
 
@@ -419,7 +435,7 @@ impl InboxState {
     }
 
     /// Notices first, then classes by weight, not strictly: each with work gets its turn.
-    fn take_next(&mut self) -> Option<Item> {
+    fn take_next(&mut self, inbox: &Weak<Inbox>) -> Option<Item> {
         if let Some(notice) = self.notices.pop_front() {
             return Some(Item::Notice(notice));
         }
@@ -428,10 +444,19 @@ impl InboxState {
         }
         loop {
             if self.credit > 0
-                && let Some(arrived) = self.queues[self.turn].pop_front()
+                && let Some(next) = self.queues[self.turn].front()
             {
-                self.credit -= 1;
+                let waits = self.parked.stops(next, inbox);
+                let arrived = self.queues[self.turn].pop_front()?;
                 self.messages -= 1;
+                if waits {
+                    self.parked.park(arrived);
+                    if self.messages == 0 {
+                        return None;
+                    }
+                    continue;
+                }
+                self.credit -= 1;
                 return Some(Item::Message(arrived));
             }
             self.turn = (self.turn + 1) % Class::COUNT;

@@ -102,6 +102,8 @@ pub(crate) struct SessionActor {
     seen: [[u64; 4]; Lane::COUNT],
     /// Requests in hand, and their cost, as the protocol knows them.
     in_hand: [(u64, u64); Lane::COUNT],
+    /// Bytes of replies taken in, and of those the ones that are gone.
+    replies: (u64, u64),
     staged: Vec<Staged>,
     /// What was staged behind the input that ended the session.
     leftover: Vec<Staged>,
@@ -144,6 +146,7 @@ impl SessionActor {
             frames_hint: 0,
             seen: Default::default(),
             in_hand: Default::default(),
+            replies: (0, 0),
             staged: Vec::new(),
             leftover: Vec::new(),
             received: Vec::new(),
@@ -228,12 +231,23 @@ impl SessionActor {
             self.take_timer(now, cx);
         }
         self.let_out(ctx, now);
+        self.note_replies();
         if !self.over && !self.kept.is_shut() && self.shared.take_writable() {
             let shared = &self.shared;
             self.node.notify(|| Notice::Writable(shared.clone()));
         }
         self.arm(cx);
         self.show();
+    }
+
+    /// Requests wait while their replies do (S7): says how many bytes of those have gone.
+    fn note_replies(&mut self) {
+        let held = self.core.as_ref().map_or(0, Session::replies_held);
+        let gone = self.replies.0.saturating_sub(held);
+        if gone != self.replies.1 && !self.over {
+            self.replies.1 = gone;
+            self.shared.note_replies_gone(gone);
+        }
     }
 
     fn take_staged(&mut self, now: Time) {
@@ -247,6 +261,9 @@ impl SessionActor {
                 && !self.take_addresses(addresses)
             {
                 continue;
+            }
+            if let Staged::Reply { payload, .. } = &staged {
+                self.replies.0 += crate::shared::parcel_bytes(payload);
             }
             self.input(now, staged.into_input());
         }

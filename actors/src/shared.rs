@@ -14,6 +14,7 @@
 mod ledger;
 mod outbox;
 mod receipts;
+mod replies;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -36,6 +37,7 @@ pub use outbox::Room;
 pub(crate) use outbox::parcel_bytes;
 use outbox::{Intake, Outbox};
 pub use receipts::NotReceived;
+use replies::Replies;
 
 /// The lock of `mutex`, whatever happened to its last holder: what it guards stays consistent
 /// between statements, since user code never runs under it.
@@ -116,6 +118,7 @@ pub struct SessionShared {
     snapshot: Mutex<Snapshot>,
     pub(crate) addresses: Mutex<Vec<stellate_transport::Address>>,
     ended: Mutex<EndWait>,
+    replies: Replies,
     /// Its users must not hear of it before the end of the session that it follows (S6).
     follows: AtomicBool,
 }
@@ -142,6 +145,7 @@ impl SessionShared {
             snapshot: Mutex::default(),
             addresses: Mutex::default(),
             ended: Mutex::default(),
+            replies: Replies::default(),
             follows: AtomicBool::new(false),
         }
     }
@@ -259,6 +263,8 @@ impl SessionShared {
         wakers.extend(outbox.receipts.dismiss());
         drop(outbox);
         wake_all(wakers);
+        // Nobody takes a reply any more, and what is parked is discarded like the rest.
+        self.note_replies_gone(u64::MAX);
         staged
     }
 

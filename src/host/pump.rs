@@ -102,6 +102,10 @@ impl<A: Actor<Context = Context<A>>> Work<A> {
             return;
         };
         let node = &self.registration.node;
+        if arrived.must_wait() {
+            // Its session's replies wait: the inbox parks it, and goes on with the others (S7).
+            return self.registration.inbox.put_back(&mut batch);
+        }
         let expires = arrived.expires();
         if expires.is_some_and(|expires| node.now_nanos() >= expires) {
             arrived.expire();

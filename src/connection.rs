@@ -11,13 +11,13 @@ use stellate_protocol::directory::SessionKey;
 use stellate_protocol::event::{Counters, EndCause};
 use stellate_protocol::session::{Phase, Why};
 use stellate_protocol::{EntityName, Identity};
-use stellate_transport::AddressError;
 
 use crate::addresses::IntoAddresses;
 use crate::encode::pack;
 use crate::message::{Message, Outgoing};
 use crate::permit::{FRONT_ROOM, Permit};
 use crate::raw::RawMessage;
+use crate::readdress_error::ReaddressError;
 use crate::receipt::{NotReceived, Receipt, Sent};
 use crate::request::Request;
 use crate::send_error::{SendError, TrySendError};
@@ -182,13 +182,10 @@ impl Connection {
     /// and its messages stay; the link of the day is given up.
     ///
     /// # Errors
-    /// A text that is no address; nothing has changed then.
-    pub fn readdress(&self, addresses: impl IntoAddresses) -> Result<(), AddressError> {
-        let addresses = addresses.into_addresses()?;
-        if !addresses.is_empty() {
-            self.handle.readdress(addresses);
-        }
-        Ok(())
+    /// [`ReaddressError`]: what can be known at once; nothing has changed then.
+    pub fn readdress(&self, addresses: impl IntoAddresses) -> Result<(), ReaddressError> {
+        let addresses = addresses.into_addresses().map_err(ReaddressError::Address)?;
+        self.handle.readdress(addresses).map_err(ReaddressError::new)
     }
 
     /// Stops taking messages and waits until all sent is received there and all received is

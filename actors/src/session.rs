@@ -257,10 +257,9 @@ impl SessionActor {
         while !self.has_ended()
             && let Some(staged) = rest.next()
         {
-            if let Staged::Readdress(addresses) = &staged
-                && !self.take_addresses(addresses)
-            {
-                continue;
+            if let Staged::Readdress(addresses) = &staged {
+                lock(&self.shared.addresses).clone_from(addresses);
+                self.address = 0;
             }
             if let Staged::Reply { payload, .. } = &staged {
                 self.replies.0 += crate::shared::parcel_bytes(payload);
@@ -269,20 +268,6 @@ impl SessionActor {
         }
         self.leftover.extend(rest);
         self.staged = staged;
-    }
-
-    /// Whether one of the new addresses can be dialled at all.
-    fn take_addresses(&mut self, addresses: &[stellate_transport::Address]) -> bool {
-        let served = addresses.iter().filter(|to| self.node.transport(to).is_some());
-        let served: Vec<_> = served.cloned().collect();
-        let taken = !served.is_empty();
-        if taken {
-            *lock(&self.shared.addresses) = served;
-            self.address = 0;
-        } else {
-            tracing::warn!(?addresses, "no transport is built in for any: not readdressed");
-        }
-        taken
     }
 
     fn has_ended(&self) -> bool {
@@ -449,6 +434,7 @@ impl SessionActor {
             counters: *core.counters(),
             why: core.why(),
             holding: core.is_holding(),
+            lossy: core.is_lossy(),
         });
     }
 }

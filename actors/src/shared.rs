@@ -13,6 +13,7 @@
 
 mod ledger;
 mod outbox;
+mod readdress;
 mod receipts;
 mod replies;
 
@@ -36,6 +37,8 @@ pub(crate) use ledger::LaneLedger;
 pub use outbox::Room;
 pub(crate) use outbox::parcel_bytes;
 use outbox::{Intake, Outbox};
+pub(crate) use readdress::Reach;
+pub use readdress::ReaddressError;
 pub use receipts::NotReceived;
 use replies::Replies;
 
@@ -99,6 +102,8 @@ pub struct Snapshot {
     pub why: Option<Why>,
     /// Whether our user has not admitted the peer yet.
     pub holding: bool,
+    /// Whether it ends with its link.
+    pub lossy: bool,
 }
 
 /// How a session looks to everybody but its actor.
@@ -107,6 +112,7 @@ pub struct SessionShared {
     pub(crate) key: SessionKey,
     pub(crate) target: EntityName,
     limits: Limits,
+    reach: Reach,
     outbox: Mutex<Outbox>,
     pub(crate) ledger: [LaneLedger; Lane::COUNT],
     calls: Mutex<BTreeMap<RequestId, futures::channel::oneshot::Sender<CallResult<Parcel>>>>,
@@ -130,11 +136,12 @@ struct EndWait {
 }
 
 impl SessionShared {
-    pub(crate) fn new(key: SessionKey, target: EntityName, limits: Limits) -> Self {
+    pub(crate) fn new(key: SessionKey, target: EntityName, limits: Limits, reach: Reach) -> Self {
         Self {
             key,
             target,
             limits,
+            reach,
             outbox: Mutex::default(),
             ledger: Default::default(),
             calls: Mutex::default(),

@@ -36,7 +36,7 @@ use crate::inbox::{Arrived, Notice};
 use crate::link::{Carried, Flush, FromLink, LinkActor, Role, Transmit, frame_bytes};
 use crate::node::Node;
 use crate::reconnect::ReconnectSupervisor;
-use crate::shared::{SessionShared, Snapshot, Staged, lock};
+use crate::shared::{Entries, SessionShared, Snapshot, Staged, lock};
 use crate::supervise::Recipe;
 use endings::{died, last_word};
 use order::Kept;
@@ -226,9 +226,14 @@ impl SessionActor {
         // An end that waits to be told was counted with what was known then: nothing is taken in
         // after it, and what is staged goes back to its user (S4).
         if !self.has_ended() {
-            self.take_ledger(now);
+            // A handler answers, then is done. So the ledger is read first and believed last: else
+            // a session that drains would end between the two, and the answer be lost.
+            let ledger = self.shared.read_ledger();
             self.take_staged(now);
-            self.take_timer(now, cx);
+            if !self.has_ended() {
+                self.take_ledger(now, &ledger);
+                self.take_timer(now, cx);
+            }
         }
         self.let_out(ctx, now);
         self.note_replies();
@@ -274,9 +279,9 @@ impl SessionActor {
         self.core.as_ref().is_some_and(|core| core.phase() == Phase::Ended)
     }
 
-    fn take_ledger(&mut self, now: Time) {
+    fn take_ledger(&mut self, now: Time, ledger: &[Entries; Lane::COUNT]) {
         for lane in Lane::all().filter(|lane| !lane.is_replies()) {
-            let [opened, done, cost, pulled] = self.shared.ledger[lane.index()].read();
+            let Entries { sums: [opened, done, cost, pulled], in_hand } = ledger[lane.index()];
             let seen =
                 std::mem::replace(&mut self.seen[lane.index()], [opened, done, cost, pulled]);
             if opened != seen[0] {
@@ -294,7 +299,6 @@ impl SessionActor {
                 // Sums without their count: they go with the next one.
                 self.seen[lane.index()][2..].copy_from_slice(&seen[2..]);
             }
-            let in_hand = self.shared.ledger[lane.index()].in_hand();
             if in_hand != self.in_hand[lane.index()] {
                 self.in_hand[lane.index()] = in_hand;
                 let (requests, cost) = in_hand;

@@ -33,7 +33,7 @@ use stellate_protocol::limits::Limits;
 use stellate_protocol::session::{Phase, Why};
 use stellate_protocol::{Class, EntityName, Identity, Lane, Parcel, RequestId, Seq};
 
-pub(crate) use ledger::LaneLedger;
+pub(crate) use ledger::{Entries, LaneLedger};
 pub use outbox::Room;
 pub(crate) use outbox::parcel_bytes;
 use outbox::{Intake, Outbox};

@@ -237,6 +237,9 @@ fn check(limits: &Limits) -> Result<(), BuildError> {
     if limits.outbox_messages == 0 || limits.outbox_bytes == 0 {
         return wrong("an outbox of nothing takes nothing");
     }
+    if limits.replies_bytes == 0 {
+        return wrong("replies_bytes must be above zero");
+    }
     if limits.requests_max == 0 || limits.sessions_max == 0 || limits.handshakes_max == 0 {
         return wrong("requests_max, sessions_max and handshakes_max must be above zero");
     }

@@ -12,13 +12,13 @@ use stellate_protocol::directory::SessionKey;
 use stellate_protocol::event::{Ask, Counters, EndCause};
 use stellate_protocol::session::{Phase, Why};
 use stellate_protocol::{Class, EntityName, Identity, Parcel};
-use stellate_transport::AddressError;
 
 use crate::addresses::IntoAddresses;
 use crate::encode::{pack, pack_into};
 use crate::message::{Message, Outgoing};
 use crate::permit::{FRONT_ROOM, Permit};
 use crate::raw::RawMessage;
+use crate::readdress_error::ReaddressError;
 use crate::receipt::{NotReceived, Receipt, Sent};
 use crate::request::Request;
 use crate::send_error::{SendError, TrySendError};
@@ -204,13 +204,10 @@ impl Connection {
     /// and its messages stay; the link of the day is given up.
     ///
     /// # Errors
-    /// A text that is no address; nothing has changed then.
-    pub fn readdress(&self, addresses: impl IntoAddresses) -> Result<(), AddressError> {
-        let addresses = addresses.into_addresses()?;
-        if !addresses.is_empty() {
-            self.handle.readdress(addresses);
-        }
-        Ok(())
+    /// [`ReaddressError`]: what can be known at once; nothing has changed then.
+    pub fn readdress(&self, addresses: impl IntoAddresses) -> Result<(), ReaddressError> {
+        let addresses = addresses.into_addresses().map_err(ReaddressError::Address)?;
+        self.handle.readdress(addresses).map_err(ReaddressError::new)
     }
 
     /// Stops taking messages and waits until all sent is received there and all received is
@@ -273,6 +270,12 @@ impl Connection {
     /// Messages and bytes accepted here and not known to be received there.
     pub fn outbox(&self) -> (u64, u64) {
         self.handle.shared().outbox()
+    }
+
+    /// Bytes of replies given here and not known to be received there: at `replies_bytes` no further
+    /// request of the session is handed out, until some of them are.
+    pub fn replies_waiting(&self) -> u64 {
+        self.handle.shared().replies_waiting()
     }
 
     /// The peer, once it is known.

@@ -87,6 +87,7 @@ pub mod message;
 mod messenger;
 mod permit;
 mod raw;
+mod readdress_error;
 mod receipt;
 mod request;
 mod request_error;
@@ -104,6 +105,7 @@ pub use incoming::{Deferred, Incoming};
 pub use messenger::{ConnectError, Messenger};
 pub use permit::Permit;
 pub use raw::{DowncastError, DowncastReason, RawMessage, Unacked, UnackedMessage};
+pub use readdress_error::ReaddressError;
 pub use receipt::{NotReceived, Receipt, Sent};
 pub use request::{Reply, Request, RequestFuture};
 pub use request_error::{RequestError, RequestFault};
@@ -138,8 +140,8 @@ pub mod prelude {
         Address, AdmissionRequest, AdmissionTicket, Blame, BuildError, ChildOptions, Class,
         ConnectError, Connection, Counters, Counts, Deferred, EndCause, EntityKind, EntityName,
         Fate, Identity, Incarnation, Incoming, Instance, Limits, Messenger, MessengerBuilder,
-        NotReceived, Permit, Phase, Placement, Policy, RawMessage, Receipt, Reply, Request,
-        RequestError, Restart, Role, SendError, Sent, SessionEvent, SuperviseError, TrySendError,
-        Unacked, UnackedMessage, UndeliverableReason,
+        NotReceived, Permit, Phase, Placement, Policy, RawMessage, ReaddressError, Receipt, Reply,
+        Request, RequestError, Restart, Role, SendError, Sent, SessionEvent, SuperviseError,
+        TrySendError, Unacked, UnackedMessage, UndeliverableReason,
     };
 }

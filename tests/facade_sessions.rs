@@ -241,6 +241,76 @@ async fn what_cannot_be_dialled_is_said_at_once() {
     assert_eq!(connect(osd2, "tcp://127.0.0.1:1"), ConnectError::ShuttingDown);
 }
 
+/// A session that cannot move says so to whoever wants it to, and stays.
+#[actix_rt::test]
+async fn what_cannot_be_readdressed_is_said_at_once() {
+    let (_one, mut two, there) = pair().await;
+    within(there.send(Note { n: 1 })).await.unwrap();
+    assert_eq!(two.note().await, 1);
+    let refused = |to: &str| there.readdress(to).unwrap_err();
+    assert!(matches!(refused("nowhere"), ReaddressError::Address(_)));
+    let stranger = refused("avian://carrier");
+    assert!(matches!(&stranger, ReaddressError::NoTransport(to) if to.scheme() == "avian"));
+    assert_eq!(stranger.blame(), Some(Blame::Local));
+    let mixed = there.readdress(["tcp://127.0.0.1:1", "avian://carrier"]);
+    assert!(matches!(mixed, Err(ReaddressError::NoTransport(_))));
+    let none: Vec<Address> = Vec::new();
+    assert_eq!(there.readdress(none), Err(ReaddressError::NoAddress));
+    // It stayed where it was.
+    within(there.send(Note { n: 2 })).await.unwrap();
+    assert_eq!(two.note().await, 2);
+    assert_eq!(there.counters().dials, 1);
+    within(there.close()).await;
+    let cause = Some(EndCause::ClosedHere);
+    let ended = there.readdress(two.addresses());
+    assert_eq!(ended, Err(ReaddressError::SessionEnded { cause }));
+}
+
+/// Neither may a server, which never dials, nor a session that ends with its link.
+#[actix_rt::test]
+async fn a_policy_that_may_not_move_says_so() {
+    let client = Messenger::builder(EntityName::client(1)).arbiters(1);
+    let client = Side::new(client.policy(EntityKind::OSD, Policy::lossy_client())).await;
+    let mut server = Side::new(osd(1).policy(EntityKind::CLIENT, Policy::stateless_server())).await;
+    let there = client.messenger.connect(EntityName::osd(1), server.addresses()).unwrap();
+    within(there.send(Note { n: 1 })).await.unwrap();
+    let back = server
+        .event(|event| match event {
+            SessionEvent::Connected { connection, .. } => Some(connection),
+            _ => None,
+        })
+        .await;
+    assert_eq!(server.note().await, 1);
+    let to = "tcp://127.0.0.1:1";
+    assert_eq!(back.readdress(to), Err(ReaddressError::NeverDials(EntityName::client(1))));
+    assert_eq!(there.readdress(to), Err(ReaddressError::Lossy));
+    within(there.send(Note { n: 2 })).await.unwrap();
+    assert_eq!(server.note().await, 2);
+}
+
+/// A second session would end the first before it has drained.
+#[actix_rt::test]
+async fn a_peer_is_not_dialled_again_while_its_session_closes() {
+    let (mut one, mut two, there) = pair().await;
+    let back = two.messenger.connect(EntityName::osd(1), one.addresses()).unwrap();
+    // It is answered when there is a second one: until then the close has to wait.
+    let ask = |n| tokio::task::spawn_local(back.request(Ask { n, how: How::Defer }).into_future());
+    let first = ask(1);
+    one.next(|seen| matches!(seen, Seen::Ask(1)).then_some(())).await;
+    let closed = there.close();
+    let again = one.messenger.connect(EntityName::osd(2), two.addresses());
+    assert_eq!(again.unwrap_err(), ConnectError::StillClosing(EntityName::osd(2)));
+    let second = ask(2);
+    for ask in [first, second] {
+        within(ask).await.unwrap().unwrap();
+    }
+    within(closed).await;
+    let again = one.messenger.connect(EntityName::osd(2), two.addresses()).unwrap();
+    assert_ne!(again, there);
+    within(again.send(Note { n: 3 })).await.unwrap();
+    assert_eq!(two.note().await, 3);
+}
+
 #[actix_rt::test]
 async fn a_shutdown_ends_sessions_in_order_and_frees_the_port() {
     let (mut one, two, there) = pair().await;

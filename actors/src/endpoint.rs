@@ -103,7 +103,8 @@ impl EndpointActor {
         let Greeted { id, link, hello } = greeted;
         let name = hello.from.name;
         let key = self.node.next_key();
-        let shared = Arc::new(SessionShared::new(key, name, *self.node.limits()));
+        let shared =
+            Arc::new(SessionShared::new(key, name, *self.node.limits(), self.node.reach(&policy)));
         *lock(&shared.addresses) = dial_back(&hello, &link.peer());
         let facts = facts(&*link);
         let index = self.node.inner().reactor.spread(key.0);

@@ -9,7 +9,7 @@ use stellate_protocol::event::{Ask, CallResult, EndCause};
 use stellate_protocol::{Class, Parcel, RequestId};
 use stellate_transport::Address;
 
-use crate::shared::{NotReceived, Refusal, Refused, Room, SessionShared, Staged};
+use crate::shared::{NotReceived, ReaddressError, Refusal, Refused, Room, SessionShared, Staged};
 
 /// One session for ever (S6): cheap to clone, usable from any thread.
 #[derive(Clone, Debug)]
@@ -138,10 +138,12 @@ impl SessionHandle {
         }
     }
 
-    /// Goes on over other addresses, the first first. Nothing is lost. Addresses that no transport
-    /// serves are left out; if none is left the session stays where it is, and a warning is logged.
-    pub fn readdress(&self, addresses: Vec<Address>) {
-        self.shared.stage(Staged::Readdress(addresses));
+    /// Goes on over other addresses, the first first. Nothing is lost.
+    ///
+    /// # Errors
+    /// [`ReaddressError`]; nothing has changed then.
+    pub fn readdress(&self, addresses: Vec<Address>) -> Result<(), ReaddressError> {
+        self.shared.readdress(addresses)
     }
 
     /// Stops intake and drains. [`ended`](Self::ended) tells when it is over.

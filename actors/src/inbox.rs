@@ -14,10 +14,11 @@
 //! there is no limit yet on the ends of many short sessions that nobody reads.
 
 mod batch;
+mod park;
 
 use std::collections::VecDeque;
 use std::num::NonZeroU64;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll, Waker};
 
 pub use batch::Batch;
@@ -27,6 +28,9 @@ use stellate_protocol::event::{Decision, Delivery, EndCause, Event};
 use stellate_protocol::frame::{Call, Message, Outcome, UndeliverableReason};
 use stellate_protocol::limits::window_cost;
 use stellate_protocol::{Class, Identity, Lane, Parcel, Payload, RequestId, Seq};
+
+use park::Parked;
+pub(crate) use park::Parkers;
 
 pub use crate::shared::{DoneTogether, done_together};
 use crate::shared::{SessionShared, Staged, done, lock};
@@ -177,6 +181,7 @@ impl Arrived {
     fn answer(&mut self, id: RequestId, outcome: Outcome, payload: Parcel) {
         self.answered = true;
         let class = self.lane.class();
+        self.session.note_reply(&payload);
         self.session.stage(Staged::Reply { class, id, outcome, payload });
     }
 }
@@ -263,13 +268,16 @@ pub struct Inbox {
     /// The pump of the actor.
     waker: AtomicWaker,
     messages_max: usize,
+    me: Weak<Self>,
 }
 
 #[derive(Debug)]
 struct InboxState {
     notices: VecDeque<Notice>,
     queues: [VecDeque<Arrived>; Class::COUNT],
+    /// In the queues.
     messages: usize,
+    parked: Parked,
     /// Whose turn it is, and how many more it may take.
     turn: usize,
     credit: u32,
@@ -280,11 +288,13 @@ struct InboxState {
 impl Inbox {
     /// An inbox that takes `messages_max` messages of each class.
     pub fn new(messages_max: u32) -> Arc<Self> {
-        Arc::new(Self {
+        Arc::new_cyclic(|me| Self {
+            me: me.clone(),
             state: Mutex::new(InboxState {
                 notices: VecDeque::new(),
                 queues: Default::default(),
                 messages: 0,
+                parked: Parked::default(),
                 turn: 0,
                 credit: 0,
                 closed: false,
@@ -416,21 +426,23 @@ impl Inbox {
         if state.is_empty() {
             return Poll::Pending;
         }
-        state.take(into, max);
+        let taken = state.take(into, max, &self.me);
         let upstream = std::mem::take(&mut state.upstream);
         drop(state);
         upstream.into_iter().for_each(Waker::wake);
-        Poll::Ready(())
+        taken
     }
 
     /// Messages waiting.
     pub fn len(&self) -> usize {
-        lock(&self.state).messages
+        let state = lock(&self.state);
+        state.messages + state.parked.len()
     }
 
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
-        lock(&self.state).is_empty()
+        let state = lock(&self.state);
+        state.is_empty() && state.parked.is_empty()
     }
 
     /// Its actor is gone for good: what waits is dropped, and so is what comes.
@@ -439,11 +451,12 @@ impl Inbox {
         state.closed = true;
         state.messages = 0;
         let queues = std::mem::take(&mut state.queues);
+        let parked = state.parked.drain();
         let notices = std::mem::take(&mut state.notices);
         let upstream = std::mem::take(&mut state.upstream);
         drop(state);
         drop(notices);
-        refuse(queues.into_iter().flatten());
+        refuse(queues.into_iter().flatten().chain(parked));
         upstream.into_iter().for_each(Waker::wake);
     }
 
@@ -466,7 +479,8 @@ impl InboxState {
     }
 
     /// Notices first, then classes by weight, not strictly: each with work gets its turn.
-    fn take(&mut self, into: &mut Batch, max: usize) {
+    /// Whether there was anything that need not wait.
+    fn take(&mut self, into: &mut Batch, max: usize, inbox: &Weak<Inbox>) -> Poll<()> {
         let notices = max.min(self.notices.len());
         into.notices.extend(self.notices.drain(..notices));
         let mut left = max - notices;
@@ -475,16 +489,22 @@ impl InboxState {
             let alone = queue.len() == self.messages;
             let share = if alone { left } else { left.min(self.credit as usize) };
             let count = share.min(queue.len());
-            if count > 0 {
-                into.take_over(queue, count);
-                self.messages -= count;
-                left -= count;
-                self.credit = self.credit.saturating_sub(count as u32);
-            } else {
+            if count == 0 {
                 self.turn = (self.turn + 1) % Class::COUNT;
                 self.credit = Class::ALL[self.turn].weight();
+                continue;
             }
+            self.messages -= count;
+            let taken = if self.parked.stops_any(queue.range(..count)) {
+                self.parked.take_over(queue, count, inbox, into)
+            } else {
+                into.take_over(queue, count);
+                count
+            };
+            left -= taken;
+            self.credit = self.credit.saturating_sub(taken as u32);
         }
+        if left < max { Poll::Ready(()) } else { Poll::Pending }
     }
 }
 

@@ -38,7 +38,7 @@ use crate::reactor::Reactor;
 use crate::reconnect::ReconnectSupervisor;
 use crate::router::Router;
 use crate::session::SessionActor;
-use crate::shared::{SessionShared, lock};
+use crate::shared::{Reach, SessionShared, lock};
 use crate::supervise::{Placement, Recipe, Restart, Supervisor, Tree, TreeError};
 
 /// A session as the registry knows it.
@@ -67,6 +67,7 @@ pub(crate) struct Inner {
     pub(crate) me: Identity,
     pub(crate) limits: Limits,
     transports: Vec<Arc<dyn Transport>>,
+    schemes: Arc<[&'static str]>,
     policies: Policies,
     metadata: Mutex<Bytes>,
     pub(crate) reactor: Reactor,
@@ -106,6 +107,7 @@ impl Node {
             inner: Arc::new(Inner {
                 me: config.me,
                 limits: config.limits,
+                schemes: transports.iter().map(|transport| transport.scheme()).collect(),
                 transports,
                 policies: config.policies,
                 metadata: Mutex::new(config.metadata),
@@ -318,7 +320,8 @@ impl Node {
         self.check_sessions(&registry)?;
         let key = self.next_key();
         let id = SessionId(u128::from(self.random()) << 64 | u128::from(self.random()));
-        let shared = Arc::new(SessionShared::new(key, name, self.inner.limits));
+        let shared =
+            Arc::new(SessionShared::new(key, name, self.inner.limits, self.reach(&policy)));
         let addresses = match to_self {
             true => vec![self.own_address()],
             false => addresses,
@@ -433,6 +436,11 @@ impl Node {
             metadata: self.metadata(),
             admission: self.inner.router.routes().admits(),
         }
+    }
+
+    /// What a session with that policy may dial.
+    pub(crate) fn reach(&self, policy: &Policy) -> Reach {
+        Reach { dials: policy.dials(), schemes: self.inner.schemes.clone() }
     }
 
     pub(crate) fn next_attempt(&self) -> Attempt {

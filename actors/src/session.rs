@@ -37,7 +37,7 @@ use crate::inbox::{Arrived, Notice};
 use crate::link::{Carried, Flush, FromLink, LinkActor, Role};
 use crate::node::Node;
 use crate::reconnect::ReconnectSupervisor;
-use crate::shared::{SessionShared, Snapshot, Staged, lock};
+use crate::shared::{Entries, SessionShared, Snapshot, Staged, lock};
 use crate::supervise::Recipe;
 use endings::{died, last_word};
 use order::Kept;
@@ -104,6 +104,8 @@ pub(crate) struct SessionActor {
     seen: [[u64; 4]; Lane::COUNT],
     /// Requests in hand, and their cost, as the protocol knows them.
     in_hand: [(u64, u64); Lane::COUNT],
+    /// Bytes of replies taken in, and of those the ones that are gone.
+    replies: (u64, u64),
     staged: Vec<Staged>,
     /// What was staged behind the input that ended the session.
     leftover: Vec<Staged>,
@@ -146,6 +148,7 @@ impl SessionActor {
             batch_hint: 0,
             seen: Default::default(),
             in_hand: Default::default(),
+            replies: (0, 0),
             staged: Vec::new(),
             leftover: Vec::new(),
             received: Vec::new(),
@@ -234,17 +237,33 @@ impl SessionActor {
         // An end that waits to be told was counted with what was known then: nothing is taken in
         // after it, and what is staged goes back to its user (S4).
         if !self.has_ended() {
-            self.take_ledger(now);
+            // A handler answers, then is done. So the ledger is read first and believed last: else
+            // a session that drains would end between the two, and the answer be lost.
+            let ledger = self.shared.read_ledger();
             self.take_staged(now);
-            self.take_timer(now, cx);
+            if !self.has_ended() {
+                self.take_ledger(now, &ledger);
+                self.take_timer(now, cx);
+            }
         }
         self.let_out(ctx, now);
+        self.note_replies();
         if !self.over && !self.kept.is_shut() && self.shared.take_writable() {
             let shared = &self.shared;
             self.node.notify(|| Notice::Writable(shared.clone()));
         }
         self.arm(cx);
         self.show();
+    }
+
+    /// Requests wait while their replies do (S7): says how many bytes of those have gone.
+    fn note_replies(&mut self) {
+        let held = self.core.as_ref().map_or(0, Session::replies_held);
+        let gone = self.replies.0.saturating_sub(held);
+        if gone != self.replies.1 && !self.over {
+            self.replies.1 = gone;
+            self.shared.note_replies_gone(gone);
+        }
     }
 
     fn take_staged(&mut self, now: Time) {
@@ -261,10 +280,9 @@ impl SessionActor {
                     let payload = std::mem::take(parcel);
                     self.submit(now, Submit { class: *class, payload, ask: *ask });
                 }
-                Staged::Readdress(addresses) if !self.take_addresses(addresses) => {}
                 other => {
                     let other = std::mem::replace(other, Staged::Abort);
-                    self.input(now, other.into_input());
+                    self.take_other(now, other);
                 }
             }
         }
@@ -273,27 +291,24 @@ impl SessionActor {
         self.staged = staged;
     }
 
-    /// Whether one of the new addresses can be dialled at all.
-    fn take_addresses(&mut self, addresses: &[stellate_transport::Address]) -> bool {
-        let served = addresses.iter().filter(|to| self.node.transport(to).is_some());
-        let served: Vec<_> = served.cloned().collect();
-        let taken = !served.is_empty();
-        if taken {
-            *lock(&self.shared.addresses) = served;
+    fn take_other(&mut self, now: Time, staged: Staged) {
+        if let Staged::Readdress(addresses) = &staged {
+            lock(&self.shared.addresses).clone_from(addresses);
             self.address = 0;
-        } else {
-            tracing::warn!(?addresses, "no transport is built in for any: not readdressed");
         }
-        taken
+        if let Staged::Reply { payload, .. } = &staged {
+            self.replies.0 += payload.bytes();
+        }
+        self.input(now, staged.into_input());
     }
 
     fn has_ended(&self) -> bool {
         self.core.as_ref().is_some_and(|core| core.phase() == Phase::Ended)
     }
 
-    fn take_ledger(&mut self, now: Time) {
+    fn take_ledger(&mut self, now: Time, ledger: &[Entries; Lane::COUNT]) {
         for lane in Lane::all().filter(|lane| !lane.is_replies()) {
-            let [opened, done, cost, pulled] = self.shared.ledger[lane.index()].read();
+            let Entries { sums: [opened, done, cost, pulled], in_hand } = ledger[lane.index()];
             let seen =
                 std::mem::replace(&mut self.seen[lane.index()], [opened, done, cost, pulled]);
             if opened != seen[0] {
@@ -311,7 +326,6 @@ impl SessionActor {
                 // Sums without their count: they go with the next one.
                 self.seen[lane.index()][2..].copy_from_slice(&seen[2..]);
             }
-            let in_hand = self.shared.ledger[lane.index()].in_hand();
             if in_hand != self.in_hand[lane.index()] {
                 self.in_hand[lane.index()] = in_hand;
                 let (requests, cost) = in_hand;
@@ -432,6 +446,7 @@ impl SessionActor {
             counters: *core.counters(),
             why: core.why(),
             holding: core.is_holding(),
+            lossy: core.is_lossy(),
         });
     }
 }

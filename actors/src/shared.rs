@@ -13,7 +13,9 @@
 
 mod ledger;
 mod outbox;
+mod readdress;
 mod receipts;
+mod replies;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -32,10 +34,13 @@ use stellate_protocol::session::{Phase, Why};
 use stellate_protocol::{Class, EntityName, Identity, Lane, Parcel, RequestId, Seq};
 
 pub use ledger::{DoneTogether, done_together};
-pub(crate) use ledger::{LaneLedger, done};
+pub(crate) use ledger::{Entries, LaneLedger, done};
 pub use outbox::Room;
 use outbox::{Intake, Outbox};
+pub(crate) use readdress::Reach;
+pub use readdress::ReaddressError;
 pub use receipts::NotReceived;
+use replies::Replies;
 
 /// The lock of `mutex`, whatever happened to its last holder: what it guards stays consistent
 /// between statements, since user code never runs under it.
@@ -121,6 +126,8 @@ pub struct Snapshot {
     pub why: Option<Why>,
     /// Whether our user has not admitted the peer yet.
     pub holding: bool,
+    /// Whether it ends with its link.
+    pub lossy: bool,
 }
 
 /// How a session looks to everybody but its actor.
@@ -129,6 +136,7 @@ pub struct SessionShared {
     pub(crate) key: SessionKey,
     pub(crate) target: EntityName,
     limits: Limits,
+    reach: Reach,
     outbox: Mutex<Outbox>,
     pub(crate) ledger: [LaneLedger; Lane::COUNT],
     calls: Mutex<BTreeMap<RequestId, futures::channel::oneshot::Sender<CallResult<Parcel>>>>,
@@ -140,6 +148,7 @@ pub struct SessionShared {
     snapshot: Mutex<Snapshot>,
     pub(crate) addresses: Mutex<Vec<stellate_transport::Address>>,
     ended: Mutex<EndWait>,
+    replies: Replies,
     /// Its users must not hear of it before the end of the session that it follows (S6).
     follows: AtomicBool,
 }
@@ -151,11 +160,12 @@ struct EndWait {
 }
 
 impl SessionShared {
-    pub(crate) fn new(key: SessionKey, target: EntityName, limits: Limits) -> Self {
+    pub(crate) fn new(key: SessionKey, target: EntityName, limits: Limits, reach: Reach) -> Self {
         Self {
             key,
             target,
             limits,
+            reach,
             outbox: Mutex::default(),
             ledger: Default::default(),
             calls: Mutex::default(),
@@ -166,6 +176,7 @@ impl SessionShared {
             snapshot: Mutex::default(),
             addresses: Mutex::default(),
             ended: Mutex::default(),
+            replies: Replies::default(),
             follows: AtomicBool::new(false),
         }
     }
@@ -291,6 +302,8 @@ impl SessionShared {
         wakers.extend(outbox.receipts.dismiss());
         drop(outbox);
         wake_all(wakers);
+        // Nobody takes a reply any more, and what is parked is discarded like the rest.
+        self.note_replies_gone(u64::MAX);
         staged
     }
 

@@ -8,10 +8,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use stellate_actors::handle::SessionHandle;
 use stellate_actors::shared::Refusal;
+use stellate_actors::supervise::Phase;
 use stellate_protocol::event::{Ask, CallResult, EndCause, Fate};
+use stellate_protocol::frame::Outcome;
 use stellate_protocol::policy::Policy;
 use stellate_protocol::{Class, EntityName};
-use support::{Draw, PATIENCE, TestNode, number_of, parcel, quick, scale, within};
+use support::{Draw, PATIENCE, TestNode, number_of, parcel, quick, scale, until, within};
 
 const A: EntityName = EntityName::osd(1);
 const B: EntityName = EntityName::osd(2);
@@ -62,6 +64,35 @@ async fn close_under_load_delivers_all_that_was_taken() {
         assert_eq!((counts.unacked, here.unacked.len()), (0, 0));
         assert_eq!(other.counts[Class::Normal.index()].undelivered, 0);
         assert_eq!((a.ends_now(), b.ends_now()), (vec![], vec![]), "S4: once");
+        a.shutdown().await;
+        b.shutdown().await;
+    }
+}
+
+/// An answer that is given before the close is sent before it, also when its handler is done in the
+/// same breath: then nothing else is owed.
+#[actix_rt::test]
+async fn a_reply_that_is_given_as_the_session_closes_arrives() {
+    for close_first in [true, false] {
+        let (a, mut b) = (start(A, 1).await, start(B, 2).await);
+        let there = a.dial(&b);
+        let back = b.connected().await;
+        let call = there.try_request(Class::Normal, parcel(b"ask", ""), None).expect("room");
+        let (mut arrived, _) = b.next_arrived().await;
+        // All before the session's next turn.
+        if close_first {
+            back.close();
+        }
+        assert!(arrived.reply(parcel(b"answer", "")));
+        drop(arrived);
+        back.close();
+        let result = within("the answer", call).await;
+        let CallResult::Answered(Outcome::Reply, payload) = result else {
+            panic!("an answer, not {result:?}");
+        };
+        assert_eq!(payload.front()[..], *b"answer");
+        within("the end", back.ended()).await;
+        within("the end", there.ended()).await;
         a.shutdown().await;
         b.shutdown().await;
     }
@@ -310,6 +341,7 @@ async fn shutdown_sends_its_last_word_through_a_full_link() {
     let mut b = start(B, 2).await;
     let there = a.dial(&b);
     let back = b.connected().await;
+    let own = a.node.tree().members("links")[0].clone();
     let link = b.node.tree().members("links")[0].clone();
     b.node.tree().pause(&link).expect("there");
     let body = Bytes::from(vec![5; 8_000]);
@@ -321,8 +353,8 @@ async fn shutdown_sends_its_last_word_through_a_full_link() {
     }
     let resuming = async {
         there.ended().await;
-        // The tree is being taken down meanwhile.
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        let going = || a.node.tree().phase(&own).is_none_or(|phase| phase != Phase::Up);
+        until("the tree to be taken down", going).await;
         b.node.tree().resume(&link).expect("there");
     };
     futures::join!(a.node.shutdown(), resuming);

@@ -5,17 +5,20 @@ mod support;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use stellate_actors::handle::SessionHandle;
-use stellate_actors::inbox::{Inbox, Item};
+use stellate_actors::inbox::{Arrived, Inbox, Item};
 use stellate_protocol::event::CallResult;
-use stellate_protocol::frame::Outcome;
+use stellate_protocol::frame::{Ack, Call, LaneState, Message, Outcome};
+use stellate_protocol::limits::Limits;
 use stellate_protocol::policy::Policy;
-use stellate_protocol::{Class, EntityName, Parcel};
+use stellate_protocol::{Class, EntityName, Frame, Lane, Parcel, RequestId, Seq};
+use support::raw::{self, Raw};
 use support::{KIND, TestNode, number_of, parcel, quick, scale, send, until, within};
 
 const A: EntityName = EntityName::osd(1);
@@ -66,9 +69,20 @@ async fn serve(inbox: Arc<Inbox>, back: SessionHandle) {
 /// holds no place in the window, so that asking back works in the same class too.
 #[actix_rt::test]
 async fn handlers_that_ask_each_other_through_windows_of_one_do_not_deadlock() {
+    ask_each_other(scale(2_000, 10_000), Limits::default().replies_bytes).await;
+}
+
+/// The first unreceived reply holds back all requests, and no handler: it waits for the link only.
+#[actix_rt::test]
+async fn handlers_that_ask_each_other_with_room_for_one_reply_do_not_deadlock() {
+    ask_each_other(scale(200, 2_000), 1).await;
+}
+
+async fn ask_each_other(rounds: u64, replies_bytes: u64) {
     let start = |name: EntityName, instance| {
         let mut config = quick(name, instance, Policy::lossless_peer());
         config.limits.window_messages = [1; 4];
+        config.limits.replies_bytes = replies_bytes;
         TestNode::start_with(config, 1)
     };
     let (a, mut b) = (start(A, 1).await, start(B, 2).await);
@@ -78,7 +92,6 @@ async fn handlers_that_ask_each_other_through_windows_of_one_do_not_deadlock() {
         actix_rt::spawn(serve(a.inbox.clone(), there.clone())),
         actix_rt::spawn(serve(b.inbox.clone(), back.clone())),
     ];
-    let rounds = scale(2_000, 10_000);
     let callers = [there, back].map(|handle| actix_rt::spawn(call(handle, rounds)));
     for caller in callers {
         within("all rounds", caller).await.expect("no panic");
@@ -147,6 +160,94 @@ async fn s7_a_message_passes_requests_that_wait_for_a_place() {
         assert!(matches!(result, CallResult::Answered(..)));
     }
     a.shutdown().await;
+    b.shutdown().await;
+}
+
+/// Takes one message, if one may be opened now.
+fn take_one(inbox: &Inbox) -> Option<Arrived> {
+    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    let mut batch = std::collections::VecDeque::new();
+    match inbox.poll_take(&mut cx, &mut batch, 1) {
+        Poll::Ready(()) => match batch.pop_front() {
+            Some(Item::Message(arrived)) => Some(arrived),
+            other => panic!("a message, not {other:?}"),
+        },
+        Poll::Pending => None,
+    }
+}
+
+fn request(number: u64) -> Frame<Parcel> {
+    let call = Call::Request { id: RequestId(number), ttl_ms: None };
+    match raw::message(Class::Normal, number, parcel(&number.to_le_bytes(), "")) {
+        Frame::Message(message) => Frame::Message(Message { call, ..message }),
+        other => other,
+    }
+}
+
+/// S7: a requester that asks and does not take the answers is asked to wait. Its requests stand in
+/// nobody's way, and no reply ever waits for room.
+#[actix_rt::test]
+async fn s7_replies_that_wait_hold_back_the_requests_of_their_session_only() {
+    let mut config = quick(B, 2, Policy::lossless_peer());
+    config.limits.replies_bytes = 16 * 1024;
+    let mut b = TestNode::start(config).await;
+    let rude = raw::who(EntityName::osd(66), 66);
+    let mut raw = Raw::greet(&raw::at(&b), raw::hello(rude, B, 1, 1)).await;
+    let rude = b.connected().await;
+    let mut bytes: Vec<u8> = (1..=20).flat_map(|number| raw::wire(&request(number))).collect();
+    let after = parcel(&21u64.to_le_bytes(), "");
+    bytes.extend(raw::wire(&raw::message(Class::Normal, 21, after.clone())));
+    bytes.extend(raw::wire(&raw::message(Class::High, 1, after)));
+    raw.say(&bytes).await;
+    until("all to be there", || b.inbox.len() == 22).await;
+    let reply = |mut arrived: Arrived| {
+        arrived.open().expect("open");
+        assert!(arrived.reply(parcel(b"r", vec![1; 4095])), "a reply never waits");
+    };
+    let (mut opened, mut high) = (0, 0);
+    while let Some(arrived) = take_one(&b.inbox) {
+        match arrived.class() {
+            Class::High => high += 1,
+            _ => {
+                opened += 1;
+                reply(arrived);
+            }
+        }
+    }
+    assert_eq!((opened, high), (4, 1), "16 KiB of replies wait, other classes do not");
+    assert_eq!(rude.shared().replies_waiting(), 16 * 1024);
+    assert_eq!(b.inbox.len(), 17);
+    // Another session is served from the same inbox.
+    let good = TestNode::start(quick(A, 1, Policy::lossless_peer())).await;
+    let there = good.dial(&b);
+    let answer = there.try_request(Class::Normal, parcel(b"good", ""), None).expect("room");
+    until("the good one's request", || b.inbox.len() == 18).await;
+    let arrived = take_one(&b.inbox).expect("it may be opened");
+    assert_eq!(arrived.session().key(), b.node.sessions()[1].shared().key());
+    reply(arrived);
+    within("the answer", answer).await;
+    assert!(take_one(&b.inbox).is_none());
+    // It takes three answers: three more may be opened, in order.
+    let mut ack = Ack::default();
+    let state = LaneState { received: Seq(3), window: Seq(1024), window_bytes: 4 << 20 };
+    ack.lanes[Lane::replies(Class::Normal).index()] = Some(state);
+    raw.send(&Frame::Ack(Box::new(ack))).await;
+    until("the replies to go", || rude.shared().replies_waiting() == 4 * 1024).await;
+    let next = std::iter::from_fn(|| {
+        let arrived = take_one(&b.inbox)?;
+        let number = number_of(arrived.parcel().expect("not opened"));
+        reply(arrived);
+        Some(number)
+    });
+    assert_eq!(next.collect::<Vec<_>>(), [5, 6, 7], "S1");
+    // The end lets go of what is parked.
+    rude.abort();
+    within("the end", rude.ended()).await;
+    while let Some(mut arrived) = take_one(&b.inbox) {
+        assert!(arrived.open().is_none(), "S6");
+    }
+    assert!(b.inbox.is_empty(), "S7");
+    good.shutdown().await;
     b.shutdown().await;
 }
 

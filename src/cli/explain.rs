@@ -100,18 +100,20 @@ fn memory(limits: &Limits) -> Value {
     let pulled = Lane::COUNT as u64 * (limits.pull_bytes + u64::from(limits.data_max));
     json!({
         "formula": [
-            "session = out + window + pulled + replies",
-            "out     = outbox_bytes + one message (front_max + data_max)",
+            "session = out + window + pulled + asked + replies",
+            "out     = outbox_bytes x 17/16 + one message (front_max + data_max)",
             "window  = classes x (window_bytes + one eager message (front_max + window_cost_data_max))",
             "pulled  = lanes x (pull_bytes + one body (data_max))",
-            "replies = requests_max x slot_bytes",
+            "asked   = classes x requests_max x slot_bytes",
+            "replies = replies_bytes + one reply for each handler that is open (here one)",
         ],
         "classes": Class::COUNT,
         "lanes": Lane::COUNT,
-        "out": limits.outbox_bytes + message,
+        "out": limits.outbox_bytes + limits.outbox_bytes / 16 + message,
         "window": window,
         "pulled": pulled,
-        "replies": u64::from(limits.requests_max) * u64::from(limits.slot_bytes),
+        "asked": Class::COUNT as u64 * u64::from(limits.requests_max) * u64::from(limits.slot_bytes),
+        "replies": limits.replies_bytes + message,
         "session_bytes_max": limits.session_bytes_max(),
         "sessions_max": limits.sessions_max,
     })
@@ -137,6 +139,7 @@ fn all(limits: &Limits) -> Value {
         "window_messages": limits.window_messages,
         "window_bytes": limits.window_bytes,
         "pull_bytes": limits.pull_bytes,
+        "replies_bytes": limits.replies_bytes,
         "requests_max": limits.requests_max,
         "front_max": limits.front_max,
         "data_max": limits.data_max,

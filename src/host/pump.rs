@@ -90,6 +90,10 @@ impl<A: Actor<Context = Context<A>>> Work<A> {
     #[inline]
     fn hand_out_message(&self, actor: &mut A, ctx: &mut Context<A>) {
         let mut guard = self.batch.borrow_mut();
+        if guard.messages.front().is_some_and(Arrived::must_wait) {
+            // Its session's replies wait: the inbox parks it, and goes on with the others (S7).
+            return self.registration.inbox.put_back(&mut guard);
+        }
         let batch = &mut guard.messages;
         let Some(arrived) = batch.front_mut() else {
             return;

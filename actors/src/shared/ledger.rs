@@ -30,6 +30,15 @@ pub(crate) struct LaneLedger {
     answered_cost: AtomicU64,
 }
 
+/// What one lane's ledger said at one moment.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Entries {
+    /// As [`LaneLedger::read`].
+    pub(crate) sums: [u64; 4],
+    /// As [`LaneLedger::in_hand`].
+    pub(crate) in_hand: (u64, u64),
+}
+
 /// Set in [`LaneLedger::opened`] when the session has ended: nothing of it is opened any more.
 pub(super) const SEALED: u64 = 1 << 63;
 
@@ -68,6 +77,16 @@ impl SessionShared {
         }
         ledger.done.fetch_add(done.messages, Ordering::Release);
         self.wake();
+    }
+
+    /// What the ledgers of the message lanes say now.
+    pub(crate) fn read_ledger(&self) -> [Entries; Lane::COUNT] {
+        let mut entries = [Entries::default(); Lane::COUNT];
+        for lane in Lane::all().filter(|lane| !lane.is_replies()) {
+            let ledger = &self.ledger[lane.index()];
+            entries[lane.index()] = Entries { sums: ledger.read(), in_hand: ledger.in_hand() };
+        }
+        entries
     }
 
     /// No message of the session is opened from now on; returns how many were, per lane.

@@ -125,7 +125,7 @@ mod tests {
 
     fn shared() -> SessionShared {
         let limits = Limits { outbox_messages: 16, ..Limits::default() };
-        SessionShared::new(SessionKey(1), EntityName::osd(2), limits)
+        SessionShared::new(SessionKey(1), EntityName::osd(2), limits, Default::default())
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Nodes over TCP on loopback, inboxes read by hand, and the waits that tests share.
 #![allow(dead_code)] // each test file uses its part
 
+pub(crate) mod chaos;
+pub(crate) mod children;
 pub(crate) mod raw;
 
 use std::collections::VecDeque;

@@ -7,8 +7,8 @@
 //!   in    = Σ class (window_bytes + one eager message)       received, not yet done
 //!         + Σ lane  (pull_bytes + one body)                  pulled, not yet done
 //!   asked = Σ class requests_max × slot_bytes                requests open in handlers
-//!   reply = requests_max × slot_bytes                        reserved before a request is sent;
-//!           longer replies wait at the replier, bounded by their number only
+//!   reply = replies_bytes                                    replies not known to be received,
+//!         + one reply for each handler that was open when that was reached
 //! per link, at most
 //!   read and write buffers of its transport, or slots × slot_bytes
 //! per messenger, at most
@@ -69,6 +69,10 @@ pub struct Limits {
     pub window_bytes: u64,
     /// Bytes pulled and not done, per lane; one body may always be pulled.
     pub pull_bytes: u64,
+    /// Bytes of replies that the requester has not received yet: while there are so many, no further
+    /// request of its session is opened. Those that handlers have in hand are answered all the
+    /// same, since a reply never waits.
+    pub replies_bytes: u64,
     /// Requests and notifies open at once, in each direction.
     pub requests_max: u32,
     /// Longest front.
@@ -110,6 +114,7 @@ impl Default for Limits {
             window_messages: [64, 4096, 4096, 4096],
             window_bytes: 4 * u64::from(MIB),
             pull_bytes: 4 * u64::from(MIB),
+            replies_bytes: 16 * u64::from(MIB),
             requests_max: 4096,
             front_max: MIB,
             data_max: 64 * MIB,
@@ -124,16 +129,16 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// The most bytes one session holds, by the formula above.
+    /// The most bytes one session holds, by the formula above, with one handler open at a time.
     pub fn session_bytes_max(&self) -> u64 {
         let message = u64::from(self.front_max) + u64::from(self.data_max);
         let eager = u64::from(self.front_max) + u64::from(WINDOW_COST_DATA_MAX);
         let out = self.outbox_bytes + self.outbox_bytes / 16 + message;
         let window = Class::COUNT as u64 * (self.window_bytes + eager);
         let pulled = Lane::COUNT as u64 * (self.pull_bytes + u64::from(self.data_max));
-        let replies = u64::from(self.requests_max) * u64::from(self.slot_bytes);
-        let asked = Class::COUNT as u64 * replies;
-        out + window + pulled + asked + replies
+        let asked = u64::from(self.requests_max) * u64::from(self.slot_bytes);
+        let replies = self.replies_bytes + message;
+        out + window + pulled + Class::COUNT as u64 * asked + replies
     }
 
     /// Entries a reply lane may hold: a peer that asks and never acks the answers misbehaves.

@@ -422,6 +422,15 @@ impl<P: Payload> Session<P> {
         })
     }
 
+    /// Bytes of replies that the peer is not known to have received; none once it takes no more.
+    pub fn replies_held(&self) -> u64 {
+        if matches!(self.phase, Phase::Finishing | Phase::Ended) {
+            return 0;
+        }
+        let replies = Class::ALL.map(|class| self.send[Lane::replies(class).index()].held().bytes);
+        replies.iter().sum()
+    }
+
     /// What the oldest unacked message waits for (`Connection::why`).
     pub fn why(&self) -> Option<Why> {
         let (lane, position) = Lane::all()

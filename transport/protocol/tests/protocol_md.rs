@@ -145,6 +145,7 @@ fn limits() -> String {
             format!("{}, {} a lane", limits.window_bytes, limits.pull_bytes),
         ),
         ("requests_max", limits.requests_max.to_string()),
+        ("replies_bytes", format!("{} a session", limits.replies_bytes)),
         ("front_max, data_max", format!("{}, {}", limits.front_max, limits.data_max)),
         ("slot_bytes, chunk_bytes", format!("{}, {}", limits.slot_bytes, limits.chunk_bytes)),
         (

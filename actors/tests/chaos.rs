@@ -1,0 +1,304 @@
+//! Two nodes behind a proxy that cuts, truncates, stalls and corrupts at any byte, both ways at
+//! once, with everything in flight: S1, S2, and no end (S4).
+//!
+//! `STELLATE_LONG=1`, in a release build, is the long run: ten million messages, ten thousand cuts.
+
+mod support;
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use stellate_actors::handle::SessionHandle;
+use stellate_actors::shared::Refusal;
+use stellate_protocol::event::EndCause;
+use stellate_protocol::policy::Policy;
+use stellate_protocol::{Class, EntityName, Parcel};
+use support::chaos::{Chaos, Fault};
+use support::{Draw, TestNode, number_of, parcel, quick, raw, scale, send, within};
+
+/// Messages that a session may have on its way.
+const OUTBOX: u32 = 512;
+
+/// Messages of one class that follow each other in a turn of 16: `Control` is rare, as in life.
+fn class_of(number: u64) -> Class {
+    match number % 16 {
+        0 => Class::Control,
+        1..=3 => Class::High,
+        4..=11 => Class::Normal,
+        _ => Class::Bulk,
+    }
+}
+
+/// The first number from `number` on that has that class.
+fn next_of(class: Class, mut number: u64) -> u64 {
+    while class_of(number) != class {
+        number += 1;
+    }
+    number
+}
+
+/// Bytes that all bodies are slices of: where a body begins depends on its number and sender, so a
+/// body that is not the right one is not the same.
+fn body() -> Bytes {
+    let mut draw = Draw(7);
+    let words = (0..(3 << 20) / 8).flat_map(|_| draw.next().to_le_bytes());
+    words.collect::<Vec<_>>().into()
+}
+
+/// What `sender` says as message `number`: 0 B to beyond a slot, and some bodies of 100 KiB to
+/// 1 MiB that are pulled.
+fn message(sender: u64, number: u64, body: &Bytes) -> Parcel {
+    let mut draw = Draw(number ^ sender << 60);
+    let len = match draw.below(4096) {
+        0 => (100 << 10) + draw.below((1 << 20) - (100 << 10)),
+        1..=16 => draw.below(40_000),
+        17..=200 => draw.below(8_500),
+        201..=600 => 0,
+        _ => draw.below(200),
+    } as usize;
+    let from = draw.below((body.len() - len) as u64) as usize;
+    parcel(&number.to_le_bytes(), body.slice(from..from + len))
+}
+
+async fn send_all(handle: SessionHandle, sender: u64, count: u64, body: Bytes) {
+    for number in 0..count {
+        let class = class_of(number);
+        match handle.try_send(class, message(sender, number, &body)) {
+            Ok(_) => {}
+            Err(Refusal::Full(message)) => {
+                send(&handle, class, message).await;
+            }
+            Err(refusal) => panic!("{refusal:?}"),
+        }
+    }
+}
+
+/// Takes all, each once, in order within its class, unchanged.
+async fn take_all(
+    node: &mut TestNode,
+    sender: u64,
+    count: u64,
+    body: &Bytes,
+    mut progress: impl FnMut(),
+) {
+    let mut next = Class::ALL.map(|class| next_of(class, 0));
+    for _ in 0..count {
+        let (arrived, got) = node.next_arrived().await;
+        let class = arrived.class();
+        let place = &mut next[class.index()];
+        assert_eq!(number_of(&got), *place, "S1, S2: the next of its class");
+        assert!(got.data() == message(sender, *place, body).data(), "content of {place}");
+        *place = next_of(class, *place + 1);
+        progress();
+    }
+}
+
+/// Arms one fault after the other, spread over the messages.
+struct Director {
+    chaos: Chaos,
+    draw: Draw,
+    /// What is still to come, by [`Fault::index`].
+    left: [u64; 4],
+    faults: u64,
+    armed: u64,
+    messages: u64,
+    taken: u64,
+    handles: [SessionHandle; 2],
+    /// What each side had received when the link with the last corruption of its bytes was gone,
+    /// and the corruptions before which nothing is known to have come.
+    corrupted: [(Option<u64>, u8); 2],
+}
+
+impl Director {
+    fn step(&mut self) {
+        self.taken += 1;
+        // The last fifth of the messages is for faults that strike late.
+        let due = self.armed * self.messages * 4 < self.taken * self.faults * 5;
+        let node = self.draw.below(2) as usize;
+        if !due || self.armed == self.faults || self.chaos.is_armed(node) {
+            return;
+        }
+        let mut left = self.left;
+        if !self.may_corrupt(node) {
+            left[3] = 0;
+        }
+        let Some(kind) = self.draw_kind(left) else { return };
+        self.left[kind] -= 1;
+        self.armed += 1;
+        let fault = match kind {
+            0 => Fault::Cut,
+            1 => Fault::Truncate,
+            2 => Fault::Stall(self.stall()),
+            _ => {
+                let unproven = &mut self.corrupted[node];
+                *unproven = (None, unproven.1 + 1);
+                Fault::Corrupt(1 << self.draw.below(8))
+            }
+        };
+        let range = [100, 3_000, 20_000][self.draw.below(3) as usize];
+        self.chaos.arm(node, self.draw.below(range), fault);
+    }
+
+    /// One of those left; those of which more is left more often.
+    fn draw_kind(&mut self, left: [u64; 4]) -> Option<usize> {
+        let sum = left.iter().sum();
+        let mut place = if sum == 0 { return None } else { self.draw.below(sum) };
+        left.iter().position(|count| {
+            let here = place < *count;
+            place = place.wrapping_sub(*count);
+            here
+        })
+    }
+
+    /// Short ones mostly; a few outlast the deadline, so that both sides give up on a link whose
+    /// bytes come after all.
+    fn stall(&mut self) -> Duration {
+        match self.draw.below(scale(100, 1_000)) {
+            0 => Duration::from_millis(1_200),
+            _ => Duration::from_millis(self.draw.below(8)),
+        }
+    }
+
+    /// Whether the link with the last corruption of what `node` reads is gone and, after two of
+    /// them, something new came since: a third at one place ends a session, and rightly.
+    fn may_corrupt(&mut self, node: usize) -> bool {
+        if self.chaos.is_corrupt(node) {
+            return false;
+        }
+        let received = self.handles[node].shared().snapshot().counters.messages_received;
+        let (then, unproven) = &mut self.corrupted[node];
+        if received > *then.get_or_insert(received) {
+            *unproven = 0;
+        }
+        *unproven < 2
+    }
+}
+
+fn socket(node: &TestNode) -> SocketAddr {
+    raw::at(node).parse().expect("a socket address")
+}
+
+async fn chaos(count: u64, each: u64) {
+    let began = tokio::time::Instant::now();
+    let body = body();
+    let start = |name: EntityName, instance| {
+        let mut config = quick(name, instance, Policy::lossless_peer());
+        config.limits.heartbeat_every = Duration::from_millis(100);
+        config.limits.heartbeat_deadline = Duration::from_secs(1);
+        // Less in flight is less to replay: more of the run is new messages.
+        config.limits.outbox_messages = OUTBOX;
+        config.limits.outbox_bytes = 1 << 20;
+        // A short inbox, so that the proxy has its turn between few messages.
+        TestNode::start_with(config, 32)
+    };
+    let mut a = start(EntityName::osd(1), 1).await;
+    let mut b = start(EntityName::osd(2), 2).await;
+    let chaos = Chaos::start([socket(&a), socket(&b)]).await;
+    let there = a.node.connect(EntityName::osd(2), vec![chaos.front_of(1)]).expect("connects");
+    let back = b.connected().await;
+    back.readdress(vec![chaos.front_of(0)]);
+    let sending = [(0, &there), (1, &back)].map(|(sender, handle)| {
+        actix_rt::spawn(send_all(handle.clone(), sender, count, body.clone()))
+    });
+    let director = RefCell::new(Director {
+        chaos: chaos.clone(),
+        draw: Draw(1),
+        // A few more than are asked for: the last ones may find no bytes.
+        left: [each + each / 40; 4],
+        faults: 4 * (each + each / 40),
+        armed: 0,
+        messages: 2 * count,
+        taken: 0,
+        handles: [there.clone(), back.clone()],
+        corrupted: [(None, 0); 2],
+    });
+    let progress = || director.borrow_mut().step();
+    futures::join!(
+        take_all(&mut a, 1, count, &body, progress),
+        take_all(&mut b, 0, count, &body, progress),
+    );
+    for task in sending {
+        within("all to be sent", task).await.expect("sent");
+    }
+    let [left, right] = [&there, &back].map(|handle| handle.shared().snapshot().counters);
+    let seconds = began.elapsed().as_secs_f64();
+    println!(
+        "messages {}, cuts {}, truncations {}, stalls {}, corruptions {}, links {}, bytes {}, \
+         replayed {}, deduplicated {}, seconds {seconds:.1}",
+        2 * count,
+        chaos.fired()[0],
+        chaos.fired()[1],
+        chaos.fired()[2],
+        chaos.fired()[3],
+        chaos.links(),
+        chaos.bytes(),
+        left.replayed + right.replayed,
+        left.deduplicated + right.deduplicated,
+    );
+    assert!(chaos.fired().iter().all(|fired| *fired >= each), "every kind struck");
+    assert_eq!(left.ended + right.ended, 0, "S4: nothing ended");
+    for node in [&mut a, &mut b] {
+        assert_eq!(node.ends_now(), Vec::<EndCause>::new());
+    }
+    for node in [a, b] {
+        node.shutdown().await;
+    }
+}
+
+#[actix_rt::test]
+async fn s1_s2_through_chaos_at_any_byte() {
+    chaos(scale(40_000, 5_000_000), scale(200, 10_000)).await;
+}
+
+/// The same byte of the same message is damaged on every link: no poison loop. The third fault is
+/// the last, one event tells it on each side, and what was not received is taken back (S4).
+#[actix_rt::test]
+async fn s4_a_message_that_never_comes_through_ends_the_session() {
+    const BEHIND: usize = 10;
+    let start = |number| {
+        TestNode::start(quick(EntityName::osd(number), number.into(), Policy::lossless_peer()))
+    };
+    let (mut a, mut b) = (start(1).await, start(2).await);
+    let chaos = Chaos::start([socket(&a), socket(&b)]).await;
+    let there = a.node.connect(EntityName::osd(2), vec![chaos.front_of(1)]).expect("connects");
+    let back = b.connected().await;
+    let good = send(&there, Class::Normal, parcel(b"12345678", "comes through")).await;
+    assert_eq!(b.next_parcel().await.data(), b"comes through");
+    within("the ack", there.received(Class::Normal, good)).await.expect("received");
+    // Behind the hello, wherever exactly, and within the message.
+    chaos.poison(1, Some(4_000));
+    let links = chaos.links();
+    let long = vec![1; 7_000];
+    send(&there, Class::Normal, parcel(b"12345678", long.clone())).await;
+    for _ in 0..BEHIND {
+        send(&there, Class::Normal, parcel(b"12345678", "behind it")).await;
+    }
+    let (end_here, end_there) = (a.next_end().await, b.next_end().await);
+    assert_eq!(end_there.cause, EndCause::ProtocolViolation { at: None });
+    assert_eq!(end_here.cause, EndCause::ClosedByPeer, "the peer knows nothing of it any more");
+    assert!(chaos.links() - links <= 4, "no loop: {} links", chaos.links() - links);
+    let counts = end_here.counts[Class::Normal.index()];
+    assert_eq!((counts.unacked, counts.undelivered), (1 + BEHIND as u64, 0));
+    assert_eq!(end_here.unacked[0].payload.data(), long);
+    assert_eq!(end_here.unacked.len(), 1 + BEHIND);
+    assert_eq!(end_there.counts[Class::Normal.index()].undelivered, 0);
+    for handle in [&there, &back] {
+        within("the end", handle.ended()).await;
+    }
+    // A new session is none the worse for it, once the path is.
+    chaos.poison(1, None);
+    let again = a.node.connect(EntityName::osd(2), vec![chaos.front_of(1)]).expect("connects");
+    for unacked in end_here.unacked {
+        send(&again, unacked.class, unacked.payload).await;
+    }
+    assert_eq!(b.next_parcel().await.data(), long);
+    for _ in 0..BEHIND {
+        assert_eq!(b.next_parcel().await.data(), b"behind it");
+    }
+    assert_eq!((a.ends_now(), b.ends_now()), (Vec::new(), Vec::new()), "S4: one end on each side");
+    for node in [a, b] {
+        node.shutdown().await;
+    }
+}

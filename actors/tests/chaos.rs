@@ -198,7 +198,7 @@ async fn chaos(count: u64, each: u64) {
     let chaos = Chaos::start([socket(&a), socket(&b)]).await;
     let there = a.node.connect(EntityName::osd(2), vec![chaos.front_of(1)]).expect("connects");
     let back = b.connected().await;
-    back.readdress(vec![chaos.front_of(0)]);
+    back.readdress(vec![chaos.front_of(0)]).expect("TCP is built in");
     let sending = [(0, &there), (1, &back)].map(|(sender, handle)| {
         actix_rt::spawn(send_all(handle.clone(), sender, count, body.clone()))
     });

@@ -4,6 +4,7 @@ mod support;
 
 use std::sync::Arc;
 
+use stellate_protocol::codec::{Outbound, encode};
 use stellate_protocol::{Frame, Seq};
 use stellate_transport::faults::Faults;
 use stellate_transport::limits::CloseNotice;
@@ -138,6 +139,46 @@ async fn f5_a_refused_submit_leaves_no_trace_and_room_comes_back(rig: Rig) {
     assert_eq!(seqs(&pair.far.frames), (1..=next).collect::<Vec<_>>());
 }
 
+async fn f1_f5_frames_as_bytes_are_one_submit(rig: Rig) {
+    let mut pair = Pair::up(&rig).await;
+    let encoded = |seqs: std::ops::RangeInclusive<u64>| {
+        let mut bytes = Outbound::new();
+        for seq in seqs {
+            // Also data that is kept as a handle, not copied.
+            encode(&message(seq, &pattern(seq as usize * 997 % 9000)), &mut bytes).expect("fits");
+        }
+        bytes
+    };
+    if !pair.near.link().takes_bytes() {
+        let refused = pair.near.link().submit_bytes(encoded(1..=2)).expect_err("takes none");
+        assert_eq!(refused.frames.len(), encoded(1..=2).len(), "F5");
+        return;
+    }
+    // Alone, and behind what waits already.
+    let before = pair.near.submitted;
+    for seqs in [1..=30, 31..=60] {
+        let token = pair.near.link().submit_bytes(encoded(seqs)).expect("room");
+        pair.near.submitted += 1;
+        assert_eq!(token, Token(pair.near.submitted), "tokens are consecutive");
+    }
+    pair.near.send(message(61, b"a frame behind bytes"));
+    pair.until(|pair| pair.far.frames.len() == 61).await;
+    let whole = |seq: u64| message(seq, &pattern(seq as usize * 997 % 9000));
+    assert!(pair.far.frames[..60].iter().zip(1..).all(|(frame, seq)| *frame == whole(seq)), "F3");
+    pair.until(|pair| pair.near.done == pair.near.submitted).await;
+    assert_eq!((pair.near.done - before, pair.near.failed), (3, 0), "F1");
+    while pair.near.link().room() > 0 {
+        pair.near.link().submit_bytes(encoded(1..=200)).expect("room");
+        pair.near.submitted += 1;
+    }
+    let refused = pair.near.link().submit_bytes(encoded(1..=3)).expect_err("no room");
+    assert!(!refused.closed && refused.frames.len() == encoded(1..=3).len(), "F5");
+    pair.near.link().close(CloseHow::Abort);
+    pair.until(|pair| pair.near.closed.is_some()).await;
+    assert_eq!(pair.near.done, pair.near.submitted, "F1");
+    assert!(pair.near.link().submit_bytes(encoded(1..=1)).expect_err("closed").closed);
+}
+
 async fn pulled_data_arrives_whole_in_its_last_piece(rig: Rig) {
     let mut pair = Pair::up(&rig).await;
     let data = pattern(300_000);
@@ -268,6 +309,7 @@ macro_rules! contract {
                 f1_every_submit_is_done_also_after_an_abort
                 f1_a_drain_delivers_what_was_accepted
                 f5_a_refused_submit_leaves_no_trace_and_room_comes_back
+                f1_f5_frames_as_bytes_are_one_submit
                 pulled_data_arrives_whole_in_its_last_piece
                 f3_a_lost_end_closes_the_other
                 a_detached_link_goes_on_with_what_it_had

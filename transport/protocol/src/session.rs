@@ -318,13 +318,18 @@ impl<P: Payload> Session<P> {
             Input::Abort => self.on_abort(),
             Input::Fault => self.on_fault(),
         }
+        self.follow_up(now);
+        Ok(())
+    }
+
+    /// What any input may have made possible.
+    fn follow_up(&mut self, now: Time) {
         self.settle();
         if self.moves && !self.probing {
             self.moves = false;
             // Over meanwhile: there is nothing left to move.
             let _ = self.on_readdress(now);
         }
-        Ok(())
     }
 
     /// The next thing to do, until empty.

@@ -192,7 +192,7 @@ impl<P: Payload> Session<P> {
     fn receive_other(&mut self, now: Time, link: LinkId, frame: Frame<P>) {
         self.scheduler.forget();
         self.on_frame(now, link, frame);
-        self.settle();
+        self.follow_up(now);
     }
 
     /// Owns a message whose turn it is and that nothing holds back; or does nothing.

@@ -253,7 +253,10 @@ impl SessionActor {
             self.node.notify(|| Notice::Writable(shared.clone()));
         }
         self.arm(cx);
-        self.show();
+        // The end has been shown, and what was counted after it.
+        if !self.over {
+            self.show();
+        }
     }
 
     /// Requests wait while their replies do (S7): says how many bytes of those have gone.

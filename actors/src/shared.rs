@@ -240,6 +240,11 @@ impl SessionShared {
         *lock(&self.snapshot) = snapshot;
     }
 
+    /// Its policy goes on with another session in its place.
+    pub(crate) fn note_reset(&self) {
+        lock(&self.snapshot).counters.resets += 1;
+    }
+
     /// It keeps its news until [`lead`](Self::lead): an older session's end is not told yet (S6).
     pub(crate) fn follow(&self) {
         self.follows.store(true, Ordering::Release);

@@ -88,7 +88,8 @@ pub enum Fault {
     Fail,
     /// It and all behind it wait for the gate.
     Block(Gate),
-    /// It passes, and nothing after it ever does: a half-open link.
+    /// It passes, and nothing after it ever does: a half-open link. A dial never ends; an accepted
+    /// link is up at its dialler and never read here, and links behind it are accepted as ever.
     StallAfter,
     /// It and all behind it wait that long.
     Delay(Duration),

@@ -191,6 +191,24 @@ fn dials_and_accepts_can_fail() {
 }
 
 #[test]
+fn an_accepted_link_that_stalls_holds_up_no_other() {
+    on_both(|mut rig, faults| async move {
+        rig.listens = faults.wrap(rig.listens);
+        faults.on(Edge::Accept, Direction::Received, 1, Fault::StallAfter);
+        let mut listener = rig.listens.listen(&rig.at).expect("listens");
+        let at = listener.local();
+        let accept = std::future::poll_fn(|cx| listener.poll_accept(cx));
+        let both = async {
+            let first = rig.dials.dial(&at).await.expect("is up, for all it knows");
+            (first, rig.dials.dial(&at).await.expect("the second"))
+        };
+        let (_dialled, accepted) = futures::join!(both, accept);
+        accepted.expect("the second is accepted");
+        assert_eq!(faults.hits().len(), 1);
+    });
+}
+
+#[test]
 fn any_counts_frames_of_every_kind_over_all_links() {
     on_both(|rig, faults| async move {
         // Hello and answer are frames too; the second link's hello is the third sent.

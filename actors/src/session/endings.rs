@@ -95,6 +95,9 @@ fn conclude(node: &Node, shared: &Arc<SessionShared>, end: Box<End<Parcel>>) {
         true => node.connect(shared.target, addresses).ok(),
         false => None,
     };
+    if next.is_some() {
+        shared.note_reset();
+    }
     node.notify(|| match &next {
         Some(next) => {
             Notice::Reset { old: shared.clone(), new: next.shared().clone(), end: end.clone() }

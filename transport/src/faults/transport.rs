@@ -55,6 +55,7 @@ impl Transport for FaultTransport {
             inner: self.inner.listen(at)?,
             faults: self.faults.clone(),
             held: None,
+            stalled: Vec::new(),
         }))
     }
 }
@@ -63,6 +64,8 @@ struct FaultListener {
     inner: Box<dyn Listener>,
     faults: Faults,
     held: Option<(Box<dyn Link>, Hold)>,
+    /// Links that nobody will ever read; one for each rule of that kind.
+    stalled: Vec<Box<dyn Link>>,
 }
 
 impl Listener for FaultListener {
@@ -84,6 +87,10 @@ impl Listener for FaultListener {
                     link.close(CloseHow::Abort);
                     // An abort takes effect in a poll; the link is dropped right after.
                     let _ = link.poll(cx, &mut crate::link::Batch::default());
+                    continue;
+                }
+                Some(Fault::StallAfter) => {
+                    self.stalled.push(link);
                     continue;
                 }
                 Some(fault) => Hold::of(fault),

@@ -1,0 +1,165 @@
+//! What holds in every scenario, whatever the tables say.
+
+use std::collections::BTreeMap;
+
+use stellate::prelude::*;
+
+use crate::case::{Case, Strike};
+use crate::stage::Pace;
+use crate::tally::{Life, Outcome, Tally};
+
+/// Every promise that the outcome breaks, in words.
+pub fn broken(case: &Case, pace: &Pace, outcome: &Outcome) -> Vec<String> {
+    let mut found = Vec::new();
+    for (name, here, there) in [("A", &outcome.a, &outcome.b), ("B", &outcome.b, &outcome.a)] {
+        let mut say = |text: String| found.push(format!("{name}: {text}"));
+        ends(here, &mut say);
+        deliveries(case, here, there, &mut say);
+        counters(here, &mut say);
+        if !case.pair.is_lossy() {
+            lossless(here, there, &mut say);
+        }
+    }
+    accounts(&outcome.a, &outcome.b, &mut found);
+    accounts(&outcome.b, &outcome.a, &mut found);
+    if outcome.violations > 0 {
+        found.push(format!("F6: {} violations", outcome.violations));
+    }
+    let bound = settles_within(case, pace);
+    if outcome.slowest > bound {
+        found.push(format!("S8: a leg took {:?}, above {bound:?}", outcome.slowest));
+    }
+    found
+}
+
+/// S4: each session that this side knew ended once, and nothing is left.
+fn ends(here: &Tally, say: &mut impl FnMut(String)) {
+    for life in &here.lives {
+        if life.ends.len() != 1 {
+            say(format!("S4: {:?} had the ends {:?}", life.connection, life.ends));
+        }
+    }
+    if here.left > 0 {
+        say(format!("S4: {} sessions are left", here.left));
+    }
+    if here.conflicts + here.undeliverable + here.damaged > 0 {
+        let Tally { conflicts, undeliverable, damaged, .. } = here;
+        say(format!("{conflicts} conflicts, {undeliverable} undeliverable, {damaged} damaged"));
+    }
+}
+
+/// S1, S2, S6: what `here` sent in one session was handled in one session there, each message once
+/// and in order, without a gap; what never left was not handled.
+fn deliveries(case: &Case, here: &Tally, there: &Tally, say: &mut impl FnMut(String)) {
+    let mut by_life: BTreeMap<u32, Vec<(u64, u32)>> = BTreeMap::new();
+    for handled in &there.handled {
+        by_life.entry(handled.life).or_default().push((handled.session, handled.n));
+    }
+    for (life, handled) in by_life {
+        let Some(sent) = here.lives.get(life as usize) else {
+            say(format!("S6: messages of a session {life} that never was"));
+            continue;
+        };
+        let numbers: Vec<u32> = handled.iter().map(|(_, n)| *n).collect();
+        if numbers.len() > sent.accepted.len() || numbers != sent.accepted[..numbers.len()] {
+            say(format!("S1, S2: accepted {:?}, handled {numbers:?}", sent.accepted));
+        }
+        if handled.iter().any(|(session, _)| *session != handled[0].0) {
+            say(format!("S6: session {life} was handled in several: {handled:?}"));
+        }
+        for (n, was_sent) in &sent.taken_back {
+            if numbers.contains(n) && (!was_sent || !case.pair.is_lossy()) {
+                say(format!("S4: message {n} came back and was handled"));
+            }
+        }
+        answers(sent, &numbers, say);
+    }
+}
+
+/// A reply means that it was handled, `NotSent` that it was not.
+fn answers(sent: &Life, handled: &[u32], say: &mut impl FnMut(String)) {
+    for (n, answer) in &sent.answers {
+        let fits = match answer {
+            Ok(reply) => reply == n && handled.contains(n),
+            Err(RequestError::SessionEnded { fate: Fate::NotSent, .. }) => !handled.contains(n),
+            Err(RequestError::SessionEnded { fate: Fate::MaybeHandled, .. }) => true,
+            Err(_) => false,
+        };
+        if !fits {
+            say(format!("request {n}: {answer:?}, handled {handled:?}"));
+        }
+    }
+}
+
+/// What the session counts is what the transport saw.
+fn counters(here: &Tally, say: &mut impl FnMut(String)) {
+    let side = here.side();
+    if side.dials != here.dials_seen {
+        say(format!("counted {} dials, made {}", side.dials, here.dials_seen));
+    }
+    if side.resets != here.resets {
+        say(format!("counted {} resets, heard of {}", side.resets, here.resets));
+    }
+    for life in &here.lives {
+        let counters = life.connection.counters();
+        if counters.ended != life.ends.len() as u64 {
+            say(format!("{:?} counted {} ends", life.connection, counters.ended));
+        }
+    }
+}
+
+/// S2: one session, all of it handled, nothing back, every request answered.
+fn lossless(here: &Tally, there: &Tally, say: &mut impl FnMut(String)) {
+    if here.lives.len() != 1 || here.connected != 1 {
+        say(format!("S2: {} sessions, {} births", here.lives.len(), here.connected));
+        return;
+    }
+    let life = &here.lives[0];
+    if there.handled.len() != life.accepted.len() {
+        say(format!("S2: accepted {:?}, handled {:?}", life.accepted, there.handled));
+    }
+    if !life.taken_back.is_empty() || life.answers.iter().any(|(_, answer)| answer.is_err()) {
+        say(format!("S2: back {:?}, answers {:?}", life.taken_back, life.answers));
+    }
+}
+
+/// S4: sent = received + taken back; received = handled + reported as undelivered.
+fn accounts(here: &Tally, there: &Tally, found: &mut Vec<String>) {
+    let (mut acked, mut open) = (0, 0);
+    for life in &here.lives {
+        let accepted = life.accepted.len() as u64;
+        let back = life.taken_back.len() as u64;
+        let Some((_, counts)) = life.ends.first() else { continue };
+        if counts.unacked() != back || back > accepted {
+            found.push(format!("S4: {} unacked, {back} back of {accepted}", counts.unacked()));
+            return;
+        }
+        acked += accepted - back;
+        open += life.taken_back.iter().filter(|(_, sent)| *sent).count() as u64;
+    }
+    let ends = there.lives.iter().flat_map(|life| life.ends.iter());
+    let undelivered: u64 = ends.map(|(_, counts)| counts.undelivered()).sum();
+    let received = there.handled.len() as u64 + undelivered;
+    if received < acked || received > acked + open {
+        found.push(format!(
+            "S4: acked {acked}, taken back after they left {open}, handled and undelivered {received}"
+        ));
+    }
+}
+
+/// S8, with what the fault itself holds up, for each of the two links that may be lost in a leg.
+fn settles_within(case: &Case, pace: &Pace) -> std::time::Duration {
+    let limits = &pace.limits;
+    let held = match case.fault {
+        Some((Strike::Block, _)) => pace.held,
+        Some((Strike::BlockLong, _)) => pace.held_long,
+        Some((Strike::Delay, _)) => pace.delay,
+        _ => std::time::Duration::ZERO,
+    };
+    let noticed = limits.heartbeat_deadline.max(limits.hello_timeout);
+    let admitted = if case.admission { pace.admit_after * 2 } else { std::time::Duration::ZERO };
+    pace.slack
+        + held
+        + 2 * (noticed + limits.backoff_max.mul_f64(1.5) + limits.race_wait)
+        + admitted
+}

@@ -1,0 +1,103 @@
+//! Where a scenario is played: the virtual network, or TCP on this machine.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use stellate::prelude::*;
+use stellate::testing::{Faults, Tcp, World};
+
+/// How long things take there.
+#[derive(Clone, Copy)]
+pub struct Pace {
+    pub limits: Limits,
+    /// Above `race_wait`, below the deadlines.
+    pub held: Duration,
+    /// Above the deadlines.
+    pub held_long: Duration,
+    pub delay: Duration,
+    /// Without a message; a few heartbeats go.
+    pub idle: Duration,
+    /// How long an admission holds.
+    pub admit_after: Duration,
+    /// What a busy machine may add to a leg.
+    pub slack: Duration,
+    /// What a test waits for at all.
+    pub patience: Duration,
+}
+
+pub enum Stage {
+    Sim(World),
+    Tcp,
+}
+
+impl Pace {
+    pub fn virtual_time() -> Self {
+        Self {
+            limits: Limits::default(),
+            held: Duration::from_secs(4),
+            held_long: Duration::from_secs(60),
+            delay: Duration::from_millis(300),
+            idle: Duration::from_secs(12),
+            admit_after: Duration::from_secs(1),
+            slack: Duration::from_millis(100),
+            patience: Duration::from_secs(3600),
+        }
+    }
+
+    /// Short, and still far above what a busy machine takes for a turn.
+    pub fn real_time() -> Self {
+        Self {
+            limits: Limits {
+                heartbeat_every: Duration::from_millis(1000),
+                heartbeat_deadline: Duration::from_millis(4000),
+                hello_timeout: Duration::from_millis(3000),
+                backoff_min: Duration::from_millis(5),
+                backoff_max: Duration::from_millis(50),
+                race_wait: Duration::from_millis(500),
+                standby_max: Duration::from_secs(10),
+                drain_max: Duration::from_secs(5),
+                hold_max: Duration::from_secs(10),
+                ..Limits::default()
+            },
+            held: Duration::from_millis(1000),
+            held_long: Duration::from_millis(6000),
+            delay: Duration::from_millis(50),
+            idle: Duration::from_millis(2300),
+            admit_after: Duration::from_millis(100),
+            slack: Duration::from_secs(10),
+            patience: Duration::from_secs(120),
+        }
+    }
+}
+
+impl Stage {
+    pub fn pace(&self) -> Pace {
+        match self {
+            Self::Sim(_) => Pace::virtual_time(),
+            Self::Tcp => Pace::real_time(),
+        }
+    }
+
+    /// A messenger with a plan of faults around its only transport.
+    pub fn builder(&self, name: EntityName, faults: &Faults) -> MessengerBuilder {
+        let builder = match self {
+            Self::Sim(world) => {
+                let transport = world.transport(&name.to_string());
+                world.messenger(name).transport(faults.wrap(transport))
+            }
+            Self::Tcp => Messenger::builder(name)
+                .bind("tcp://127.0.0.1:0")
+                .transport(faults.wrap(Arc::new(Tcp::new())))
+                .arbiters(0),
+        };
+        builder.limits(self.pace().limits)
+    }
+
+    /// Laws of links that the sessions broke (F6).
+    pub fn violations(&self) -> usize {
+        match self {
+            Self::Sim(world) => world.net().violations().len(),
+            Self::Tcp => 0,
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! The same conversations over TCP, in real time: many at once, since they mostly wait.
+//!
+//! The promises hold in each. Beyond them the outcome is that of virtual time, to the last count,
+//! but for what hangs on who is faster:
+//!
+//! | | what is compared |
+//! | --- | --- |
+//! | one side dials | all columns |
+//! | … and an accepted link is cut | all but hellos: one may have left, or not |
+//! | … and the fault is at an ack or heartbeat | births and ends: which leg it is in depends on time |
+//! | peers | births and ends: after a loss both may dial |
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use stellate::testing::Edge;
+use tokio::time::Instant;
+
+use crate::case::*;
+use crate::golden::{Expected, steps};
+use crate::promises::broken;
+use crate::stage::{Pace, Stage};
+use crate::talk::play;
+use crate::tally::Outcome;
+
+/// Conversations at once.
+const AT_ONCE: usize = 300;
+
+/// A turn that comes later than this disturbs the conversations by itself.
+const LAG_MAX: Duration = Duration::from_millis(200);
+
+/// How often a conversation that was so disturbed is played again, before only its promises count.
+const AGAIN_MAX: usize = 1;
+
+struct Played {
+    case: Case,
+    outcome: Result<Outcome, String>,
+    /// Whether the machine disturbed it too.
+    disturbed: bool,
+}
+
+fn run(mut cases: Vec<Case>) -> Vec<Played> {
+    let mut all = Vec::new();
+    for again in 0..=AGAIN_MAX {
+        let played = run_once(std::mem::take(&mut cases));
+        for played in played {
+            match played.disturbed && again < AGAIN_MAX {
+                true => cases.push(played.case),
+                false => all.push(played),
+            }
+        }
+    }
+    all
+}
+
+fn run_once(cases: Vec<Case>) -> Vec<Played> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let all = async {
+        let lags = Rc::new(Cell::new(0));
+        let watch = tokio::task::spawn_local(count_lags(lags.clone()));
+        let mut open = tokio::task::JoinSet::new();
+        let mut done = Vec::new();
+        for case in cases {
+            while open.len() >= AT_ONCE {
+                done.extend(open.join_next().await);
+            }
+            idle().await;
+            let lags = lags.clone();
+            open.spawn_local(async move {
+                let before = lags.get();
+                let outcome = play(&Stage::Tcp, &case).await;
+                Played { case, outcome, disturbed: lags.get() > before }
+            });
+        }
+        done.extend(open.join_all().await.into_iter().map(Ok));
+        watch.abort();
+        done.into_iter().map(Result::unwrap).collect()
+    };
+    tokio::task::LocalSet::new().block_on(&runtime, all)
+}
+
+/// Counts the turns of this thread that came too late.
+async fn count_lags(lags: Rc<Cell<u64>>) {
+    let turn = Duration::from_millis(20);
+    loop {
+        let start = Instant::now();
+        tokio::time::sleep(turn).await;
+        if start.elapsed() > turn + LAG_MAX {
+            lags.set(lags.get() + 1);
+        }
+    }
+}
+
+/// Until this thread seems to have time for one conversation more, or for a while: what disturbs them is to be in the table,
+/// not a busy machine.
+async fn idle() {
+    let turn = Duration::from_millis(10);
+    for _ in 0..10 {
+        let start = Instant::now();
+        tokio::time::sleep(turn).await;
+        if start.elapsed() < turn * 2 {
+            return;
+        }
+    }
+}
+
+/// What is reached in virtual time is played here. A race is not lost for certain, and nobody
+/// counts the receives of a stream.
+fn cases(pair: Pair, order: Order, strikes: &[Strike]) -> Vec<Case> {
+    let expected = Expected::of(pair, order);
+    let mut cases = Vec::new();
+    for step in steps(1).filter(|step| ![Edge::Lost, Edge::Grant].contains(&step.edge)) {
+        let reached = strikes.iter().filter(|strike| expected.find(step, **strike).is_some());
+        cases.extend(reached.map(|strike| Case::new(pair, order, Some((*strike, step)))));
+    }
+    cases
+}
+
+/// What can be compared of a side: from `from` on, of the columns of the table.
+fn columns(side: &str, case: &Case) -> String {
+    let edge = case.fault.map(|(_, step)| step.edge);
+    let kept = |column: &&str| {
+        let counter = column.starts_with(|first: char| "dhrlz".contains(first));
+        let resumes = column.starts_with("re");
+        match edge {
+            _ if case.pair.a == case.pair.b => !counter && !resumes,
+            Some(Edge::Ack | Edge::Heartbeat) => !counter && !resumes,
+            Some(Edge::Accept) => !column.starts_with('h'),
+            _ => true,
+        }
+    };
+    side.split_whitespace().filter(kept).collect::<Vec<_>>().join(" ")
+}
+
+fn check(cases: Vec<Case>) {
+    let mut wrong = Vec::new();
+    let count = cases.len();
+    let mut only_promises = 0;
+    for Played { case, outcome, disturbed } in run(cases) {
+        let outcome = match outcome {
+            Ok(outcome) => outcome,
+            Err(stuck) => {
+                wrong.push(format!("{case}: {stuck}"));
+                continue;
+            }
+        };
+        let promises = broken(&case, &Pace::real_time(), &outcome);
+        // How long it took is the machine's doing then.
+        let counts = promises.iter().filter(|promise| !(disturbed && promise.starts_with("S8")));
+        wrong.extend(counts.map(|promise| format!("{case}: {promise}")));
+        if disturbed {
+            only_promises += 1;
+            continue;
+        }
+        let Some((strike, step)) = case.fault else { continue };
+        let peers = case.pair.a == case.pair.b;
+        if outcome.hits == 0 && !peers {
+            wrong.push(format!("{case}: never reached"));
+            continue;
+        }
+        let expected = Expected::of(case.pair, case.order).find(step, strike);
+        let (a, b) = expected.unwrap_or_default();
+        for (side, expected) in [(outcome.a.side(), a), (outcome.b.side(), b)] {
+            let (found, expected) = (side.to_string(), expected);
+            if columns(&found, &case) != columns(&expected, &case) {
+                wrong.push(format!("{case}:\n  virtual {expected}\n  TCP     {found}"));
+            }
+        }
+    }
+    println!("{count} conversations, of {only_promises} of them only the promises were checked");
+    assert!(wrong.is_empty(), "{} of {count}:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+const STRIKES: [Strike; 4] = [Strike::Fail, Strike::Block, Strike::StallAfter, Strike::Delay];
+
+#[test]
+fn s2_s4_every_fault_at_every_edge_over_tcp_where_one_side_dials() {
+    let mut all = Vec::new();
+    for pair in [LOSSY, LOSSLESS] {
+        all.extend(cases(pair, Order::AGreater, &STRIKES));
+    }
+    // The server makes the client lossy, or the other way round: nothing new at each edge.
+    for pair in [LOSSY_STATEFUL, LOSSLESS_STATELESS] {
+        all.extend(cases(pair, Order::AGreater, &[Strike::Fail]));
+    }
+    check(all);
+}
+
+#[test]
+fn s2_s5_every_fault_at_every_edge_over_tcp_between_peers() {
+    let mut all = Vec::new();
+    for pair in [PEERS, PEERS_BOTH] {
+        for order in [Order::AGreater, Order::BGreater] {
+            all.extend(cases(pair, order, &STRIKES));
+        }
+    }
+    check(all);
+}

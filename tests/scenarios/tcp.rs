@@ -127,6 +127,11 @@ fn columns(side: &str, case: &Case) -> String {
             _ if case.pair.a == case.pair.b => !counter && !resumes,
             Some(Edge::Ack | Edge::Heartbeat) => !counter && !resumes,
             Some(Edge::Accept) => !column.starts_with('h'),
+            // Whether the other side still had something to say, and so dialled and was told, or
+            // waited in vain, is a matter of microseconds.
+            Some(Edge::Close) => {
+                !counter && !resumes && !matches!(**column, "TimedOut" | "ClosedByPeer")
+            }
             _ => true,
         }
     };

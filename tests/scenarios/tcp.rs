@@ -130,7 +130,7 @@ fn columns(side: &str, case: &Case) -> String {
             // Whether the other side still had something to say, and so dialled and was told, or
             // waited in vain, is a matter of microseconds.
             Some(Edge::Close) => {
-                !counter && !resumes && !matches!(**column, "TimedOut" | "ClosedByPeer")
+                !counter && !resumes && !matches!(*column, "TimedOut" | "ClosedByPeer")
             }
             _ => true,
         }

@@ -68,17 +68,22 @@ impl Message for Bulk {
 
 /// Plays the role.
 pub(super) fn run(role: &Role) -> Result<(), String> {
-    let play = async {
-        match role.side {
-            Side::Server => serve(role).await,
-            Side::Client => drive(role).await,
+    let own = role.clone();
+    let play = async move {
+        match own.side {
+            Side::Server => serve(&own).await,
+            Side::Client => drive(&own).await,
         }
     };
     match role.place {
         Place::OwnArbiter => actix_rt::System::new().block_on(play),
         // Without threads of its own the messenger needs no actix system, and tokio's local
-        // runtime wakes its tasks without the detour that a `LocalSet` takes.
-        Place::Inline | Place::Plain => super::local_runtime()?.block_on(play),
+        // runtime wakes its tasks without the detour that a `LocalSet` takes. A task, as users have
+        // them: waking the future that `block_on` itself runs costs a look at the sockets.
+        Place::Inline | Place::Plain => {
+            let task = async { tokio::task::spawn_local(play).await };
+            super::local_runtime()?.block_on(task).map_err(text)?
+        }
     }
 }
 

@@ -240,8 +240,11 @@ fn check(limits: &Limits) -> Result<(), BuildError> {
     if limits.replies_bytes == 0 {
         return wrong("replies_bytes must be above zero");
     }
-    if limits.requests_max == 0 || limits.sessions_max == 0 || limits.handshakes_max == 0 {
-        return wrong("requests_max, sessions_max and handshakes_max must be above zero");
+    let counts = [limits.requests_max, limits.sessions_max, limits.handshakes_max];
+    if counts.contains(&0) || limits.events_max == 0 {
+        return wrong(
+            "requests_max, sessions_max, handshakes_max and events_max must be above zero",
+        );
     }
     Ok(())
 }

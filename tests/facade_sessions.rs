@@ -355,7 +355,9 @@ async fn connections_and_messages_are_used_from_other_threads() {
         assert_eq!(place.replace(n % 1000).map_or(0, |before| before + 1), n % 1000);
     }
     for (n, thread) in threads.into_iter().enumerate() {
-        let found = within(tokio::task::spawn_blocking(move || thread.join())).await;
+        #[allow(clippy::disallowed_methods)] // It only waits for a thread of the test.
+        let joined = tokio::task::spawn_blocking(move || thread.join());
+        let found = within(joined).await;
         assert_eq!(found.unwrap().unwrap(), n as u64);
     }
 }

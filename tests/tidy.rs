@@ -78,6 +78,23 @@ fn nothing_is_left_over() {
     assert!(left.is_empty(), "left over:\n{}", left.join("\n"));
 }
 
+/// `select!` draws by lot which of its branches it looks at first: the same seed would give another
+/// run (D1). The command line, examples and tests run in real time and may use it.
+#[test]
+fn nothing_is_drawn_by_lot_in_the_library() {
+    let macros = ["tokio::sel".to_owned() + "ect!", "futures::sel".to_owned() + "ect!"];
+    let real_time = ["src/cli/", "/tests/", "examples/", "benches/"];
+    let mut drawn = Vec::new();
+    for (path, text) in sources() {
+        let place = path.strip_prefix(root()).unwrap_or(&path).display().to_string();
+        let is_library = !real_time.iter().any(|part| format!("/{place}").contains(part));
+        if is_library && macros.iter().any(|name| text.contains(name.as_str())) {
+            drawn.push(place);
+        }
+    }
+    assert!(drawn.is_empty(), "poll in an order of your own:\n{}", drawn.join("\n"));
+}
+
 /// Every promise of PROTOCOL.md has a test whose name begins with its id, or a row that says how
 /// it is held otherwise.
 #[test]

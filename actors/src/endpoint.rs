@@ -100,6 +100,10 @@ impl EndpointActor {
             let text = "too many sessions".to_owned();
             return self.answer(greeted, Verdict::Refused { reason: RefuseReason::Busy, text });
         }
+        if self.node.events_are_full() {
+            let text = "events are not read".to_owned();
+            return self.answer(greeted, Verdict::Refused { reason: RefuseReason::Busy, text });
+        }
         let Greeted { id, link, hello } = greeted;
         let name = hello.from.name;
         let key = self.node.next_key();

@@ -11,7 +11,7 @@
 //! before messages, then classes by weight; within a class the order is that of arrival (S1).
 //! Messages are bounded by `inbox_messages` and the windows behind it (S7). Events are merged where
 //! a later one says it all, and a session can cause no more of them than its peer was sent messages;
-//! there is no limit yet on the ends of many short sessions that nobody reads.
+//! no session begins while `events_max` of them wait, so the ends of short ones are bounded too.
 
 mod batch;
 mod park;
@@ -439,6 +439,11 @@ impl Inbox {
         state.messages + state.parked.len()
     }
 
+    /// Events and questions waiting.
+    pub fn notices(&self) -> usize {
+        lock(&self.state).notices.len()
+    }
+
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
         let state = lock(&self.state);
@@ -520,6 +525,10 @@ impl Notice {
                     && std::mem::discriminant(&**event) == std::mem::discriminant(&**later)
             }
             (Self::Writable(session), Self::Writable(other)) => Arc::ptr_eq(session, other),
+            // Not asked yet: the answer to the later question is the one that counts.
+            (Self::Admission(ask), Self::Admission(later)) => {
+                Arc::ptr_eq(&ask.session, &later.session)
+            }
             _ => false,
         }
     }

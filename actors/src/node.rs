@@ -475,6 +475,14 @@ impl Node {
         }
     }
 
+    /// Whether somebody has so much to read that no session should begin (`events_max`).
+    pub(crate) fn events_are_full(&self) -> bool {
+        let routes = self.inner.router.routes();
+        let max = self.inner.limits.events_max as usize;
+        let mut readers = routes.events().iter().chain(routes.admission());
+        readers.any(|inbox| inbox.notices() >= max)
+    }
+
     /// The session is over: its name is free.
     pub(crate) fn forget(&self, key: SessionKey) {
         let mut registry = lock(&self.inner.registry);

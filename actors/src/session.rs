@@ -28,8 +28,8 @@ use actix::{Actor, ActorContext, ActorFuture, Addr, AsyncContext, Context, Handl
 use stellate_protocol::event::{Event, Input, LinkFacts, Notice as PeerNotice, Settled, Submit};
 use stellate_protocol::frame::{Feature, Hello};
 use stellate_protocol::session::{Config, Phase, Session};
-use stellate_protocol::{Blame, Lane, LinkId, Parcel, SessionId, Time};
-use stellate_transport::{DialError, Link, LinkFault};
+use stellate_protocol::{Lane, LinkId, Parcel, SessionId, Time};
+use stellate_transport::{DialError, Link};
 
 use crate::dispatch::{DispatchQueue, Received};
 use crate::endpoint::FEATURE_LISTENS_AT;
@@ -509,18 +509,9 @@ impl Handler<FromLink> for SessionActor {
                 }
             }
             tracing::debug!(session = self.shared.key.0, link = link.0, %fault, "link lost");
-            let (blame, jitter) = (charge(&fault), self.node.random() as u16);
+            let (blame, jitter) = (fault.counts_as(), self.node.random() as u16);
             self.input(now, Input::LinkLost { link, blame, jitter });
         }
-    }
-}
-
-/// What the session holds against the peer. A damaged frame is its doing or the path's, and the
-/// session counts both: at the same place again and again, a new link does not help.
-fn charge(fault: &LinkFault) -> Blame {
-    match fault {
-        LinkFault::Malformed(error) if error.blame() != Blame::Local => Blame::PeerMisbehaved,
-        _ => fault.blame(),
     }
 }
 

@@ -11,6 +11,7 @@
 //! are coalesced: only the first of a batch wakes. The room of the outbox (S7) is counted here,
 //! since the caller must wait before the session hears of a message.
 
+mod flag;
 mod ledger;
 mod outbox;
 mod readdress;
@@ -33,6 +34,7 @@ use stellate_protocol::limits::Limits;
 use stellate_protocol::session::{Phase, Why};
 use stellate_protocol::{Class, EntityName, Identity, Lane, Parcel, RequestId, Seq};
 
+use flag::Flag;
 pub use ledger::{DoneTogether, done_together};
 pub(crate) use ledger::{Entries, LaneLedger, done};
 pub use outbox::Room;
@@ -141,7 +143,7 @@ pub struct SessionShared {
     pub(crate) ledger: [LaneLedger; Lane::COUNT],
     calls: Mutex<BTreeMap<RequestId, futures::channel::oneshot::Sender<CallResult<Parcel>>>>,
     next_call: AtomicU64,
-    dirty: AtomicBool,
+    dirty: Flag,
     /// Room that was wanted has come, and nobody was told yet.
     writable: AtomicBool,
     waker: AtomicWaker,
@@ -170,7 +172,7 @@ impl SessionShared {
             ledger: Default::default(),
             calls: Mutex::default(),
             next_call: AtomicU64::new(1),
-            dirty: AtomicBool::new(false),
+            dirty: Flag::default(),
             writable: AtomicBool::new(false),
             waker: AtomicWaker::new(),
             snapshot: Mutex::default(),
@@ -215,7 +217,7 @@ impl SessionShared {
 
     /// Wakes the session's actor, once per turn of it.
     pub(crate) fn wake(&self) {
-        if !self.dirty.swap(true, Ordering::AcqRel) {
+        if self.dirty.raise() {
             self.waker.wake();
         }
     }
@@ -223,7 +225,7 @@ impl SessionShared {
     /// As [`wake`](Self::wake), after something was put under a lock that a turn takes: a turn
     /// that missed it began before, so a mark that still stands then is a later one's.
     pub(crate) fn wake_after_lock(&self) {
-        if !self.dirty.load(Ordering::Acquire) {
+        if !self.dirty.is_up() {
             self.wake();
         }
     }
@@ -231,9 +233,7 @@ impl SessionShared {
     /// The actor begins a turn.
     pub(crate) fn begin_turn(&self, waker: &Waker) {
         self.waker.register(waker);
-        // A swap, not a store: what is read after it must not be read before it, or the wake-up of
-        // a ledger entry made in between is lost.
-        self.dirty.swap(false, Ordering::AcqRel);
+        self.dirty.lower();
     }
 
     pub(crate) fn show(&self, snapshot: Snapshot) {

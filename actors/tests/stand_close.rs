@@ -206,6 +206,7 @@ async fn ends_from_all_sides_at_once_are_one_end() {
             .into_iter()
             .map(|handle| {
                 let (handle, way) = (handle.clone(), ways[draw.below(2) as usize]);
+                #[allow(clippy::disallowed_methods)] // What is tested: ends from any thread.
                 tokio::task::spawn_blocking(move || way(&handle))
             })
             .collect();

@@ -300,7 +300,8 @@ async fn a_slow_handler_holds_back_its_sender_and_nobody_else() {
     let slow = a.dial(&b);
     let serving = actix_rt::spawn(serve(fast, b.connected().await));
     let mixed = c.dial(&b);
-    let count = scale(200, 600);
+    // A minute of the handler's time.
+    let count = scale(200, 6_000);
     let sending = actix_rt::spawn({
         let (slow, body) = (slow.clone(), Bytes::from(vec![7; 4000]));
         async move {

@@ -149,6 +149,7 @@ fn all(limits: &Limits) -> Value {
         "inbox_drain": limits.inbox_drain,
         "handshakes_max": limits.handshakes_max,
         "sessions_max": limits.sessions_max,
+        "events_max": limits.events_max,
     })
 }
 

@@ -55,6 +55,14 @@ impl LinkFault {
         }
     }
 
+    /// What a session counts it as; differs from [`blame`](Self::blame) where bytes were damaged.
+    pub fn counts_as(&self) -> Blame {
+        match self {
+            Self::Malformed(error) => error.counts_as(),
+            fault => fault.blame(),
+        }
+    }
+
     /// Whether somebody closed the link on purpose and in order.
     pub fn is_orderly(&self) -> bool {
         matches!(self, Self::ClosedHere | Self::ClosedByPeer)

@@ -73,8 +73,11 @@ impl SessionActor {
     pub(super) fn dial(&mut self, ctx: &mut Context<Self>) {
         self.dial_turn += 1;
         let addresses = lock(&self.shared.addresses).clone();
+        // Nobody reads of sessions that begin: this one has to wait, as if nobody were there.
+        let new = self.core.as_ref().is_none_or(|core| core.peer().is_none());
         let address = match addresses.len() {
             0 => None,
+            _ if new && self.node.events_are_full() => None,
             len => addresses.get(self.address % len).cloned(),
         };
         self.address = self.address.wrapping_add(1);

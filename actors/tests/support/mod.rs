@@ -189,7 +189,9 @@ impl TestNode {
 
 /// `future`, or a failure that says what was waited for.
 pub(crate) async fn within<F: Future>(what: &str, future: F) -> F::Output {
-    match tokio::time::timeout(PATIENCE, future).await {
+    // The long runs take minutes where the default takes seconds.
+    let patience = PATIENCE * scale(1, 10) as u32;
+    match tokio::time::timeout(patience, future).await {
         Ok(output) => output,
         Err(_) => panic!("waited too long for {what}"),
     }

@@ -13,6 +13,7 @@
 //!   read and write buffers of its transport, or slots × slot_bytes
 //! per messenger, at most
 //!   sessions_max × the above + handshakes_max × hello bytes
+//!   + (events_max + what is told of live sessions) × an event and what it gives back
 //! ```
 
 use std::time::Duration;
@@ -93,6 +94,10 @@ pub struct Limits {
     pub handshakes_max: u32,
     /// Sessions of one messenger.
     pub sessions_max: u32,
+    /// Events that an actor has not read yet. While one has so many no session begins: whoever
+    /// dials is told `Busy` and comes again, and what is dialled here and was never up waits. So
+    /// the ends of short sessions press back, and no end is ever dropped (S4, S7).
+    pub events_max: u32,
 }
 
 impl Default for Limits {
@@ -124,6 +129,7 @@ impl Default for Limits {
             inbox_drain: 64,
             handshakes_max: 1024,
             sessions_max: 65_536,
+            events_max: 65_536,
         }
     }
 }

@@ -121,6 +121,18 @@ impl CodecError {
             Self::Unencodable { .. } | Self::AlreadyExpected { .. } => Blame::Local,
         }
     }
+
+    /// What a session counts it as when its link ends by it: [`Input::LinkLost`]'s blame. A damaged
+    /// frame is the peer's doing or the path's, and both count: at the same place again and again a
+    /// new link does not help.
+    ///
+    /// [`Input::LinkLost`]: crate::event::Input::LinkLost
+    pub const fn counts_as(&self) -> Blame {
+        match self.blame() {
+            Blame::Local => Blame::Local,
+            _ => Blame::PeerMisbehaved,
+        }
+    }
 }
 
 impl fmt::Display for CodecError {
@@ -182,3 +194,21 @@ impl fmt::Display for ChunkFault {
 }
 
 impl std::error::Error for CodecError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// No poison loop: damage counts against the session like misbehaviour, our own fault does not.
+    #[test]
+    fn damage_counts_like_misbehaviour_and_a_fault_of_our_own_does_not() {
+        let damaged = CodecError::HeaderChecksum;
+        assert_eq!(
+            (damaged.blame(), damaged.counts_as()),
+            (Blame::Transport, Blame::PeerMisbehaved)
+        );
+        assert_eq!(CodecError::NotStellate.counts_as(), Blame::PeerMisbehaved);
+        let ours = CodecError::Unencodable { frame: FrameKind::Message, field: "data_len" };
+        assert_eq!(ours.counts_as(), Blame::Local);
+    }
+}

@@ -1,6 +1,6 @@
 //! Requests and notifies: every outcome, exactly once.
 
-use stellate_protocol::event::{CallResult, EndCause, Event, Fate, Input, Returned};
+use stellate_protocol::event::{Ask, CallResult, EndCause, Event, Fate, Input, Returned};
 use stellate_protocol::frame::{Call, Frame, Message, Outcome, UndeliverableReason};
 use stellate_protocol::{Class, Lane, Parcel, RequestId, Seq};
 
@@ -150,6 +150,20 @@ fn s7_no_more_requests_than_requests_max_are_open() {
     world.millis(5);
     assert_eq!(outcome(&world, a, id), Some(Outcome::Reply));
     world.check_healed(a, world.only(B));
+}
+
+/// A request with less than a millisecond left still has time left: it is handed out as such.
+fn the_time_left_is_rounded_up() {
+    for nanos in [1, 999_999, 1_000_000, 1_000_001] {
+        let (mut world, a, b) = up();
+        world.side_mut(b).opens = false;
+        let id = world.fresh_request(a);
+        world.try_send(a, Class::Normal, 0, Ask::Request(id, Some(nanos)));
+        world.run();
+        let call = world.side(b).inbox.front().map(|delivery| delivery.message.call);
+        let due = u32::try_from(nanos.div_ceil(1_000_000)).ok();
+        assert_eq!(call, Some(Call::Request { id, ttl_ms: due }), "{nanos} ns");
+    }
 }
 
 /// Over the peer's limit: known at once when up, found at the hello when queued before.

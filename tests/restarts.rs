@@ -115,7 +115,7 @@ fn s4_s6_a_dialler_that_restarts_ends_its_old_session_at_the_server() {
                 let mut again = Side::new(osd1(&world, mine)).await;
                 let second = again.messenger.connect(EntityName::osd(2), "sim://osd.2").unwrap();
                 send(&second, 2).await;
-                world.sleep(120 * SECOND).await;
+                world.sleep(40 * SECOND).await;
                 let mut log = told(&mut two);
                 let at = log.iter().position(|line| *line == ended);
                 let at = at.unwrap_or_else(|| panic!("{} {}: {log:?}", mine.name(), profile.name));

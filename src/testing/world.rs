@@ -25,7 +25,7 @@ use crate::builder::MessengerBuilder;
 use crate::messenger::Messenger;
 
 /// Virtual time after which a test is taken to hang.
-pub const VIRTUAL_TIME_MAX: Duration = Duration::from_secs(24 * 3600);
+pub const VIRTUAL_TIME_MAX: Duration = Duration::from_secs(6 * 3600);
 
 /// Runs `test` in virtual time, with a network of byte streams, and gives back what it gives.
 ///

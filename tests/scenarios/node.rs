@@ -76,7 +76,7 @@ impl Node {
             Which::B => case.pair.b,
         };
         let faults = Faults::new();
-        let builder = stage.builder(name(which), &faults).policy(EntityKind::OSD, policy);
+        let builder = stage.builder(name(which), &faults, case).policy(EntityKind::OSD, policy);
         let messenger = builder.build().await.unwrap();
         let answers = which == Which::B && !case.pair.both;
         let book = Book { tally: Tally::default(), talking: 0, goes_on: false, answers };

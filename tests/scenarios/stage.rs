@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use stellate::prelude::*;
-use stellate::testing::{Faults, Tcp, World};
+use stellate::testing::{Edge, Faults, Tcp, World};
+
+use crate::case::Case;
 
 /// How long things take there.
 #[derive(Clone, Copy)]
@@ -54,7 +56,8 @@ impl Pace {
                 backoff_min: Duration::from_millis(5),
                 backoff_max: Duration::from_millis(50),
                 race_wait: Duration::from_millis(500),
-                standby_max: Duration::from_secs(10),
+                // Longer than any machine is busy: no session of these ends by it.
+                standby_max: Duration::from_secs(120),
                 drain_max: Duration::from_secs(5),
                 hold_max: Duration::from_secs(10),
                 ..Limits::default()
@@ -65,7 +68,7 @@ impl Pace {
             idle: Duration::from_millis(2300),
             admit_after: Duration::from_millis(100),
             slack: Duration::from_secs(10),
-            patience: Duration::from_secs(120),
+            patience: Duration::from_secs(300),
         }
     }
 }
@@ -79,7 +82,13 @@ impl Stage {
     }
 
     /// A messenger with a plan of faults around its only transport.
-    pub fn builder(&self, name: EntityName, faults: &Faults) -> MessengerBuilder {
+    pub fn builder(&self, name: EntityName, faults: &Faults, case: &Case) -> MessengerBuilder {
+        let mut limits = self.pace().limits;
+        let at_close = case.fault.is_some_and(|(_, step)| step.edge == Edge::Close);
+        if matches!(self, Self::Tcp) && at_close {
+            // Who hears no last word waits for this.
+            limits.standby_max = Duration::from_secs(10);
+        }
         let builder = match self {
             Self::Sim(world) => {
                 let transport = world.transport(&name.to_string());
@@ -90,7 +99,7 @@ impl Stage {
                 .transport(faults.wrap(Arc::new(Tcp::new())))
                 .arbiters(0),
         };
-        builder.limits(self.pace().limits)
+        builder.limits(limits)
     }
 
     /// Laws of links that the sessions broke (F6).

@@ -9,6 +9,7 @@
 //! | … and an accepted link is cut | all but hellos: one may have left, or not |
 //! | … and the fault is at an ack or heartbeat | births and ends: which leg it is in depends on time |
 //! | peers | births and ends: after a loss both may dial |
+//! | … and a close is lost | births: who had something to say asks, who had not waits |
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -25,7 +26,7 @@ use crate::talk::play;
 use crate::tally::Outcome;
 
 /// Conversations at once.
-const AT_ONCE: usize = 300;
+const AT_ONCE: usize = 120;
 
 /// A turn that comes later than this disturbs the conversations by itself.
 const LAG_MAX: Duration = Duration::from_millis(200);
@@ -96,7 +97,7 @@ async fn count_lags(lags: Rc<Cell<u64>>) {
 /// not a busy machine.
 async fn idle() {
     let turn = Duration::from_millis(10);
-    for _ in 0..10 {
+    for _ in 0..20 {
         let start = Instant::now();
         tokio::time::sleep(turn).await;
         if start.elapsed() < turn * 2 {
@@ -124,6 +125,7 @@ fn columns(side: &str, case: &Case) -> String {
         let counter = column.starts_with(|first: char| "dhrlz".contains(first));
         let resumes = column.starts_with("re");
         match edge {
+            Some(Edge::Close) if case.pair.a == case.pair.b => column.starts_with("up"),
             _ if case.pair.a == case.pair.b => !counter && !resumes,
             Some(Edge::Ack | Edge::Heartbeat) => !counter && !resumes,
             Some(Edge::Accept) => !column.starts_with('h'),

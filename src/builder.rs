@@ -168,7 +168,9 @@ impl MessengerBuilder {
         let mut transports = self.transports;
         if !transports.iter().any(|transport| transport.scheme() == "tcp") {
             let wire = WireLimits::from(&self.limits);
-            transports.push(Arc::new(Tcp::with(TcpOptions { wire, ..TcpOptions::default() })));
+            let user_held = usize::try_from(self.limits.user_held).unwrap_or(usize::MAX);
+            let options = TcpOptions { wire, user_held, ..TcpOptions::default() };
+            transports.push(Arc::new(Tcp::with(options)));
         }
         let config = NodeConfig {
             me,

@@ -22,11 +22,13 @@ use crate::message::{Message, Outgoing};
 /// sent with `try_send` counts as handled, but for the same two cases (S3).
 ///
 /// It is `Send`: it may be kept, or moved to another actor or thread, and be done later. What is
-/// kept of [`data`](Self::data) beyond it is plain memory of the user's.
+/// kept of [`data`](Self::data) beyond it is a slice of a receive buffer, counted against
+/// [`Limits::user_held`](crate::Limits); while there is more of that, data arrives in memory of its
+/// own size, which is the user's.
 pub struct Incoming<M: Message> {
     /// The typed part.
     pub message: M,
-    /// The data segment, a slice of the buffer it was received in.
+    /// The data segment: a slice of what it was received in, or memory of its own (see above).
     pub data: Bytes,
     arrived: Arrived,
 }

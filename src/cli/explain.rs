@@ -106,6 +106,7 @@ fn memory(limits: &Limits) -> Value {
             "pulled  = lanes x (pull_bytes + one body (data_max))",
             "asked   = classes x requests_max x slot_bytes",
             "replies = replies_bytes + one reply for each handler that is open (here one)",
+            "messenger = user_held + sessions x session",
         ],
         "classes": Class::COUNT,
         "lanes": Lane::COUNT,
@@ -116,6 +117,7 @@ fn memory(limits: &Limits) -> Value {
         "replies": limits.replies_bytes + message,
         "session_bytes_max": limits.session_bytes_max(),
         "sessions_max": limits.sessions_max,
+        "user_held": limits.user_held,
     })
 }
 
@@ -149,6 +151,7 @@ fn all(limits: &Limits) -> Value {
         "inbox_drain": limits.inbox_drain,
         "handshakes_max": limits.handshakes_max,
         "sessions_max": limits.sessions_max,
+        "user_held": limits.user_held,
         "events_max": limits.events_max,
     })
 }

@@ -5,8 +5,10 @@
 mod cut;
 mod link;
 mod listener;
+mod pool;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -19,6 +21,7 @@ use tokio::runtime::Handle;
 pub use self::cut::ByteCut;
 use self::link::TcpLink;
 use self::listener::TcpAcceptor;
+use self::pool::Pool;
 use crate::address::Address;
 use crate::error::{DialError, ListenError};
 use crate::limits::LinkLimits;
@@ -46,6 +49,9 @@ pub struct TcpOptions {
     pub read_min: usize,
     /// Largest size of a read buffer.
     pub read_max: usize,
+    /// Bytes of read buffers that messages may hold, kept by users or not yet handled, before each
+    /// further one is copied to memory of its own.
+    pub user_held: usize,
     /// After a drain, how long to wait for the peer to close its side.
     pub linger: Duration,
     /// Cuts a link in the middle of its bytes, for tests.
@@ -62,6 +68,7 @@ impl Default for TcpOptions {
             send_bytes: LinkLimits::STREAM.send_bytes,
             read_min: 64 * 1024,
             read_max: 256 * 1024,
+            user_held: 64 * 1024 * 1024,
             linger: Duration::from_secs(1),
             cut: None,
         }
@@ -73,6 +80,7 @@ impl Default for TcpOptions {
 pub struct Tcp {
     options: TcpOptions,
     limits: LinkLimits,
+    pool: Arc<Pool>,
 }
 
 impl Tcp {
@@ -84,7 +92,13 @@ impl Tcp {
     /// With options.
     pub fn with(options: TcpOptions) -> Self {
         let limits = LinkLimits { send_bytes: options.send_bytes, ..LinkLimits::STREAM };
-        Self { options, limits }
+        let pool = Pool::new(options.user_held);
+        Self { options, limits, pool }
+    }
+
+    /// Bytes of read buffers that messages of its links hold: in a window, or kept by users.
+    pub fn lent(&self) -> usize {
+        self.pool.lent()
     }
 }
 
@@ -114,7 +128,8 @@ impl Transport for Tcp {
                 return Err(DialError::Refused);
             }
             configure(&stream, &this.options);
-            let link = TcpLink::new(stream, to, this.limits, &this.options, First::Answer);
+            let link =
+                TcpLink::new(stream, to, this.limits, &this.options, this.pool, First::Answer);
             Ok(Box::new(link) as Box<dyn Link>)
         }
         .boxed()
@@ -126,7 +141,8 @@ impl Transport for Tcp {
         if Handle::try_current().is_err() {
             return Err(ListenError::NoRuntime);
         }
-        let acceptor = TcpAcceptor::bind(socket, self.limits, self.options.clone());
+        let acceptor =
+            TcpAcceptor::bind(socket, self.limits, self.options.clone(), self.pool.clone());
         Ok(Box::new(acceptor.map_err(|error| ListenError::from_io(&error))?))
     }
 }

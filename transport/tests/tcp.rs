@@ -325,3 +325,44 @@ fn a_link_moves_to_another_thread_with_the_bytes_it_read_ahead() {
         assert_eq!(all, (1..=600).collect::<Vec<_>>());
     });
 }
+
+/// Sends a hundred rounds of small messages, of which a user keeps one in a hundred. The most that
+/// was lent, and what was left when all was dropped.
+async fn lent_to_a_keeper(user_held: usize) -> (usize, usize) {
+    let tcp = Tcp::with(TcpOptions { user_held, ..TcpOptions::default() });
+    let transport: Arc<dyn Transport> = Arc::new(tcp.clone());
+    let (dials, listens) = (transport.clone(), transport);
+    let mut pair = Pair::up(&Rig { dials, listens, at: at("tcp://127.0.0.1:0"), net: None }).await;
+    let mut kept = Vec::new();
+    let mut most = 0;
+    for round in 0..100u64 {
+        for seq in 1..=1000 {
+            pair.near.send(message(round * 1000 + seq, &seq.to_le_bytes()));
+        }
+        pair.until(|pair| pair.far.frames.len() == 1000).await;
+        kept.extend(pair.far.frames.drain(..).step_by(100));
+        most = most.max(tcp.lent());
+    }
+    assert_eq!(kept.len(), 1000);
+    for (index, frame) in kept.iter().enumerate() {
+        let (round, seq) = (index as u64 / 10, index as u64 % 10 * 100 + 1);
+        assert_eq!(*frame, message(round * 1000 + seq, &seq.to_le_bytes()));
+    }
+    drop((kept, pair));
+    (most, tcp.lent())
+}
+
+/// S7: users may keep what they like of what arrives: beyond `user_held` it costs what it is, not
+/// the buffer that it came in. F8: all buffers come back.
+#[test]
+fn s7_what_users_keep_is_counted_and_then_copied() {
+    const HELD: usize = 256 * 1024;
+    run(async {
+        let (most, left) = lent_to_a_keeper(HELD).await;
+        assert!(most <= HELD + TcpOptions::default().read_max, "{most} lent");
+        assert_eq!(left, 0, "F8");
+        let (most, left) = lent_to_a_keeper(usize::MAX).await;
+        assert!(most > 4 * HELD, "without a limit a hundredth keeps all: {most}");
+        assert_eq!(left, 0, "F8");
+    });
+}

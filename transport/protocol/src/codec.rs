@@ -76,7 +76,7 @@ mod opening;
 mod outbound;
 mod record;
 
-pub use decode::{DIRECT_MIN, Decoder, First};
+pub use decode::{DIRECT_MIN, Decoder, First, Input};
 pub use encode::{encode, encode_message};
 pub use error::{ChunkFault, CodecError};
 pub use header::{HEADER_LEN, MAGIC, WIRE_VERSION};

@@ -12,7 +12,9 @@
 //! per link, at most
 //!   read and write buffers of its transport, or slots × slot_bytes
 //! per messenger, at most
-//!   sessions_max × the above + handshakes_max × hello bytes
+//!   user_held                  buffers that messages kept by users are slices of; beyond it
+//!                              users have memory of their own, of the size of what they keep
+//!   + sessions_max × the above + handshakes_max × hello bytes
 //!   + (events_max + what is told of live sessions) × an event and what it gives back
 //! ```
 
@@ -94,6 +96,10 @@ pub struct Limits {
     pub handshakes_max: u32,
     /// Sessions of one messenger.
     pub sessions_max: u32,
+    /// Bytes of receive buffers that messages hold, above all those whose data users keep when
+    /// they are done with the message. While there is more, each message is copied to
+    /// memory of its own size when it arrives: slower, and it keeps no more than itself.
+    pub user_held: u64,
     /// Events that an actor has not read yet. While one has so many no session begins: whoever
     /// dials is told `Busy` and comes again, and what is dialled here and was never up waits. So
     /// the ends of short sessions press back, and no end is ever dropped (S4, S7).
@@ -129,6 +135,7 @@ impl Default for Limits {
             inbox_drain: 64,
             handshakes_max: 1024,
             sessions_max: 65_536,
+            user_held: 64 * u64::from(MIB),
             events_max: 65_536,
         }
     }

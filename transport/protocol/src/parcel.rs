@@ -117,6 +117,11 @@ impl Parcel {
         if self.apart.is_none() { Some(&self.body) } else { None }
     }
 
+    /// Copies what lies in a buffer that others share to memory of its own size.
+    pub fn own_memory(&mut self) {
+        self.body = Bytes::copy_from_slice(&self.body);
+    }
+
     /// Whether all the data is there, not only announced.
     #[inline]
     pub(crate) fn is_whole(&self) -> bool {

@@ -12,10 +12,11 @@
 use std::future::Future;
 use std::io::IoSlice;
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::Bytes;
 use socket2::SockRef;
 use stellate_protocol::codec::{CodecError, Decoder, First, Outbound};
 use stellate_protocol::{Frame, Lane, Parcel, Seq};
@@ -24,6 +25,7 @@ use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tokio::time::Sleep;
 
+use super::pool::Pool;
 use super::{ByteCut, TcpOptions};
 use crate::address::Address;
 use crate::fault::LinkFault;
@@ -37,7 +39,7 @@ use crate::wire::FrameWriter;
 
 /// Pieces of memory in one vectored write.
 const GATHER_MAX: usize = LinkLimits::STREAM.gather_max;
-/// A read buffer with less room than this gets room for a whole read.
+/// Fewest bytes that a read asks for.
 const SPARE_MIN: usize = 8 * 1024;
 
 /// Reads that fill less than a quarter of a large buffer before it is given back.
@@ -50,7 +52,9 @@ struct Core {
     writer: FrameWriter,
     tokens: Tokens,
     decoder: Decoder,
-    input: BytesMut,
+    /// Read and not decoded.
+    input: Bytes,
+    pool: Arc<Pool>,
     read_size: usize,
     read_min: usize,
     read_max: usize,
@@ -85,6 +89,7 @@ impl TcpLink {
         peer: Address,
         limits: LinkLimits,
         options: &TcpOptions,
+        pool: Arc<Pool>,
         first: First,
     ) -> Self {
         let core = Core {
@@ -93,7 +98,8 @@ impl TcpLink {
             writer: FrameWriter::default(),
             tokens: Tokens::default(),
             decoder: Decoder::new(options.wire, first),
-            input: BytesMut::new(),
+            input: Bytes::new(),
+            pool,
             read_size: options.read_min.max(SPARE_MIN),
             read_min: options.read_min.max(SPARE_MIN),
             read_max: options.read_max.max(options.read_min),
@@ -155,7 +161,11 @@ impl TcpLink {
         let mut moved = 0;
         let frames_max = out.frames.len() + FRAMES_PER_POLL;
         loop {
+            let decoded = out.frames.len();
             let full = core.decoder.decode_into(&mut core.input, &mut out.frames, frames_max);
+            if core.pool.is_short() {
+                out.frames[decoded..].iter_mut().for_each(own_memory);
+            }
             if full.map_err(LinkFault::Malformed)? || moved >= BYTES_PER_POLL {
                 return Ok(true);
             }
@@ -178,8 +188,7 @@ impl TcpLink {
         let mut moved = 0;
         while moved < BYTES_PER_POLL {
             core.input.clear();
-            core.reserve();
-            match pin!(stream.read_buf(&mut core.input)).poll(cx) {
+            match core.read(stream, cx) {
                 Poll::Pending => return Ok(false),
                 Poll::Ready(Ok(0) | Err(_)) => return Err(LinkFault::ClosedHere),
                 Poll::Ready(Ok(n)) => moved += n,
@@ -240,9 +249,17 @@ impl TcpLink {
         self.core.tokens.fail_open(out);
         self.core.writer.clear();
         self.core.decoder.forget_all();
-        self.core.input = BytesMut::new();
+        self.core.input = Bytes::new();
         self.state = State::Closed;
         out.closed = Some(LinkClosed { cause });
+    }
+}
+
+/// Users hold much of what was read: what this one keeps is to cost what it is.
+#[cold]
+fn own_memory(frame: &mut Frame<Parcel>) {
+    if let Frame::Message(message) | Frame::Announce(message) = frame {
+        message.payload.own_memory();
     }
 }
 
@@ -280,16 +297,34 @@ impl Core {
         if let Some(mut body) = self.decoder.direct() {
             return pin!(stream.read_buf(&mut body)).poll(cx);
         }
-        self.reserve();
-        let spare = self.input.capacity() - self.input.len();
-        let read = pin!(stream.read_buf(&mut self.input)).poll(cx);
-        if let Poll::Ready(Ok(n)) = read {
-            self.adapt(n, spare);
+        loop {
+            // No buffer is taken before there is something to put into it.
+            ready!(stream.poll_read_ready(cx))?;
+            let kept = self.input.len();
+            let mut buffer = self.pool.take(self.read_size.max(kept + SPARE_MIN));
+            // Half a frame, at most a short body and its header: it goes on in the new buffer.
+            buffer[..kept].copy_from_slice(&self.input);
+            match stream.try_read(&mut buffer[kept..]) {
+                Ok(n) => {
+                    self.adapt(n, buffer.len() - kept);
+                    if n > 0 {
+                        self.input = self.pool.lend(buffer, kept + n);
+                    } else {
+                        self.pool.put(buffer);
+                    }
+                    return Poll::Ready(Ok(n));
+                }
+                Err(error) => {
+                    self.pool.put(buffer);
+                    if error.kind() != std::io::ErrorKind::WouldBlock {
+                        return Poll::Ready(Err(error));
+                    }
+                }
+            }
         }
-        read
     }
 
-    /// Large reads while there is much to read; a link that calms down gives the memory back.
+    /// Large reads while there is much to read.
     fn adapt(&mut self, n: usize, spare: usize) {
         if n == spare && spare >= self.read_size / 2 {
             self.read_size = (self.read_size * 2).min(self.read_max);
@@ -299,15 +334,7 @@ impl Core {
             if self.small_reads >= SMALL_READS_MAX {
                 self.small_reads = 0;
                 self.read_size = self.read_min;
-                self.input = BytesMut::from(&self.input[..]);
             }
-        }
-    }
-
-    /// Takes back the buffer if nobody holds slices of it, else begins another.
-    fn reserve(&mut self) {
-        if self.input.capacity() - self.input.len() < SPARE_MIN {
-            self.input.reserve(self.read_size);
         }
     }
 

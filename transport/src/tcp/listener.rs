@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -9,6 +10,7 @@ use stellate_protocol::codec::First;
 use tokio::net::TcpListener;
 
 use super::link::TcpLink;
+use super::pool::Pool;
 use super::{SCHEME, TcpOptions, configure};
 use crate::address::Address;
 use crate::error::AcceptError;
@@ -23,6 +25,7 @@ pub(super) struct TcpAcceptor {
     local: Address,
     limits: LinkLimits,
     options: TcpOptions,
+    pool: Arc<Pool>,
 }
 
 impl TcpAcceptor {
@@ -30,6 +33,7 @@ impl TcpAcceptor {
         at: SocketAddr,
         limits: LinkLimits,
         options: TcpOptions,
+        pool: Arc<Pool>,
     ) -> io::Result<Self> {
         let socket = Socket::new(Domain::for_address(at), Type::STREAM, Some(Protocol::TCP))?;
         // A restarted daemon takes its port back while old connections are still in TIME_WAIT.
@@ -39,7 +43,7 @@ impl TcpAcceptor {
         socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
         let listener = TcpListener::from_std(socket.into())?;
         let local = Address::of_socket(SCHEME, listener.local_addr()?).map_err(io::Error::other)?;
-        Ok(Self { listener, local, limits, options })
+        Ok(Self { listener, local, limits, options, pool })
     }
 }
 
@@ -56,7 +60,14 @@ impl Listener for TcpAcceptor {
                         continue;
                     };
                     configure(&stream, &self.options);
-                    let link = TcpLink::new(stream, from, self.limits, &self.options, First::Hello);
+                    let link = TcpLink::new(
+                        stream,
+                        from,
+                        self.limits,
+                        &self.options,
+                        self.pool.clone(),
+                        First::Hello,
+                    );
                     return Poll::Ready(Ok(Box::new(link)));
                 }
                 Err(error) if died_in_backlog(error.kind()) => {}

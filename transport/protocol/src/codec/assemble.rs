@@ -3,7 +3,7 @@
 //! A buffer is allocated by our own decision to pull, never by what a peer announces, and the
 //! pieces have to follow each other without a gap.
 
-use bytes::{Buf, BytesMut};
+use bytes::BytesMut;
 
 use crate::class::Lane;
 use crate::frame::{Chunk, FrameKind};
@@ -11,6 +11,7 @@ use crate::id::Seq;
 use crate::parcel::Parcel;
 
 use super::crc;
+use super::decode::Input;
 use super::error::{ChunkFault, CodecError};
 use super::header::Header;
 
@@ -111,7 +112,7 @@ impl Assembler {
     pub(super) fn fill(
         &mut self,
         piece: &mut Piece,
-        input: &mut BytesMut,
+        input: &mut impl Input,
     ) -> Result<Option<Chunk<Parcel>>, CodecError> {
         let (buffer, missing) = self.missing(piece);
         let copy = missing.min(input.len());

@@ -9,6 +9,8 @@
 //!   any ── CodecError ──► Failed                                   the same error for ever
 //! ```
 
+use std::ops::Deref;
+
 use bytes::buf::Limit;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
@@ -69,9 +71,29 @@ const fn is_greeting(kind: FrameKind) -> bool {
     )
 }
 
+/// Bytes that a transport has read, from which messages are cut without a copy.
+pub trait Input: Buf + Deref<Target = [u8]> {
+    /// Takes the first `len` bytes out, which are there.
+    fn take_front(&mut self, len: usize) -> Bytes;
+}
+
+impl Input for BytesMut {
+    #[inline]
+    fn take_front(&mut self, len: usize) -> Bytes {
+        self.split_to(len).freeze()
+    }
+}
+
+impl Input for Bytes {
+    #[inline]
+    fn take_front(&mut self, len: usize) -> Bytes {
+        self.split_to(len)
+    }
+}
+
 /// Turns the bytes of one direction of one link into frames.
 ///
-/// The transport reads into a [`BytesMut`] of its own, in large reads, and calls
+/// The transport reads into a buffer of its own, in large reads, and calls
 /// [`decode`](Self::decode) until it gives `None`. Then it reads again: into the buffer that
 /// [`direct`](Self::direct) offers, or if there is none into its own.
 #[derive(Debug)]
@@ -159,7 +181,7 @@ impl Decoder {
     /// # Errors
     /// Whatever is wrong with the bytes. The link is lost: every later call gives the same error.
     #[inline]
-    pub fn decode(&mut self, input: &mut BytesMut) -> Result<Option<Frame<Parcel>>, CodecError> {
+    pub fn decode<I: Input>(&mut self, input: &mut I) -> Result<Option<Frame<Parcel>>, CodecError> {
         // The usual message is put together here, in its final place: a frame is large, and
         // handing it from function to function would cost more than to read it.
         let header = match self.whole(input) {
@@ -189,9 +211,9 @@ impl Decoder {
     ///
     /// # Errors
     /// As [`decode`](Self::decode); the frames before it have been appended.
-    pub fn decode_into(
+    pub fn decode_into<I: Input>(
         &mut self,
-        input: &mut BytesMut,
+        input: &mut I,
         frames: &mut Vec<Frame<Parcel>>,
         max: usize,
     ) -> Result<bool, CodecError> {
@@ -233,7 +255,7 @@ impl Decoder {
     /// The header of a frame whose whole body is at the front of `input`, or `None` if the state
     /// says what is missing.
     #[inline]
-    fn whole(&mut self, input: &mut BytesMut) -> Result<Option<Header>, CodecError> {
+    fn whole<I: Input>(&mut self, input: &mut I) -> Result<Option<Header>, CodecError> {
         if !matches!(self.state, State::Header) {
             return Ok(self.resume(input));
         }
@@ -264,7 +286,7 @@ impl Decoder {
 
     /// The header that waits for its body, if that is there now.
     #[inline(never)]
-    fn resume(&mut self, input: &BytesMut) -> Option<Header> {
+    fn resume(&mut self, input: &[u8]) -> Option<Header> {
         match self.state {
             State::Body(header) if input.len() >= header.body_len() => {
                 self.state = State::Header;
@@ -275,7 +297,7 @@ impl Decoder {
     }
 
     /// Goes on with a long body.
-    fn fill(&mut self, input: &mut BytesMut) -> Result<Option<Frame<Parcel>>, CodecError> {
+    fn fill<I: Input>(&mut self, input: &mut I) -> Result<Option<Frame<Parcel>>, CodecError> {
         match &mut self.state {
             State::Direct(header, buffer) => {
                 let missing = header.body_len().saturating_sub(buffer.len());
@@ -303,7 +325,7 @@ impl Decoder {
 
     /// Reads a header without taking it away, and refuses what its fields alone forbid.
     #[inline]
-    fn header(&mut self, input: &BytesMut) -> Result<Option<Header>, CodecError> {
+    fn header(&mut self, input: &[u8]) -> Result<Option<Header>, CodecError> {
         if !self.opened {
             self.check_first_byte(input)?;
         }
@@ -327,7 +349,7 @@ impl Decoder {
     }
 
     /// A stranger shows by its first byte, and may never send enough for a header.
-    fn check_first_byte(&self, input: &BytesMut) -> Result<(), CodecError> {
+    fn check_first_byte(&self, input: &[u8]) -> Result<(), CodecError> {
         match input.first() {
             Some(byte)
                 if self.first != First::Anything && FrameKind::from_wire(*byte).is_none() =>
@@ -355,7 +377,7 @@ impl Decoder {
 }
 
 /// Reads a frame whose whole body is at the front of `input`, and takes it away.
-fn read_frame(header: &Header, input: &mut BytesMut) -> Result<Frame<Parcel>, CodecError> {
+fn read_frame<I: Input>(header: &Header, input: &mut I) -> Result<Frame<Parcel>, CodecError> {
     if matches!(header.kind, FrameKind::Message | FrameKind::Announce) {
         let (lane, call) = check_message(header, input)?;
         let message =
@@ -392,7 +414,7 @@ fn check_message(header: &Header, input: &[u8]) -> Result<(Lane, Call), CodecErr
 
 /// Takes the bytes of a message.
 #[inline]
-fn read_parcel(header: &Header, input: &mut BytesMut) -> Parcel {
+fn read_parcel<I: Input>(header: &Header, input: &mut I) -> Parcel {
     let Header { message_type, version, compat, front_len, data_len, .. } = *header;
     let body = take(input, header.body_len());
     match header.kind {
@@ -403,11 +425,8 @@ fn read_parcel(header: &Header, input: &mut BytesMut) -> Parcel {
 
 /// The first `len` bytes, as a slice of the same memory.
 #[inline]
-fn take(input: &mut BytesMut, len: usize) -> Bytes {
-    if len == 0 {
-        return Bytes::new();
-    }
-    input.split_to(len).freeze()
+fn take<I: Input>(input: &mut I, len: usize) -> Bytes {
+    if len == 0 { Bytes::new() } else { input.take_front(len) }
 }
 
 #[inline]

@@ -1,0 +1,152 @@
+//! The buffers that links read into, lent to the messages in them and counted (S7).
+//!
+//! ```text
+//!   pool ─► read ─┬─ little came: copied to memory of its size, the buffer is back at once
+//!                 └─ much came: lent ─► the last message in it is gone ─► pool
+//! ```
+//!
+//! A message is a slice of what it was read with, so one that its user keeps keeps all of that. The
+//! pool knows how much is out; beyond `user_held` a link copies each message to memory of its
+//! own size, and what users keep costs what they keep and no more. A link that reads nothing
+//! holds no buffer.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+
+/// Bytes of buffers that are kept for the next read.
+const FREE_MAX: usize = 4 * 1024 * 1024;
+
+/// Of one transport, shared by its links.
+#[derive(Debug)]
+pub(super) struct Pool {
+    free: Mutex<Free>,
+    /// Bytes of what is lent.
+    lent: AtomicUsize,
+    user_held: usize,
+}
+
+#[derive(Debug, Default)]
+struct Free {
+    /// By their length.
+    buffers: BTreeMap<usize, Vec<Vec<u8>>>,
+    bytes: usize,
+}
+
+impl Pool {
+    pub(super) fn new(user_held: usize) -> Arc<Self> {
+        Arc::new(Self { free: Mutex::default(), lent: AtomicUsize::new(0), user_held })
+    }
+
+    /// Bytes that messages hold of it.
+    pub(super) fn lent(&self) -> usize {
+        self.lent.load(Ordering::Relaxed)
+    }
+
+    /// Whether more is lent than users may hold.
+    pub(super) fn is_short(&self) -> bool {
+        self.lent() > self.user_held
+    }
+
+    /// A buffer of that length, with anything in it.
+    pub(super) fn take(&self, len: usize) -> Vec<u8> {
+        let mut free = self.free();
+        let buffer = free.buffers.get_mut(&len).and_then(Vec::pop);
+        if buffer.is_some() {
+            free.bytes -= len;
+        }
+        drop(free);
+        buffer.unwrap_or_else(|| vec![0; len])
+    }
+
+    /// Takes a buffer back.
+    pub(super) fn put(&self, buffer: Vec<u8>) {
+        let mut free = self.free();
+        if free.bytes + buffer.len() <= FREE_MAX {
+            free.bytes += buffer.len();
+            free.buffers.entry(buffer.len()).or_default().push(buffer);
+        }
+    }
+
+    /// The first `len` bytes of a buffer that was taken, to be cut into messages.
+    pub(super) fn lend(self: &Arc<Self>, buffer: Vec<u8>, len: usize) -> Bytes {
+        let whole = len >= buffer.len() / 4;
+        let (buffer, spare) = match whole {
+            true => (buffer, None),
+            false => (buffer[..len].to_vec(), Some(buffer)),
+        };
+        if let Some(spare) = spare {
+            self.put(spare);
+        }
+        self.lent.fetch_add(buffer.len(), Ordering::Relaxed);
+        let mut bytes = Bytes::from_owner(Lent { buffer, pool: self.clone(), whole });
+        bytes.truncate(len);
+        bytes
+    }
+
+    fn free(&self) -> std::sync::MutexGuard<'_, Free> {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What messages are slices of.
+struct Lent {
+    buffer: Vec<u8>,
+    pool: Arc<Pool>,
+    /// A buffer of the pool, not a copy.
+    whole: bool,
+}
+
+impl AsRef<[u8]> for Lent {
+    fn as_ref(&self) -> &[u8] {
+        &self.buffer
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        self.pool.lent.fetch_sub(self.buffer.len(), Ordering::Relaxed);
+        if self.whole {
+            self.pool.put(std::mem::take(&mut self.buffer));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SIZE: usize = 64 * 1024;
+
+    #[test]
+    fn s7_what_is_lent_is_counted_until_the_last_slice_is_gone() {
+        let pool = Pool::new(SIZE);
+        let mut much = pool.lend(pool.take(SIZE), SIZE / 2);
+        assert_eq!((much.len(), pool.lent(), pool.is_short()), (SIZE / 2, SIZE, false));
+        let little = pool.lend(pool.take(SIZE), 100);
+        assert_eq!((little.len(), pool.lent(), pool.is_short()), (100, SIZE + 100, true));
+        let slice = much.split_to(3);
+        drop(much);
+        assert_eq!(pool.lent(), SIZE + 100, "a slice keeps all of it");
+        drop((slice, little));
+        assert_eq!((pool.lent(), pool.is_short()), (0, false));
+    }
+
+    #[test]
+    fn f8_buffers_come_back_and_the_spare_ones_are_bounded() {
+        let pool = Pool::new(SIZE);
+        let address = {
+            let lent = pool.lend(pool.take(SIZE), SIZE);
+            lent.as_ptr()
+        };
+        let again = pool.take(SIZE);
+        assert_eq!(again.as_ptr(), address, "the same memory again");
+        drop(again);
+        let many: Vec<_> = (0..100).map(|_| pool.lend(pool.take(SIZE), SIZE)).collect();
+        drop(many);
+        assert_eq!(pool.free().bytes, FREE_MAX);
+        assert_eq!(pool.lent(), 0);
+    }
+}

@@ -12,6 +12,8 @@ mod demo;
 mod explain;
 #[path = "cli/report.rs"]
 mod report;
+#[path = "cli/why.rs"]
+mod why;
 
 use std::process::ExitCode;
 
@@ -44,6 +46,8 @@ enum Command {
     /// One OSD of `demo --processes`; talks to its parent over stdin and stdout.
     #[command(hide = true, name = "demo-osd")]
     DemoOsd(demo::OsdArgs),
+    /// Ask a running demonstration what its oldest messages wait for, and since when.
+    Why(why::Args),
 }
 
 /// Runs the command that the command line names.
@@ -56,6 +60,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Explain(args) => explain::run(&args, json),
         Command::Demo(args) => demo::run(&args, json),
         Command::DemoOsd(args) => demo::run_osd(&args),
+        Command::Why(args) => why::run(&args, json),
     };
     report::exit_code(ended)
 }

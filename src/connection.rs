@@ -8,9 +8,10 @@ use std::sync::Arc;
 
 use stellate_actors::handle::SessionHandle;
 use stellate_actors::shared::{Refusal, Refused, SessionShared};
+use stellate_actors::waiting::Waiting;
 use stellate_protocol::directory::SessionKey;
 use stellate_protocol::event::{Ask, Counters, EndCause};
-use stellate_protocol::session::{Phase, Why};
+use stellate_protocol::session::Phase;
 use stellate_protocol::{Class, EntityName, Identity, Parcel};
 
 use crate::addresses::IntoAddresses;
@@ -238,9 +239,15 @@ impl Connection {
         self.handle.shared().intake().err().flatten()
     }
 
-    /// What the oldest message that the peer has not received waits for; `None` if there is none.
-    pub fn why(&self) -> Option<Why> {
-        self.handle.shared().snapshot().why
+    /// What the session waits for, and since when: what the oldest of our messages that the peer
+    /// is not known to have waits for (a link, the window, the peer's admission, its ack); what is
+    /// done about a link, and why there was none at the last try; in front of which of our actors
+    /// what was received waits. `None` if nothing waits, or the session has ended.
+    ///
+    /// For people and tests: it looks at everything that waits in front of actors. Written out, it
+    /// is a line for a log.
+    pub fn why(&self) -> Option<Waiting> {
+        self.handle.shared().waiting()
     }
 
     /// Where the session stands.

@@ -146,7 +146,7 @@ impl<A: Actor<Context = Context<A>>> Hosting<A> {
         if node.tree().phase(&name).is_some() {
             return Err(SuperviseError::Tree(TreeError::Taken, name));
         }
-        let inbox = Inbox::new(node.limits().inbox_messages);
+        let inbox = Inbox::named(&name, node.limits().inbox_messages);
         node.router()
             .register(&inbox, &table.types(), table.events.is_some(), table.admission.is_some())
             .map_err(SuperviseError::route)?;

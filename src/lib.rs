@@ -117,11 +117,18 @@ pub use stellate_protocol::event::{ClassCounts, Counters, EndCause, Fate};
 pub use stellate_protocol::frame::{RefuseReason, UndeliverableReason};
 pub use stellate_protocol::limits::Limits;
 pub use stellate_protocol::policy::Policy;
-pub use stellate_protocol::session::{Phase, WaitsFor, Why};
+pub use stellate_protocol::session::Phase;
 pub use stellate_protocol::{
     Blame, Class, EntityKind, EntityName, Identity, Incarnation, Instance, Role, Seq,
 };
 pub use stellate_transport::{Address, AddressError};
+
+/// What sessions wait for, as [`Connection::why`] tells it.
+pub mod waiting {
+    pub use stellate_actors::waiting::{NoLink, Oldest, Queue, Waiting};
+    pub use stellate_protocol::session::{Trouble, WaitsFor};
+    pub use stellate_transport::DialError;
+}
 
 /// What a user of the messenger imports.
 pub mod prelude {

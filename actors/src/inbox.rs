@@ -24,6 +24,7 @@ use std::task::{Context, Poll, Waker};
 pub use batch::Batch;
 use bytes::Bytes;
 use futures::task::AtomicWaker;
+use stellate_protocol::directory::SessionKey;
 use stellate_protocol::event::{Decision, Delivery, EndCause, Event};
 use stellate_protocol::frame::{Call, Message, Outcome, UndeliverableReason};
 use stellate_protocol::limits::window_cost;
@@ -45,6 +46,8 @@ pub struct Arrived {
     seq: Seq,
     owed: Owed,
     pulled: bool,
+    /// When it was received, in nanoseconds of the messenger's clock.
+    at: u64,
     front_len: u32,
     data_len: u32,
     /// When a request's time is over, by the messenger's clock.
@@ -79,6 +82,7 @@ impl Arrived {
             seq,
             owed,
             pulled,
+            at: now,
             front_len: payload.front_len(),
             data_len: payload.data_len(),
             expires: expires.and_then(NonZeroU64::new),
@@ -200,6 +204,9 @@ impl Drop for Arrived {
                 Owed::Nothing => {}
             }
         }
+        if !self.opened {
+            self.session.skip(self.lane);
+        }
         let cost = window_cost(self.front_len, self.data_len);
         let pulled = if self.pulled { u64::from(self.data_len) } else { 0 };
         done(&self.session, self.lane, cost, pulled);
@@ -268,6 +275,7 @@ pub struct Inbox {
     /// The pump of the actor.
     waker: AtomicWaker,
     messages_max: usize,
+    name: Box<str>,
     me: Weak<Self>,
 }
 
@@ -288,8 +296,14 @@ struct InboxState {
 impl Inbox {
     /// An inbox that takes `messages_max` messages of each class.
     pub fn new(messages_max: u32) -> Arc<Self> {
+        Self::named("", messages_max)
+    }
+
+    /// As [`new`](Self::new), in front of the actor of that name.
+    pub fn named(name: &str, messages_max: u32) -> Arc<Self> {
         Arc::new_cyclic(|me| Self {
             me: me.clone(),
+            name: name.into(),
             state: Mutex::new(InboxState {
                 notices: VecDeque::new(),
                 queues: Default::default(),
@@ -431,6 +445,23 @@ impl Inbox {
         drop(state);
         upstream.into_iter().for_each(Waker::wake);
         taken
+    }
+
+    /// The name of its actor in the tree; empty if it has none.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// How many messages of that session wait here, and when the first of them was received; looks
+    /// at all that wait.
+    pub(crate) fn waiting_of(&self, session: SessionKey) -> Option<(u64, u64)> {
+        let state = lock(&self.state);
+        let of = |arrived: &&Arrived| arrived.session.key() == session;
+        let waiting = state.queues.iter().flatten().filter(of);
+        waiting.fold(None, |sum, arrived| {
+            let (count, first) = sum.unwrap_or((0, u64::MAX));
+            Some((count + 1, first.min(arrived.at)))
+        })
     }
 
     /// Messages waiting.

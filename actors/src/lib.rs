@@ -13,3 +13,4 @@ pub mod router;
 mod session;
 pub mod shared;
 pub mod supervise;
+pub mod waiting;

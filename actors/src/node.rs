@@ -13,7 +13,7 @@ mod order;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 
 use actix::Addr;
 use bytes::Bytes;
@@ -61,6 +61,16 @@ pub(crate) struct Registry {
 #[derive(Clone)]
 pub struct Node {
     inner: Arc<Inner>,
+}
+
+/// A messenger that may be gone.
+#[derive(Clone, Debug)]
+pub(crate) struct WeakNode(Weak<Inner>);
+
+impl WeakNode {
+    pub(crate) fn upgrade(&self) -> Option<Node> {
+        self.0.upgrade().map(|inner| Node { inner })
+    }
 }
 
 pub(crate) struct Inner {
@@ -360,6 +370,7 @@ impl Node {
         let placement = self.inner.reactor.placement(index);
         let node = self.clone();
         let session = shared.clone();
+        shared.set_owner(self);
         let actor = self.inner.tree.spawn_at(
             &placement,
             &format!("sessions/{}", key.0),
@@ -390,6 +401,10 @@ impl Node {
     }
 
     // --- for the actors --------------------------------------------------------------------
+
+    pub(crate) fn downgrade(&self) -> WeakNode {
+        WeakNode(Arc::downgrade(&self.inner))
+    }
 
     pub(crate) fn inner(&self) -> &Inner {
         &self.inner

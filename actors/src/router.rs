@@ -95,6 +95,11 @@ impl Routes {
         self.types.get(&kind)
     }
 
+    /// The inboxes that handle a type, one for each type.
+    pub(crate) fn inboxes(&self) -> impl Iterator<Item = &Arc<Inbox>> {
+        self.types.values()
+    }
+
     /// Who wants events.
     pub fn events(&self) -> &[Arc<Inbox>] {
         &self.events

@@ -39,6 +39,7 @@ use crate::node::Node;
 use crate::reconnect::ReconnectSupervisor;
 use crate::shared::{Entries, SessionShared, Snapshot, Staged, lock};
 use crate::supervise::Recipe;
+use crate::waiting::Watch;
 use endings::{died, last_word};
 use order::Kept;
 pub(crate) use order::Namesake;
@@ -106,6 +107,7 @@ pub(crate) struct SessionActor {
     in_hand: [(u64, u64); Lane::COUNT],
     /// Bytes of replies taken in, and of those the ones that are gone.
     replies: (u64, u64),
+    watch: Watch,
     staged: Vec<Staged>,
     /// What was staged behind the input that ended the session.
     leftover: Vec<Staged>,
@@ -149,6 +151,7 @@ impl SessionActor {
             seen: Default::default(),
             in_hand: Default::default(),
             replies: (0, 0),
+            watch: Watch::default(),
             staged: Vec::new(),
             leftover: Vec::new(),
             received: Vec::new(),
@@ -255,7 +258,7 @@ impl SessionActor {
         self.arm(cx);
         // The end has been shown, and what was counted after it.
         if !self.over {
-            self.show();
+            self.show(now);
         }
     }
 
@@ -441,15 +444,20 @@ impl SessionActor {
         self.transmit(now);
     }
 
-    fn show(&self) {
+    fn show(&mut self, now: Time) {
         let Some(core) = &self.core else { return };
+        let (why, no_link) = self.watch.look(core, now);
         self.shared.show(Snapshot {
             phase: Some(core.phase()),
             peer: core.peer().copied(),
             counters: *core.counters(),
-            why: core.why(),
+            why,
+            no_link,
+            trouble: core.trouble(),
+            held_there: core.is_held_there(),
             holding: core.is_holding(),
             lossy: core.is_lossy(),
+            kept: core.kept(),
         });
     }
 }
@@ -526,7 +534,10 @@ impl Handler<DialEnded> for SessionActor {
         }
         let link = match ended.result {
             Ok(link) => link,
-            Err(_) => {
+            // Nobody answered: the session's own timer says so, and counts it as silence.
+            Err(DialError::TimedOut) => return,
+            Err(error) => {
+                self.shared.note_dial(error);
                 return self.input(now, Input::DialFailed { jitter: ended.jitter });
             }
         };

@@ -20,7 +20,7 @@ mod replies;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use futures::task::AtomicWaker;
@@ -31,8 +31,11 @@ use stellate_protocol::event::{
 };
 use stellate_protocol::frame::{Outcome, UndeliverableReason};
 use stellate_protocol::limits::Limits;
-use stellate_protocol::session::{Phase, Why};
-use stellate_protocol::{Class, EntityName, Identity, Lane, Parcel, RequestId, Seq};
+use stellate_protocol::session::{Phase, Trouble, Why};
+use stellate_protocol::{Class, EntityName, Identity, Lane, Parcel, RequestId, Seq, Time};
+use stellate_transport::DialError;
+
+use crate::node::{Node, WeakNode};
 
 use flag::Flag;
 pub use ledger::{DoneTogether, done_together};
@@ -124,12 +127,20 @@ pub struct Snapshot {
     pub peer: Option<Identity>,
     /// What it counted.
     pub counters: Counters,
-    /// What the oldest unacked message waits for.
-    pub why: Option<Why>,
+    /// The unacked message that has waited longest for what it waits for now, and since when.
+    pub why: Option<(Why, Time)>,
+    /// Since when there is no link.
+    pub no_link: Option<Time>,
+    /// What became of the last try to have one.
+    pub trouble: Option<Trouble>,
+    /// Whether the peer's user has not admitted us yet.
+    pub held_there: bool,
     /// Whether our user has not admitted the peer yet.
     pub holding: bool,
     /// Whether it ends with its link.
     pub lossy: bool,
+    /// Messages that are kept until our user has admitted the peer.
+    pub kept: u64,
 }
 
 /// How a session looks to everybody but its actor.
@@ -148,6 +159,9 @@ pub struct SessionShared {
     writable: AtomicBool,
     waker: AtomicWaker,
     snapshot: Mutex<Snapshot>,
+    /// What the transport said to the last dial that failed.
+    dial_error: Mutex<Option<DialError>>,
+    owner: OnceLock<WeakNode>,
     pub(crate) addresses: Mutex<Vec<stellate_transport::Address>>,
     ended: Mutex<EndWait>,
     replies: Replies,
@@ -176,6 +190,8 @@ impl SessionShared {
             writable: AtomicBool::new(false),
             waker: AtomicWaker::new(),
             snapshot: Mutex::default(),
+            dial_error: Mutex::default(),
+            owner: OnceLock::new(),
             addresses: Mutex::default(),
             ended: Mutex::default(),
             replies: Replies::default(),
@@ -196,6 +212,24 @@ impl SessionShared {
     /// What it looks like now.
     pub fn snapshot(&self) -> Snapshot {
         *lock(&self.snapshot)
+    }
+
+    /// The messenger that it is a session of, while that lives.
+    pub(crate) fn owner(&self) -> Option<Node> {
+        self.owner.get()?.upgrade()
+    }
+
+    pub(crate) fn set_owner(&self, node: &Node) {
+        // It has one for ever: a second would be the same.
+        let _ = self.owner.set(node.downgrade());
+    }
+
+    pub(crate) fn dial_error(&self) -> Option<DialError> {
+        lock(&self.dial_error).clone()
+    }
+
+    pub(crate) fn note_dial(&self, error: DialError) {
+        *lock(&self.dial_error) = Some(error);
     }
 
     /// Messages and bytes accepted and not known to be received.
@@ -271,6 +305,10 @@ impl SessionShared {
         let (sender, receiver) = futures::channel::oneshot::channel();
         lock(&self.calls).insert(id, sender);
         (id, receiver)
+    }
+
+    pub(crate) fn open_calls(&self) -> u64 {
+        lock(&self.calls).len() as u64
     }
 
     /// Forgets a call whose message was not taken.

@@ -106,9 +106,9 @@ struct Director {
     messages: u64,
     taken: u64,
     handles: [SessionHandle; 2],
-    /// What each side had received when the link with the last corruption of its bytes was gone,
-    /// and the corruptions before which nothing is known to have come.
-    corrupted: [(Option<u64>, u8); 2],
+    /// What each side had received when it was seen to have tried another link after the last
+    /// corruption of its bytes.
+    moved: [Option<u64>; 2],
 }
 
 impl Director {
@@ -121,8 +121,10 @@ impl Director {
             return;
         }
         let mut left = self.left;
-        if !self.may_corrupt(node) {
-            left[3] = 0;
+        // It is rarely allowed: then it goes first.
+        match self.may_corrupt(node) {
+            true => left[3] *= 8,
+            false => left[3] = 0,
         }
         let Some(kind) = self.draw_kind(left) else { return };
         self.left[kind] -= 1;
@@ -132,8 +134,7 @@ impl Director {
             1 => Fault::Truncate,
             2 => Fault::Stall(self.stall()),
             _ => {
-                let unproven = &mut self.corrupted[node];
-                *unproven = (None, unproven.1 + 1);
+                self.moved[node] = None;
                 Fault::Corrupt(1 << self.draw.below(8))
             }
         };
@@ -161,19 +162,22 @@ impl Director {
         }
     }
 
-    /// Whether the link with the last corruption of what `node` reads is gone and, after two of
-    /// them, something new came since: a third at one place ends a session, and rightly.
+    /// Whether something new came to `node` after the last corruption of what it reads, over a link
+    /// that it tried since: three faults at one place in a row end a session, and rightly.
     fn may_corrupt(&mut self, node: usize) -> bool {
-        if self.chaos.is_corrupt(node) {
+        let counters = self.handles[node].shared().snapshot().counters;
+        if self.chaos.is_corrupt(node) || tries(&self.handles[node]) <= self.chaos.struck(node) {
             return false;
         }
-        let received = self.handles[node].shared().snapshot().counters.messages_received;
-        let (then, unproven) = &mut self.corrupted[node];
-        if received > *then.get_or_insert(received) {
-            *unproven = 0;
-        }
-        *unproven < 2
+        let received = counters.messages_received;
+        received > *self.moved[node].get_or_insert(received)
     }
+}
+
+/// Links that a session has tried, from either side.
+fn tries(handle: &SessionHandle) -> u64 {
+    let counters = handle.shared().snapshot().counters;
+    counters.links_accepted + counters.hellos_sent + counters.resumes_sent
 }
 
 fn socket(node: &TestNode) -> SocketAddr {
@@ -199,6 +203,10 @@ async fn chaos(count: u64, each: u64) {
     let there = a.node.connect(EntityName::osd(2), vec![chaos.front_of(1)]).expect("connects");
     let back = b.connected().await;
     back.readdress(vec![chaos.front_of(0)]).expect("TCP is built in");
+    for (node, handle) in [&there, &back].into_iter().enumerate() {
+        let handle = handle.clone();
+        chaos.watch(node, Box::new(move || tries(&handle)));
+    }
     let sending = [(0, &there), (1, &back)].map(|(sender, handle)| {
         actix_rt::spawn(send_all(handle.clone(), sender, count, body.clone()))
     });
@@ -212,7 +220,7 @@ async fn chaos(count: u64, each: u64) {
         messages: 2 * count,
         taken: 0,
         handles: [there.clone(), back.clone()],
-        corrupted: [(None, 0); 2],
+        moved: [None; 2],
     });
     let progress = || director.borrow_mut().step();
     futures::join!(

@@ -10,9 +10,12 @@ mod scan;
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
+use stellate::Messenger;
+use tokio::sync::Notify;
 
 use self::cluster::Cluster;
 use self::osd::client::{Client, GivenUp};
@@ -22,6 +25,7 @@ use self::osd::sabotage::Sabotage;
 use self::osd::trial::{Progress, Trial};
 use self::scan::{Caps, Scan};
 use super::report::{Ended, Trouble, print_json};
+use super::why::Inspected;
 
 /// What `demo` takes.
 #[derive(Debug, clap::Args)]
@@ -45,6 +49,12 @@ pub(crate) struct Args {
     /// How many links are cut while objects are being stored.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=100))]
     cuts: u64,
+
+    /// Half-way, let the actor of osd.0 handle nothing for so many seconds: then `stellate why`
+    /// has something to tell.
+    #[arg(long, value_name = "SECONDS", conflicts_with = "processes",
+        value_parser = clap::value_parser!(u64).range(1..=50))]
+    pause: Option<u64>,
 
     /// Where the databases are put, in a directory that is removed at the end. The system's
     /// place for temporary files, if nothing is said.
@@ -118,7 +128,14 @@ async fn run_cluster(args: &Args, scan: &Scan, json: bool) -> Ended {
     let client =
         Client::start(cluster.monitor()).await.map_err(|error| Trouble::new(error.to_string()))?;
     cluster.wait_for(&client).await?;
+    let mut messengers = cluster.messengers();
+    messengers.push(client.messenger().clone());
+    let inspected = inspected(messengers).await;
+    if let Some(inspected) = &inspected {
+        eprintln!("stellate: ask with `stellate why`, or `stellate why {}`", inspected.address());
+    }
     let bar = bar(scan, json);
+    let half = Notify::new();
     let victim = 1 % args.nodes;
     let crash = || -> futures::future::LocalBoxFuture<'_, Result<(), GivenUp>> {
         Box::pin(cluster.crash(victim))
@@ -130,15 +147,46 @@ async fn run_cluster(args: &Args, scan: &Scan, json: bool) -> Ended {
         read: &|index| scan.pieces[index].read(),
         cuts: usize::try_from(args.cuts).unwrap_or(1),
         crash: args.processes.then_some(&crash),
-        progress: &|progress| show(&bar, progress),
+        progress: &|progress| {
+            show(&bar, progress);
+            if progress.done * 2 >= progress.total {
+                half.notify_one();
+            }
+        },
     };
-    let report = trial.run().await;
+    let report = tokio::select! {
+        report = trial.run() => report,
+        () = pause(args.pause, &half, &cluster) => unreachable!("it never ends"),
+    };
     bar.finish_and_clear();
     client.stop().await;
     cluster.stop().await;
+    if let Some(inspected) = inspected {
+        inspected.stop().await;
+    }
     let report = report.map_err(|error| Trouble::new(error.to_string()))?;
     tell(args, scan, &report, json);
     Ok(report.holds())
+}
+
+/// Lets `stellate why` ask. Where that does not go, the demonstration goes on without.
+async fn inspected(messengers: Vec<Messenger>) -> Option<Inspected> {
+    let inspected = Inspected::start(messengers).await;
+    inspected.inspect_err(|error| tracing::warn!(%error, "`stellate why` will not find us")).ok()
+}
+
+/// Half-way, pauses the actor of osd.0 for so many seconds. Never ends.
+async fn pause(seconds: Option<u64>, half: &Notify, cluster: &Cluster) {
+    if let (Some(seconds), Some(osd)) = (seconds, cluster.osd(0)) {
+        half.notified().await;
+        let paused = osd.tree().pause("osd");
+        tokio::time::sleep(Duration::from_secs(seconds)).await;
+        let resumed = osd.tree().resume("osd");
+        if let Err(error) = paused.and(resumed) {
+            tracing::warn!(%error, "the actor of osd.0 was not paused");
+        }
+    }
+    std::future::pending().await
 }
 
 /// Runs one OSD of `demo --processes`: until its stdin ends, which it does with its parent.
@@ -155,9 +203,12 @@ pub(crate) fn run_osd(args: &OsdArgs) -> Ended {
         actix_rt::spawn(async { while tokio::signal::ctrl_c().await.is_ok() {} });
         let daemon =
             Daemon::start(config).await.map_err(|error| Trouble::new(error.to_string()))?;
+        let inspected = inspected(vec![daemon.messenger.clone()]).await;
         let mut stdin = tokio::io::stdin();
         tokio::io::copy(&mut stdin, &mut tokio::io::sink()).await?;
         daemon.stop().await;
+        // Its file goes with it.
+        drop(inspected);
         // The reader of stdin may be in the middle of a read: do not wait for it.
         std::process::exit(0)
     })

@@ -183,7 +183,7 @@ fn text(document: &Value) -> String {
     for line in memory["formula"].as_array().unwrap_or(&empty) {
         text.push_str(&format!("  {}\n", line.as_str().unwrap_or_default()));
     }
-    for name in ["out", "window", "pulled", "replies", "session_bytes_max"] {
+    for name in ["out", "window", "pulled", "asked", "replies", "session_bytes_max"] {
         let value = memory[name].as_u64().unwrap_or_default();
         text.push_str(&format!("  {name:<18} {:>12}\n", bytes(value)));
     }
@@ -219,7 +219,7 @@ mod tests {
     #[test]
     fn the_parts_add_up_to_what_the_library_says() {
         let memory = memory(&Limits::default());
-        let parts: u64 = ["out", "window", "pulled", "replies"]
+        let parts: u64 = ["out", "window", "pulled", "asked", "replies"]
             .iter()
             .map(|part| memory[*part].as_u64().unwrap())
             .sum();

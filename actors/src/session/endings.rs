@@ -52,7 +52,7 @@ impl SessionActor {
 
     fn settle_end(&mut self, mut end: Box<End<Parcel>>) {
         self.over = true;
-        self.show();
+        self.show(self.now());
         let sealed = self.shared.seal();
         for lane in Lane::all().filter(|lane| !lane.is_replies()) {
             let later = sealed[lane.index()] - self.seen[lane.index()][0];

@@ -20,6 +20,8 @@ pub(crate) struct LaneLedger {
     /// Messages handed to handlers; the top bit seals it.
     pub(super) opened: AtomicU64,
     pub(super) done: AtomicU64,
+    /// Those of the done that no handler got: they were expired, or nobody handles their type.
+    skipped: AtomicU64,
     pub(super) cost: AtomicU64,
     pub(super) pulled: AtomicU64,
     /// Requests that were opened, and those of them that are done, with their costs: what is
@@ -68,6 +70,11 @@ impl SessionShared {
         self.wake();
     }
 
+    /// A message of this lane is about to be done, and no handler got it.
+    pub(crate) fn skip(&self, lane: Lane) {
+        self.ledger[lane.index()].skipped.fetch_add(1, Ordering::Release);
+    }
+
     /// Messages are done: their window is free.
     fn settle(&self, done: Settled) {
         let ledger = &self.ledger[done.lane.index()];
@@ -102,6 +109,20 @@ impl SessionShared {
             let handed = &self.ledger[run[0].lane().index()].handed;
             handed.fetch_add(run.len() as u64, Ordering::Relaxed);
         }
+    }
+
+    /// Messages that were given to the dispatch queue and no handler has got, and those that
+    /// handlers have and are not done with.
+    pub(crate) fn unopened_and_in_hand(&self) -> (u64, u64) {
+        let lanes = self.ledger.iter().map(|ledger| {
+            // In this order none is negative but by what happens in between.
+            let done = ledger.done.load(Ordering::Acquire);
+            let skipped = ledger.skipped.load(Ordering::Acquire);
+            let opened = ledger.opened.load(Ordering::Acquire) & !SEALED;
+            let handed = ledger.handed.load(Ordering::Acquire);
+            (handed.saturating_sub(opened + skipped), (opened + skipped).saturating_sub(done))
+        });
+        lanes.fold((0, 0), |sum, lane| (sum.0 + lane.0, sum.1 + lane.1))
     }
 
     /// What the ledger alone knows at the end: the session's actor is gone. Seals it.

@@ -9,11 +9,12 @@
 //! and what is the test's to say, so one seed gives one plan; what a run makes of it depends on how
 //! the kernel cuts the bytes up.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::ops::Range;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::future::{Either, select};
@@ -47,12 +48,17 @@ impl Fault {
     }
 }
 
-#[derive(Debug, Default)]
+/// What is read of a node when a corruption for it strikes.
+type Watch = Box<dyn Fn() -> u64>;
+
+#[derive(Default)]
 struct Way {
     armed: Mutex<Option<(u64, Fault)>>,
     bytes: AtomicU64,
     /// The byte of every link that is damaged.
     poisoned: Mutex<Option<u64>>,
+    watch: RefCell<Option<Watch>>,
+    struck: Cell<u64>,
     /// Corruptions that struck, less those whose link is gone.
     corrupt: AtomicU64,
 }
@@ -77,7 +83,7 @@ impl Way {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct State {
     /// By who gets the bytes.
     ways: [Way; 2],
@@ -88,16 +94,16 @@ struct State {
 }
 
 /// The proxy in front of nodes 0 and 1. Its tasks live as long as the thread that started it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Chaos {
-    state: Arc<State>,
+    state: Rc<State>,
     fronts: [SocketAddr; 2],
 }
 
 impl Chaos {
     /// In front of the listeners of two nodes.
     pub(crate) async fn start(targets: [SocketAddr; 2]) -> Self {
-        let state = Arc::<State>::default();
+        let state = Rc::<State>::default();
         let mut fronts = targets;
         for (index, front) in fronts.iter_mut().enumerate() {
             let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
@@ -125,6 +131,16 @@ impl Chaos {
     /// Damages this byte of every link for `node`, or none any more.
     pub(crate) fn poison(&self, node: usize, at: Option<u64>) {
         *self.state.ways[node].poisoned.lock().unwrap_or_else(PoisonError::into_inner) = at;
+    }
+
+    /// Reads this of `node` whenever a corruption for it strikes.
+    pub(crate) fn watch(&self, node: usize, watch: Watch) {
+        *self.state.ways[node].watch.borrow_mut() = Some(watch);
+    }
+
+    /// What was read when the last one struck.
+    pub(crate) fn struck(&self, node: usize) -> u64 {
+        self.state.ways[node].struck.get()
     }
 
     /// Resets every link and each new one, or lets them through again.
@@ -162,7 +178,7 @@ impl Chaos {
     }
 }
 
-async fn accept(state: Arc<State>, listener: TcpListener, front: usize, target: SocketAddr) {
+async fn accept(state: Rc<State>, listener: TcpListener, front: usize, target: SocketAddr) {
     loop {
         let Ok((dialler, _)) = listener.accept().await else { continue };
         state.links.fetch_add(1, Ordering::Relaxed);
@@ -258,6 +274,9 @@ async fn pump(
                 Fault::Corrupt(bits) => {
                     state.ways[way].corrupt.fetch_add(1, Ordering::Relaxed);
                     hurt.set(hurt.get() + 1);
+                    if let Some(watch) = &*state.ways[way].watch.borrow() {
+                        state.ways[way].struck.set(watch());
+                    }
                     rest[at] ^= bits.max(1);
                 }
                 Fault::Cut => return Over::Reset,

@@ -68,6 +68,23 @@ impl Cluster {
         &self.address
     }
 
+    /// All that run in this process.
+    pub(super) fn messengers(&self) -> Vec<Messenger> {
+        let mut messengers = vec![self.monitor.clone()];
+        if let Osds::Here(daemons) = &self.osds {
+            messengers.extend(daemons.iter().map(|daemon| daemon.messenger.clone()));
+        }
+        messengers
+    }
+
+    /// That OSD, if it runs in this process.
+    pub(super) fn osd(&self, osd: usize) -> Option<&Messenger> {
+        match &self.osds {
+            Osds::Here(daemons) => daemons.get(osd).map(|daemon| &daemon.messenger),
+            Osds::Processes(_) => None,
+        }
+    }
+
     fn config(&self, osd: u64) -> Config {
         Config {
             osd,

@@ -471,6 +471,10 @@ pub enum EndCause {
 #[allow(missing_docs)] // each is what its name says, counted since birth
 pub struct Counters {
     pub dials: u64,
+    /// Of them, those that the transport refused at once.
+    pub dials_failed: u64,
+    /// Of them, those that nobody answered in time, on whatever layer: black holes.
+    pub dials_silent: u64,
     pub hellos_sent: u64,
     pub hellos_received: u64,
     pub resumes_sent: u64,

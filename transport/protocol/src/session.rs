@@ -29,6 +29,7 @@ mod schedule;
 mod send_lane;
 mod table;
 mod timers;
+mod why;
 
 use std::collections::VecDeque;
 
@@ -39,6 +40,7 @@ pub use schedule::Next;
 pub use send_lane::Amount;
 pub use table::{Coverage, Illegal, ROWS, Row, Rule, TABLE};
 pub use timers::{Silent, Timer, Timers};
+pub use why::{Trouble, WaitsFor, Why};
 
 use crate::class::{Class, Lane};
 use crate::event::{Counters, Event, Input, LinkFacts, Notice, Output};
@@ -198,6 +200,7 @@ pub struct Session<P: Payload> {
     stalled: bool,
     peer_delivered: Option<[u64; Lane::COUNT]>,
     failures: u32,
+    trouble: Silent<Option<Trouble>>,
     poison: Poison,
     requests: Requests,
     pulls: VecDeque<Pull>,
@@ -266,6 +269,7 @@ impl<P: Payload> Session<P> {
             stalled: false,
             peer_delivered: None,
             failures: 0,
+            trouble: Silent::default(),
             poison: Poison::default(),
             requests: Requests::default(),
             pulls: VecDeque::new(),
@@ -436,22 +440,6 @@ impl<P: Payload> Session<P> {
         replies.iter().sum()
     }
 
-    /// What the oldest unacked message waits for (`Connection::why`).
-    pub fn why(&self) -> Option<Why> {
-        let (lane, position) = Lane::all()
-            .filter_map(|lane| Some((lane, self.send[lane.index()].oldest_position()?)))
-            .next()?;
-        let waits_for = match self.phase {
-            Phase::Up if self.send[lane.index()].last_sent() > self.send[lane.index()].acked() => {
-                WaitsFor::Ack
-            }
-            Phase::Up if self.send[lane.index()].is_blocked() => WaitsFor::Window,
-            Phase::Up => WaitsFor::LinkRoom,
-            phase => WaitsFor::Link(phase),
-        };
-        Some(Why { lane, position, waits_for })
-    }
-
     /// The only place where a phase changes: by a row of the table.
     fn step(&mut self, row: Row) {
         let rule = &TABLE[row as usize];
@@ -573,28 +561,4 @@ impl<P: Payload> Session<P> {
     fn closing_or_over(&self) -> bool {
         self.closing || matches!(self.phase, Phase::Finishing | Phase::Ended)
     }
-}
-
-/// What a message waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WaitsFor {
-    /// A link; the session is in this phase.
-    Link(Phase),
-    /// The peer's window.
-    Window,
-    /// Room on the link.
-    LinkRoom,
-    /// The peer's ack.
-    Ack,
-}
-
-/// What the oldest unacked message waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Why {
-    /// Its lane.
-    pub lane: Lane,
-    /// Its position there.
-    pub position: u64,
-    /// What it waits for.
-    pub waits_for: WaitsFor,
 }

@@ -14,6 +14,7 @@ mod scenarios {
     pub mod life;
     pub mod policies;
     pub mod races;
+    pub mod redial;
     pub mod restarts;
     pub mod table;
     pub mod window;

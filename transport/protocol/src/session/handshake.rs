@@ -9,7 +9,8 @@
 //! each other on two links that both died may still fold into one session.
 
 use super::table::{Illegal, Row};
-use super::timers::Timer;
+use super::timers::{Silent, Timer};
+use super::why::Trouble;
 use super::{Admission, Due, Link, Phase, Session};
 use crate::class::{Class, Lane};
 use crate::event::{EndCause, Event, LinkFacts, Output};
@@ -119,7 +120,10 @@ impl<P: Payload> Session<P> {
         self.close_link(false);
         match cause {
             Some(cause) => self.end(Row::AnswerEnds, cause),
-            None => self.back_off(now, Row::AnswerAgain, jitter),
+            None => {
+                self.back_off(now, Row::AnswerAgain, jitter);
+                self.trouble = Silent(Some(Trouble::Refused(reason)));
+            }
         }
     }
 
@@ -260,6 +264,7 @@ impl<P: Payload> Session<P> {
         self.insist = false;
         self.stalled = false;
         self.probing = false;
+        self.trouble = Silent(None);
         self.timers.disarm(Timer::Standby);
         self.timers.arm(Timer::Heartbeat, now.after(limits.heartbeat_every));
         self.timers.arm(Timer::Deadline, now.after(limits.heartbeat_deadline));
@@ -398,6 +403,13 @@ impl<P: Payload> Session<P> {
     /// No link: waits, longer each time.
     pub(super) fn back_off(&mut self, now: Time, row: Row, jitter: u16) {
         self.step(row);
+        let trouble = Trouble::of(row);
+        match trouble {
+            Trouble::DialFailed => self.counters.dials_failed += 1,
+            Trouble::DialSilent | Trouble::HelloSilent => self.counters.dials_silent += 1,
+            _ => {}
+        }
+        self.trouble = Silent(Some(trouble));
         self.failures = self.failures.saturating_add(1);
         self.timers.disarm(Timer::Hello);
         let wait = self.config.limits.backoff(self.failures, jitter);

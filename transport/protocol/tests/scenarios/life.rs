@@ -69,6 +69,7 @@ fn counters_say_what_happened() {
     world.run();
     let ours = Counters {
         dials: 3,
+        dials_failed: 1,
         hellos_sent: 1,
         resumes_sent: 1,
         resumes_received: 1,

@@ -226,7 +226,7 @@ type Scenario = (&'static str, fn());
 #[test]
 fn every_row_is_taken_from_every_phase_that_it_names() {
     COVERAGE.with_borrow_mut(|all| *all = Coverage::default());
-    let files: [&[Scenario]; 11] = [
+    let files: [&[Scenario]; 12] = [
         ALL,
         super::admission::ALL,
         super::bodies::ALL,
@@ -236,6 +236,7 @@ fn every_row_is_taken_from_every_phase_that_it_names() {
         super::life::ALL,
         super::policies::ALL,
         super::races::ALL,
+        super::redial::ALL,
         super::restarts::ALL,
         super::window::ALL,
     ];

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use stellate::prelude::*;
+use stellate::testing::Edge;
 
 use crate::case::{Case, Strike};
 use crate::stage::Pace;
@@ -17,7 +18,7 @@ pub fn broken(case: &Case, pace: &Pace, outcome: &Outcome) -> Vec<String> {
         deliveries(case, here, there, &mut say);
         counters(here, &mut say);
         if !case.pair.is_lossy() {
-            lossless(here, there, &mut say);
+            lossless(case, here, there, &mut say);
         }
     }
     accounts(&outcome.a, &outcome.b, &mut found);
@@ -68,7 +69,8 @@ fn deliveries(case: &Case, here: &Tally, there: &Tally, say: &mut impl FnMut(Str
             say(format!("S6: session {life} was handled in several: {handled:?}"));
         }
         for (n, was_sent) in &sent.taken_back {
-            if numbers.contains(n) && (!was_sent || !case.pair.is_lossy()) {
+            let unknown = case.pair.is_lossy() || loses_a_close(case);
+            if numbers.contains(n) && !(*was_sent && unknown) {
                 say(format!("S4: message {n} came back and was handled"));
             }
         }
@@ -108,8 +110,14 @@ fn counters(here: &Tally, say: &mut impl FnMut(String)) {
     }
 }
 
+/// The close that says what was delivered is lost, and the side that closed knows of nothing any
+/// more: what was sent and not acknowledged yet may have been handled or not (S4).
+fn loses_a_close(case: &Case) -> bool {
+    case.fault.is_some_and(|(_, step)| step.edge == Edge::Close)
+}
+
 /// S2: one session, all of it handled, nothing back, every request answered.
-fn lossless(here: &Tally, there: &Tally, say: &mut impl FnMut(String)) {
+fn lossless(case: &Case, here: &Tally, there: &Tally, say: &mut impl FnMut(String)) {
     if here.lives.len() != 1 || here.connected != 1 {
         say(format!("S2: {} sessions, {} births", here.lives.len(), here.connected));
         return;
@@ -118,7 +126,10 @@ fn lossless(here: &Tally, there: &Tally, say: &mut impl FnMut(String)) {
     if there.handled.len() != life.accepted.len() {
         say(format!("S2: accepted {:?}, handled {:?}", life.accepted, there.handled));
     }
-    if !life.taken_back.is_empty() || life.answers.iter().any(|(_, answer)| answer.is_err()) {
+    let unknown = |(_, sent): &(u32, bool)| *sent && loses_a_close(case);
+    if !life.taken_back.iter().all(unknown)
+        || life.answers.iter().any(|(_, answer)| answer.is_err())
+    {
         say(format!("S2: back {:?}, answers {:?}", life.taken_back, life.answers));
     }
 }

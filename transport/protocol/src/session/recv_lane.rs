@@ -279,3 +279,6 @@ impl<P: Payload> RecvLane<P> {
         self.rewind();
     }
 }
+
+#[cfg(test)]
+mod tests;

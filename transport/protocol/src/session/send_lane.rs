@@ -292,3 +292,6 @@ impl<P: Payload> SendLane<P> {
         self.entries.drain(..).enumerate().map(move |(index, entry)| (entry, index < sent))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
+use stellate_protocol::Payload as _;
 use stellate_protocol::event::{Ask, Decision, Done, Input, LinkFacts, Notice, Output, Submit};
 use stellate_protocol::frame::{
     Ack, Answer, Call, Chunk, Close, CloseReason, Grant, Heartbeat, Hello, LaneState, Message,
@@ -329,7 +330,7 @@ impl World {
                 Output::Deliver(delivery) => me.in_hand.push_back(Done {
                     lane: delivery.message.lane,
                     front_len: delivery.message.payload.front_len(),
-                    data_len: delivery.message.payload.data_len,
+                    data_len: delivery.message.payload.data_len(),
                     pulled: delivery.pulled,
                 }),
                 _ => {}
@@ -348,7 +349,7 @@ impl World {
 fn gathered(frame: Frame<Parcel>) -> Frame<Parcel> {
     match frame {
         Frame::Chunk(chunk) => {
-            let total = chunk.part.as_ref().map_or(0, |part| part.data_len);
+            let total = chunk.part.as_ref().map_or(0, |part| part.data_len());
             let last = chunk.offset + chunk.len == total;
             Frame::Chunk(Chunk { part: chunk.part.filter(|_| last), ..chunk })
         }

@@ -222,4 +222,44 @@ fn frames_taken_in_place_are_the_same() {
     }
     assert!(!twin.poll_frame_with(now, |next| panic!("{next:?}")));
 }
+
+/// S9: silence is due at the deadline, not before, and whoever hears of it reads first.
+fn s9_silence_is_due_at_the_deadline() {
+    let (world, a, _) = up();
+    let session = &world.side(a).session;
+    let due = world.now.after(world.nodes[A].limits.heartbeat_deadline);
+    assert!(!session.is_silent(world.now) && session.is_silent(due));
+    assert!(!session.is_silent(stellate_protocol::Time(due.0 - 1)));
+}
+
+/// S5: who accepted is sure of its session with the first frame that proves its answer was seen.
+fn s5_an_acceptor_is_confirmed_by_the_first_frame() {
+    let (mut world, a, b) = up();
+    assert!(world.side(a).session.is_confirmed() && !world.side(b).session.is_confirmed());
+    world.send(a, Class::Normal, 1);
+    world.run();
+    assert!(world.side(b).session.is_confirmed());
+}
+
+/// S7: replies hold bytes until they are acked; after the end nothing does.
+fn s7_replies_hold_their_bytes_until_they_are_received() {
+    let (mut world, a, b) = up();
+    assert_eq!(world.side(b).session.replies_held(), 0);
+    let reply = |id| {
+        let outcome = Outcome::Reply;
+        Input::Reply { class: Class::Normal, id: RequestId(id), outcome, payload: parcel(1, 92) }
+    };
+    world.feed(b, reply(1));
+    world.feed(b, reply(2));
+    assert_eq!(world.side(b).session.replies_held(), 200);
+    world.millis(10);
+    assert_eq!(world.side(b).session.replies_held(), 0);
+    world.stall(A, true);
+    world.feed(b, reply(3));
+    world.feed(b, Input::Abort);
+    assert_eq!(world.side(b).session.replies_held(), 0);
+    world.stall(A, false);
+    world.run();
+    assert_eq!(world.side(a).session.counters().late_replies, 3);
+}
 }

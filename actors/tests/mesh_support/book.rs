@@ -1,7 +1,7 @@
 //! What a process did and saw, session by session, checked as it happens and written down at once:
 //! what a killed process has written is a prefix of what it did.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::Write as _;
@@ -25,14 +25,14 @@ struct Entry {
     /// The session that they came from.
     from: Option<Place>,
     ends: u32,
-    /// Not written down yet.
-    fresh: bool,
 }
 
 /// The book of a process.
 #[derive(Debug)]
 pub(crate) struct Book {
     entries: BTreeMap<Place, Entry>,
+    /// Those of whom something was taken that is not written down yet.
+    fresh: BTreeSet<Place>,
     file: File,
     body: Bytes,
     pub(crate) taken: u64,
@@ -42,7 +42,7 @@ impl Book {
     pub(crate) fn new(file: File) -> Self {
         let mut draw = Draw(9);
         let body: Vec<u8> = (0..40_000).map(|_| draw.next() as u8).collect();
-        Self { entries: BTreeMap::new(), file, body: body.into(), taken: 0 }
+        Self { entries: BTreeMap::new(), fresh: BTreeSet::new(), file, body: body.into(), taken: 0 }
     }
 
     fn data(&self, from: Place, class: Class, number: u64) -> Bytes {
@@ -82,19 +82,22 @@ impl Book {
         let taken = &mut entry.taken[class.index()];
         assert_eq!(number, *taken, "S1, S2: the next of its class");
         *taken += 1;
-        entry.fresh = true;
+        self.fresh.insert(place);
         self.taken += 1;
     }
 
     /// Writes down what was taken since.
     pub(crate) fn write(&mut self) {
         let mut text = String::new();
-        for ((instance, key), entry) in &mut self.entries {
-            if std::mem::take(&mut entry.fresh) {
-                let (from, from_key) = entry.from.expect("taken from somebody");
-                let taken = words(entry.taken);
-                let _ = writeln!(text, "T {instance} {} {from} {} {taken}", key.0, from_key.0);
-            }
+        for place in std::mem::take(&mut self.fresh) {
+            let entry = &self.entries[&place];
+            let (instance, key) = place;
+            let (from, from_key) = entry.from.expect("taken from somebody");
+            let taken = words(entry.taken);
+            let _ = writeln!(text, "T {instance} {} {from} {} {taken}", key.0, from_key.0);
+        }
+        if text.is_empty() {
+            return;
         }
         self.file.write_all(text.as_bytes()).expect("writes");
     }

@@ -106,7 +106,7 @@ fn mesh_config(shared: &Shared, me: u64, instance: u128) -> stellate_actors::nod
 /// aborts one.
 async fn send(shared: Rc<Shared>, node: Node, instance: u128, peer: u64) {
     let mut draw = Draw((instance as u64) << 16 ^ peer);
-    let pause = |draw: &mut Draw| tokio::time::sleep(Duration::from_millis(50 + draw.below(500)));
+    let pause = |draw: &mut Draw| tokio::time::sleep(Duration::from_millis(100 + draw.below(800)));
     while !shared.stopped.get() {
         pause(&mut draw).await;
         let to = vec![address(shared.mesh, peer)];

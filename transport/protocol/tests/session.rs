@@ -10,6 +10,7 @@ mod scenarios {
     pub mod bodies;
     pub mod calls;
     pub mod close;
+    pub mod edges;
     pub mod faults;
     pub mod life;
     pub mod policies;

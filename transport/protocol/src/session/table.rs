@@ -171,4 +171,26 @@ mod tests {
             assert!(!rule.from.is_empty(), "{:?} starts nowhere", rule.row);
         }
     }
+
+    #[test]
+    fn coverage_tells_what_was_taken_from_what_was_not() {
+        let (mut one, mut other) = (Coverage::default(), Coverage::default());
+        assert_eq!(one.never().len(), Coverage::total());
+        one.hit(Row::DialledLate, Up);
+        one.hit(Row::DialledLate, Standby);
+        one.hit(Row::Dialled, Dialing);
+        other.hit(Row::DialledLate, Up);
+        other.hit(Row::DialledLate, Ended);
+        one.merge(&other);
+        for phase in Phase::ALL {
+            let taken = [Up, Standby, Ended].contains(&phase);
+            assert_eq!(one.contains(Row::DialledLate, phase), taken, "{phase:?}");
+        }
+        assert!(one.contains(Row::Dialled, Dialing));
+        let never = one.never();
+        assert_eq!(never.len(), Coverage::total() - 4);
+        assert!(!never.contains(&(Row::Dialled, Dialing)));
+        let pairs: usize = TABLE.iter().map(|rule| rule.from.len()).sum();
+        assert_eq!(Coverage::total(), pairs);
+    }
 }

@@ -148,3 +148,52 @@ impl<T> std::ops::DerefMut for Silent<T> {
         &mut self.0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::hash::DefaultHasher;
+
+    use super::*;
+
+    fn hash(timers: &Timers) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        timers.hash(&mut hasher);
+        hasher.finish()
+    }
+
+    /// Which timers are armed is state, when they are due is not.
+    #[test]
+    fn tables_are_equal_if_the_same_timers_are_armed() {
+        let mut all = Vec::new();
+        for armed in 0u16..1 << Timer::ALL.len() {
+            let (mut soon, mut late) = (Timers::default(), Timers::default());
+            for timer in Timer::ALL.into_iter().filter(|timer| armed >> *timer as u16 & 1 == 1) {
+                soon.arm(timer, Time(1));
+                late.arm(timer, Time(1000));
+            }
+            assert!(soon == late && hash(&soon) == hash(&late), "{armed:b}");
+            all.push((soon.mask(), hash(&soon)));
+        }
+        let sets = all.len();
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), sets, "each set is another state");
+    }
+
+    #[test]
+    fn the_first_due_goes_first_and_an_armed_one_stays() {
+        let mut timers = Timers::default();
+        assert_eq!((timers.next(), timers.first_due(Time(9))), (None, None));
+        timers.arm(Timer::Ack, Time(5));
+        timers.arm_once(Timer::Ack, Time(3));
+        timers.arm_once(Timer::Drain, Time(7));
+        assert_eq!(timers.next(), Some(Time(5)));
+        assert_eq!(timers.first_due(Time(4)), None);
+        assert_eq!(timers.first_due(Time(5)), Some(Timer::Ack), "due is not late");
+        assert_eq!(timers.first_due(Time(7)), Some(Timer::Drain), "in table order");
+        timers.disarm(Timer::Drain);
+        assert!(timers.armed().eq([Timer::Ack]) && timers.is_armed(Timer::Ack));
+        timers.disarm_all();
+        assert_eq!(timers.armed().count(), 0);
+    }
+}

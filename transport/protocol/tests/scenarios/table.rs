@@ -226,12 +226,13 @@ type Scenario = (&'static str, fn());
 #[test]
 fn every_row_is_taken_from_every_phase_that_it_names() {
     COVERAGE.with_borrow_mut(|all| *all = Coverage::default());
-    let files: [&[Scenario]; 12] = [
+    let files: [&[Scenario]; 13] = [
         ALL,
         super::admission::ALL,
         super::bodies::ALL,
         super::calls::ALL,
         super::close::ALL,
+        super::edges::ALL,
         super::faults::ALL,
         super::life::ALL,
         super::policies::ALL,

@@ -57,7 +57,9 @@ impl SessionShared {
             && !self.replies_are_full()
             && self.replies.parked.swap(false, Ordering::SeqCst)
         {
-            std::mem::take(&mut *lock(&self.replies.parkers)).unpark(self.key);
+            // Out of the lock first: whoever parks holds the inbox's, and takes this one then.
+            let parkers = std::mem::take(&mut *lock(&self.replies.parkers));
+            parkers.unpark(self.key);
         }
     }
 }

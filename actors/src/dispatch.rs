@@ -70,15 +70,20 @@ impl DispatchQueue {
         }
         let mut queues = lock(&self.queues);
         if !queues.early.is_empty() {
-            let early = std::mem::take(&mut queues.early);
-            let routes = self.node.router().routes();
-            early.into_iter().for_each(|arrived| queues.sort(&routes, arrived));
+            queues.sort_early(&self.node.router().routes());
         }
         queues.by_inbox.retain(|_, queue| !queue.flush(waker));
     }
 }
 
 impl Queues {
+    /// What came before the messenger was ready.
+    fn sort_early(&mut self, routes: &Routes) {
+        for arrived in std::mem::take(&mut self.early) {
+            self.sort(routes, arrived);
+        }
+    }
+
     /// Puts messages in front of their inboxes: straight into one that has room and before which
     /// nothing waits (S1), each run of one type under one lock.
     fn take_in(&mut self, routes: &Routes, received: Vec<Arrived>) {
@@ -159,6 +164,8 @@ impl Handler<Received> for DispatchQueue {
             return;
         }
         let routes = self.node.router().routes();
+        // Ready since just now: what came before it goes before this (S1).
+        queues.sort_early(&routes);
         queues.take_in(&routes, received.0);
     }
 }

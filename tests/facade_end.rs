@@ -72,3 +72,26 @@ async fn v3_what_is_not_restarted_ends_nothing_and_a_shutdown_has_no_cause() {
     };
     LocalSet::new().run_until(run).await;
 }
+
+/// S4: what was acknowledged and is held for the admission was received and not delivered, also if
+/// the session's actor panics.
+#[actix_rt::test]
+async fn s4_what_is_held_is_counted_when_the_session_fails() {
+    let one = Side::new(osd(1)).await;
+    let mut two = Side::with(osd(2), |desk| desk.events().admission()).await;
+    let there = one.messenger.connect(EntityName::osd(2), two.addresses()).unwrap();
+    let _ticket = two.admission().await.hold();
+    for n in 0..5 {
+        let sent = within(there.send(Note { n })).await.unwrap();
+        within(there.received(sent)).await.unwrap();
+    }
+    let session = two.messenger.sessions()[0].clone();
+    two.messenger.tree().panic(&format!("sessions/{}", session.key().0)).unwrap();
+    let (cause, counts) = two
+        .event(|event| match event {
+            SessionEvent::Ended { cause, counts, .. } => Some((cause, counts)),
+            _ => None,
+        })
+        .await;
+    assert_eq!((cause, counts.undelivered()), (EndCause::InternalFault, 5));
+}

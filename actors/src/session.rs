@@ -418,6 +418,10 @@ impl SessionActor {
 
     /// Outputs, then frames while the link has room, until neither gives more.
     fn let_out(&mut self, ctx: &mut Context<Self>, now: Time) {
+        // Before anything of it is acknowledged: if this actor panics, the ledger knows (S4).
+        if let Some(core) = &self.core {
+            self.shared.note_owned(|class| core.owned(class));
+        }
         self.let_out_kept(ctx, now);
         while !self.over
             && let Some(output) = self.core.as_mut().and_then(Session::poll_output)
@@ -438,7 +442,6 @@ impl SessionActor {
         {
             // As long as this batch was, the next may be: growing it again would move everything.
             let next = Vec::with_capacity(self.received.len());
-            self.shared.note_handed(&self.received);
             dispatch.do_send(Received(std::mem::replace(&mut self.received, next)));
         }
         self.transmit(now);

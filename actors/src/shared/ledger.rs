@@ -10,13 +10,12 @@ use stellate_protocol::limits::window_cost;
 use stellate_protocol::{Class, Lane};
 
 use super::{SessionShared, lock};
-use crate::inbox::Arrived;
 
 /// Counts that must be exact at the end (S4), one per lane.
 #[derive(Debug, Default)]
 pub(crate) struct LaneLedger {
-    /// Messages given to the dispatch queue.
-    pub(super) handed: AtomicU64,
+    /// Messages that the session owns, handed out or not.
+    pub(super) owned: AtomicU64,
     /// Messages handed to handlers; the top bit seals it.
     pub(super) opened: AtomicU64,
     pub(super) done: AtomicU64,
@@ -103,15 +102,15 @@ impl SessionShared {
         })
     }
 
-    /// These messages go to the dispatch queue.
-    pub(crate) fn note_handed(&self, messages: &[Arrived]) {
-        for run in messages.chunk_by(|one, next| one.lane() == next.lane()) {
-            let handed = &self.ledger[run[0].lane().index()].handed;
-            handed.fetch_add(run.len() as u64, Ordering::Relaxed);
+    /// The session owns so many messages of each class.
+    pub(crate) fn note_owned(&self, owned: impl Fn(Class) -> u64) {
+        for class in Class::ALL {
+            let known = &self.ledger[Lane::messages(class).index()].owned;
+            known.store(owned(class), Ordering::Relaxed);
         }
     }
 
-    /// Messages that were given to the dispatch queue and no handler has got, and those that
+    /// Messages that the session owns and no handler has got, and those that
     /// handlers have and are not done with.
     pub(crate) fn unopened_and_in_hand(&self) -> (u64, u64) {
         let lanes = self.ledger.iter().map(|ledger| {
@@ -119,8 +118,8 @@ impl SessionShared {
             let done = ledger.done.load(Ordering::Acquire);
             let skipped = ledger.skipped.load(Ordering::Acquire);
             let opened = ledger.opened.load(Ordering::Acquire) & !SEALED;
-            let handed = ledger.handed.load(Ordering::Acquire);
-            (handed.saturating_sub(opened + skipped), (opened + skipped).saturating_sub(done))
+            let owned = ledger.owned.load(Ordering::Acquire);
+            (owned.saturating_sub(opened + skipped), (opened + skipped).saturating_sub(done))
         });
         lanes.fold((0, 0), |sum, lane| (sum.0 + lane.0, sum.1 + lane.1))
     }
@@ -136,7 +135,10 @@ impl SessionShared {
             ClassCounts {
                 unacked,
                 unacked_sent: unacked,
-                undelivered: self.ledger[lane].handed.load(Ordering::Relaxed) - opened[lane],
+                undelivered: self.ledger[lane]
+                    .owned
+                    .load(Ordering::Relaxed)
+                    .saturating_sub(opened[lane]),
                 peer_delivered: None,
             }
         })

@@ -431,6 +431,11 @@ impl<P: Payload> Session<P> {
         })
     }
 
+    /// Messages of that class that this side owns (S3): handed out, or held until it may be.
+    pub fn owned(&self, class: Class) -> u64 {
+        self.recv[Lane::messages(class).index()].received().0
+    }
+
     /// Bytes of replies that the peer is not known to have received; none once it takes no more.
     pub fn replies_held(&self) -> u64 {
         if matches!(self.phase, Phase::Finishing | Phase::Ended) {

@@ -243,6 +243,15 @@ impl LinkActor {
         more && self.link.is_some()
     }
 
+    /// No session watches it any more: a peer that takes nothing must not keep it for ever.
+    fn limit_drain(&self, ctx: &mut Context<Self>) {
+        ctx.run_later(self.node.inner().limits.drain_max, |actor, ctx| {
+            tracing::debug!(link = actor.id.0, "the rest is not taken in time");
+            actor.link = None;
+            ctx.stop();
+        });
+    }
+
     /// Submits what a `Transmit` brings, or as much as the link has room for.
     fn submit_all(&mut self, load: Load, bytes: u64) {
         let before = self.backlog.len();
@@ -364,6 +373,9 @@ impl Actor for LinkActor {
                 }
             });
         }
+        if let Role::Draining = self.role {
+            self.limit_drain(ctx);
+        }
         ctx.spawn(LinkPump);
     }
 
@@ -424,7 +436,10 @@ impl Handler<Hang> for LinkActor {
 
     fn handle(&mut self, message: Hang, ctx: &mut Self::Context) {
         match message.0 {
-            CloseHow::Drain => self.hang = Some(CloseHow::Drain),
+            CloseHow::Drain => {
+                self.hang = Some(CloseHow::Drain);
+                self.limit_drain(ctx);
+            }
             CloseHow::Abort => {
                 self.link = None;
                 ctx.stop();

@@ -20,7 +20,7 @@ use bytes::Bytes;
 use socket2::SockRef;
 use stellate_protocol::codec::{CodecError, Decoder, First, Outbound};
 use stellate_protocol::{Frame, Lane, Parcel, Seq};
-use tokio::io::{AsyncReadExt, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tokio::time::Sleep;
@@ -297,31 +297,24 @@ impl Core {
         if let Some(mut body) = self.decoder.direct() {
             return pin!(stream.read_buf(&mut body)).poll(cx);
         }
-        loop {
-            // No buffer is taken before there is something to put into it.
-            ready!(stream.poll_read_ready(cx))?;
-            let kept = self.input.len();
-            let mut buffer = self.pool.take(self.read_size.max(kept + SPARE_MIN));
-            // Half a frame, at most a short body and its header: it goes on in the new buffer.
-            buffer[..kept].copy_from_slice(&self.input);
-            match stream.try_read(&mut buffer[kept..]) {
-                Ok(n) => {
-                    self.adapt(n, buffer.len() - kept);
-                    if n > 0 {
-                        self.input = self.pool.lend(buffer, kept + n);
-                    } else {
-                        self.pool.put(buffer);
-                    }
-                    return Poll::Ready(Ok(n));
-                }
-                Err(error) => {
-                    self.pool.put(buffer);
-                    if error.kind() != std::io::ErrorKind::WouldBlock {
-                        return Poll::Ready(Err(error));
-                    }
-                }
+        // No buffer is taken before there is something to put into it.
+        ready!(stream.poll_read_ready(cx))?;
+        let kept = self.input.len();
+        let mut buffer = self.pool.take(self.read_size.max(kept + SPARE_MIN));
+        // Half a frame, at most a short body and its header: it goes on in the new buffer.
+        buffer[..kept].copy_from_slice(&self.input);
+        // Unlike `try_read` it knows that a short read was the last one for now.
+        let mut space = ReadBuf::new(&mut buffer[kept..]);
+        let read = Pin::new(&mut *stream).poll_read(cx, &mut space);
+        let n = space.filled().len();
+        match read {
+            Poll::Ready(Ok(())) if n > 0 => {
+                self.adapt(n, buffer.len() - kept);
+                self.input = self.pool.lend(buffer, kept + n);
             }
+            _ => self.pool.put(buffer),
         }
+        read.map_ok(|()| n)
     }
 
     /// Large reads while there is much to read.

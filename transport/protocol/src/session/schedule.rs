@@ -300,12 +300,17 @@ mod tests {
 
     #[test]
     fn a_class_alone_keeps_no_debt() {
-        let bulk = 1 << Lane::messages(Class::Bulk).index();
-        let mut scheduler = Scheduler::default();
-        assert_eq!(scheduler.pick(bulk), Some(Class::Bulk));
-        scheduler.charge(Class::Bulk, 4 << 20);
-        assert_eq!(scheduler.pick(bulk), Some(Class::Bulk));
-        assert_eq!(scheduler.deficit, [0; Class::COUNT]);
-        assert_eq!(scheduler.pick(0), None);
+        for class in Class::ALL {
+            let lanes = [Lane::messages(class), Lane::replies(class)];
+            let [messages, replies] = lanes.map(|lane| 1 << lane.index());
+            for alone in [messages, replies, messages | replies] {
+                let mut scheduler = Scheduler::default();
+                assert_eq!(scheduler.pick(alone), Some(class));
+                scheduler.charge(class, 4 << 20);
+                assert_eq!(scheduler.pick(alone), Some(class));
+                assert_eq!(scheduler.deficit, [0; Class::COUNT], "{class}: {alone:b}");
+                assert_eq!(scheduler.pick(0), None);
+            }
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Limits to the byte, words from the wrong link or instance: where one comparison decides.
 
-use stellate_protocol::event::{CallResult, Decision, EndCause, Event, Input, Output};
+use stellate_protocol::event::{Ask, CallResult, Decision, EndCause, Event, Input, Output, Submit};
 use stellate_protocol::frame::{
     Answer, Call, Frame, FrameKind, Message, Outcome, TEXT_MAX, Verdict,
 };
@@ -261,5 +261,40 @@ fn s7_replies_hold_their_bytes_until_they_are_received() {
     world.stall(A, false);
     world.run();
     assert_eq!(world.side(a).session.counters().late_replies, 3);
+}
+
+/// Fronts count as bytes too: messages without data, and announcements of large ones, share the
+/// link by weight as any others.
+fn bulk_gets_its_sixteenth_of_bare_fronts() {
+    for data in [0, 100_000] {
+        let (world, a, _) = up();
+        let mut session = world.side(a).session.clone();
+        for class in Class::ALL.repeat(60) {
+            let (front, data) = (vec![0; 8000].into(), vec![0; data].into());
+            let payload = Parcel::new(1, 1, 1, front, data);
+            let submit = Submit { class, payload, ask: Ask::Nothing };
+            session.handle(world.now, Input::Submit(submit)).expect("legal");
+        }
+        let frames = std::iter::from_fn(|| session.poll_frame(world.now));
+        let bulk = Lane::messages(Class::Bulk);
+        let seen = frames.take(64).filter(|frame| frame.lane() == Some(bulk)).count();
+        assert!((3..=6).contains(&seen), "{seen} of 64 with {data} bytes of data");
+    }
+}
+
+/// S2: what comes a second time is counted, acked at once, and not handed out.
+fn s2_a_duplicate_is_acked_and_goes_no_further() {
+    let (mut world, a, b) = up();
+    world.send(a, Class::Normal, 1);
+    world.run();
+    let lane = Lane::messages(Class::Normal);
+    let message = Message { lane, seq: Seq(1), call: Call::OneWay, payload: parcel(9, 0) };
+    let acks = world.arrived(A, FrameKind::Ack);
+    world.forge(b, Frame::Message(message));
+    world.run();
+    assert_eq!(world.side(b).session.counters().deduplicated, 1);
+    assert_eq!(world.side(b).watch.seen(Class::Normal).len(), 1);
+    assert_eq!(world.arrived(A, FrameKind::Ack), acks + 1, "no time passed");
+    world.check_healed(a, b);
 }
 }

@@ -442,6 +442,7 @@ impl SessionActor {
         {
             // As long as this batch was, the next may be: growing it again would move everything.
             let next = Vec::with_capacity(self.received.len());
+            self.shared.note_handed(&self.received);
             dispatch.do_send(Received(std::mem::replace(&mut self.received, next)));
         }
         self.transmit(now);

@@ -10,12 +10,15 @@ use stellate_protocol::limits::window_cost;
 use stellate_protocol::{Class, Lane};
 
 use super::{SessionShared, lock};
+use crate::inbox::Arrived;
 
 /// Counts that must be exact at the end (S4), one per lane.
 #[derive(Debug, Default)]
 pub(crate) struct LaneLedger {
     /// Messages that the session owns, handed out or not.
     pub(super) owned: AtomicU64,
+    /// Messages given to the dispatch queue.
+    handed: AtomicU64,
     /// Messages handed to handlers; the top bit seals it.
     pub(super) opened: AtomicU64,
     pub(super) done: AtomicU64,
@@ -110,7 +113,15 @@ impl SessionShared {
         }
     }
 
-    /// Messages that the session owns and no handler has got, and those that
+    /// These messages go to the dispatch queue.
+    pub(crate) fn note_handed(&self, messages: &[Arrived]) {
+        for run in messages.chunk_by(|one, next| one.lane() == next.lane()) {
+            let handed = &self.ledger[run[0].lane().index()].handed;
+            handed.fetch_add(run.len() as u64, Ordering::Relaxed);
+        }
+    }
+
+    /// Messages that were given to the dispatch queue and no handler has got, and those that
     /// handlers have and are not done with.
     pub(crate) fn unopened_and_in_hand(&self) -> (u64, u64) {
         let lanes = self.ledger.iter().map(|ledger| {
@@ -118,8 +129,8 @@ impl SessionShared {
             let done = ledger.done.load(Ordering::Acquire);
             let skipped = ledger.skipped.load(Ordering::Acquire);
             let opened = ledger.opened.load(Ordering::Acquire) & !SEALED;
-            let owned = ledger.owned.load(Ordering::Acquire);
-            (owned.saturating_sub(opened + skipped), (opened + skipped).saturating_sub(done))
+            let handed = ledger.handed.load(Ordering::Acquire);
+            (handed.saturating_sub(opened + skipped), (opened + skipped).saturating_sub(done))
         });
         lanes.fold((0, 0), |sum, lane| (sum.0 + lane.0, sum.1 + lane.1))
     }

@@ -198,6 +198,18 @@ fn s6_the_older_of_two_live_processes_ends_as_superseded() {
     assert_eq!(cause(&world, b), Some(EndCause::Superseded));
 }
 
+/// Two instances that give the same incarnation: neither supersedes, the old one is probed.
+fn s6_an_equal_incarnation_supersedes_nobody() {
+    let mut world = World::peers();
+    world.nodes[B].me.incarnation = Some(Incarnation(4));
+    let a = world.connect(A, B);
+    world.run();
+    let notice = stellate_protocol::event::Notice::NewInstance { incarnation: Some(Incarnation(4)) };
+    world.feed(a, Input::Notice(notice));
+    world.secs(2);
+    assert_eq!((world.phase(a), conflicts(&world, a)), (Phase::Up, 1), "it answered the probe");
+}
+
 /// Each phase without a link learns of a new instance, and of a higher incarnation.
 fn s6_a_new_instance_is_heard_of_in_every_phase() {
     use stellate_protocol::event::Notice;

@@ -182,24 +182,9 @@ impl Decoder {
     /// Whatever is wrong with the bytes. The link is lost: every later call gives the same error.
     #[inline]
     pub fn decode<I: Input>(&mut self, input: &mut I) -> Result<Option<Frame<Parcel>>, CodecError> {
-        // The usual message is put together here, in its final place: a frame is large, and
-        // handing it from function to function would cost more than to read it.
-        let header = match self.whole(input) {
-            Ok(Some(header)) => header,
-            Ok(None) => return self.fill(input).map_err(|error| self.fail(error)),
-            Err(error) => return Err(self.fail(error)),
-        };
-        if header.kind != FrameKind::Message {
-            return read_frame(&header, input).map(Some).map_err(|error| self.fail(error));
-        }
-        match check_message(&header, input) {
-            Ok((lane, call)) => {
-                let payload = read_parcel(&header, input);
-                let seq = Seq(header.seq);
-                Ok(Some(Frame::Message(Message { lane, seq, call, payload })))
-            }
-            Err(error) => Err(self.fail(error)),
-        }
+        let mut frame = None;
+        self.step(input, |next| frame = Some(next))?;
+        Ok(frame)
     }
 
     /// Appends frames to `frames` until more bytes are needed or there are `max` of them; whether
@@ -218,30 +203,37 @@ impl Decoder {
         max: usize,
     ) -> Result<bool, CodecError> {
         while frames.len() < max {
-            let header = match self.whole(input) {
-                Ok(Some(header)) if header.kind == FrameKind::Message => header,
-                Ok(Some(header)) => {
-                    let frame = read_frame(&header, input).map_err(|error| self.fail(error))?;
-                    frames.push(frame);
-                    continue;
-                }
-                Ok(None) => match self.fill(input).map_err(|error| self.fail(error))? {
-                    Some(frame) => {
-                        frames.push(frame);
-                        continue;
-                    }
-                    None => return Ok(false),
-                },
-                Err(error) => return Err(self.fail(error)),
-            };
-            let (lane, call) = check_message(&header, input).map_err(|error| self.fail(error))?;
-            let seq = Seq(header.seq);
-            let front_len = header.front_len as usize;
-            let Header { message_type, version, compat, .. } = header;
-            let body = take(input, header.body_len());
-            let payload = Parcel::joined(message_type, version, compat, body, front_len);
-            frames.push(Frame::Message(Message { lane, seq, call, payload }));
+            if !self.step(input, |frame| frames.push(frame))? {
+                return Ok(false);
+            }
         }
+        Ok(true)
+    }
+
+    /// Gives `put` the next frame; whether there was one. The usual message is put together where
+    /// `put` wants it.
+    #[inline]
+    fn step<I: Input>(
+        &mut self,
+        input: &mut I,
+        put: impl FnOnce(Frame<Parcel>),
+    ) -> Result<bool, CodecError> {
+        let header = match self.whole(input) {
+            Ok(Some(header)) if header.kind == FrameKind::Message => header,
+            Ok(Some(header)) => {
+                put(read_frame(&header, input).map_err(|error| self.fail(error))?);
+                return Ok(true);
+            }
+            Ok(None) => {
+                let frame = self.fill(input).map_err(|error| self.fail(error))?;
+                return Ok(frame.map(put).is_some());
+            }
+            Err(error) => return Err(self.fail(error)),
+        };
+        let (lane, call) = check_message(&header, input).map_err(|error| self.fail(error))?;
+        let seq = Seq(header.seq);
+        let payload = read_parcel(&header, input);
+        put(Frame::Message(Message { lane, seq, call, payload }));
         Ok(true)
     }
 

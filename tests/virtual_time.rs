@@ -154,3 +154,32 @@ fn a_plan_of_faults_wraps_the_virtual_transport() {
 fn a_test_that_hangs_is_told() {
     virtual_time(1, async |_| std::future::pending::<()>().await);
 }
+
+/// S7, F8: a session that ends leaves its link to send the rest; a peer that takes nothing does not
+/// keep that link for longer than `drain_max`.
+#[test]
+fn s7_a_drain_that_nobody_takes_is_given_up() {
+    virtual_time(3, async |world| {
+        let faults = Faults::new();
+        faults.on(FrameKind::Message, Direction::Sent, 2, Fault::StallAfter);
+        let limits = Limits { drain_max: Duration::from_secs(2), ..Limits::default() };
+        let one = world.messenger_on("one", EntityName::osd(1)).limits(limits);
+        let one = one.transport(faults.wrap(world.transport("one")));
+        let (one, _) = node(one).await;
+        let (_two, _) = node(world.messenger(EntityName::osd(2))).await;
+        let there = one.connect(EntityName::osd(2), "sim://osd.2").unwrap();
+        assert_eq!(there.request(Ping(1)).await.unwrap().body, 1);
+        for n in 2..10 {
+            there.send(Ping(n)).await.unwrap();
+        }
+        world.sleep(Duration::from_millis(50)).await;
+        let links =
+            || (0..20).filter(|id| one.tree().phase(&format!("links/{id}")).is_some()).count();
+        assert_eq!(links(), 1);
+        there.abort();
+        world.sleep(Duration::from_secs(1)).await;
+        assert_eq!(links(), 1, "it tries for a while");
+        world.sleep(Duration::from_secs(2)).await;
+        assert_eq!(links(), 0, "and gives up");
+    });
+}

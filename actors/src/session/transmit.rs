@@ -56,15 +56,20 @@ fn collect(
     room: u64,
     hint: &mut usize,
 ) -> [Option<Transmit>; 2] {
-    let mut frames = Vec::with_capacity(*hint);
+    let mut frames = Vec::new();
     let mut bytes = 0;
     while bytes < room
         && let Some(frame) = core.poll_frame(now)
     {
+        if frames.is_empty() {
+            frames.reserve(*hint);
+        }
         bytes += frame_bytes(&frame);
         frames.push(frame);
     }
-    *hint = frames.len();
+    if !frames.is_empty() {
+        *hint = frames.len();
+    }
     [None, (!frames.is_empty()).then(|| Transmit { load: Load::Frames(frames), bytes })]
 }
 
@@ -75,15 +80,23 @@ fn encode(
     room: u64,
     hint: &mut usize,
 ) -> [Option<Transmit>; 2] {
-    let mut encoded = Outbound::with_capacity(*hint);
+    let mut encoded = Outbound::new();
     // One that has no bytes goes to the link as it is, and the link says what is wrong with it.
     let mut odd: Option<Frame<Parcel>> = None;
     while (encoded.len() as u64) < room
         && odd.is_none()
-        && core.poll_frame_with(now, |next| odd = put(next, &mut encoded).err())
+        && core.poll_frame_with(now, |next| {
+            // Most turns send nothing, and need no buffer.
+            if encoded.is_empty() {
+                encoded.reserve(*hint);
+            }
+            odd = put(next, &mut encoded).err();
+        })
     {}
     let bytes = encoded.len() as u64;
-    *hint = encoded.len().min(BUFFER_MAX);
+    if bytes > 0 {
+        *hint = encoded.copied().min(BUFFER_MAX);
+    }
     let odd = odd.map(|frame| Transmit { load: Load::Frames(vec![frame]), bytes: 0 });
     [(bytes > 0).then(|| Transmit { load: Load::Bytes(encoded), bytes }), odd]
 }

@@ -38,9 +38,9 @@ impl Outbound {
         Self::default()
     }
 
-    /// An empty one with room for so many bytes of copies.
-    pub fn with_capacity(bytes: usize) -> Self {
-        Self { copied: BytesMut::with_capacity(bytes), ..Self::default() }
+    /// Makes room for so many more bytes of copies.
+    pub fn reserve(&mut self, bytes: usize) {
+        self.copied.reserve(bytes);
     }
 
     /// Appends what waits in `other`, without copying it.
@@ -66,6 +66,11 @@ impl Outbound {
     /// Whether all is written.
     pub fn is_empty(&self) -> bool {
         self.len == 0
+    }
+
+    /// Bytes of it that are copies: what a buffer is needed for.
+    pub fn copied(&self) -> usize {
+        self.copied.len()
     }
 
     /// How many slices a write of everything takes.

@@ -25,6 +25,7 @@ pub mod faults;
 pub mod limits;
 pub mod link;
 pub mod local;
+pub mod rdma;
 pub mod sim;
 pub mod tcp;
 mod tokens;

@@ -1,7 +1,7 @@
 //! How a messenger is set up.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use stellate_actors::node::{Node, NodeConfig, Policies, StartError};
@@ -11,6 +11,7 @@ use stellate_protocol::error::NameError;
 use stellate_protocol::frame::METADATA_MAX;
 use stellate_protocol::limits::Limits;
 use stellate_protocol::policy::Policy;
+use stellate_protocol::session::Coverage;
 use stellate_protocol::{Blame, EntityKind, EntityName, Identity, Incarnation, Instance, Role};
 use stellate_transport::{Address, AddressError, ListenError, Tcp, TcpOptions, Transport};
 
@@ -31,8 +32,12 @@ pub struct MessengerBuilder {
     arbiters: Option<usize>,
     seed: Option<u64>,
     transports: Vec<Arc<dyn Transport>>,
+    coverage: Option<Arc<Mutex<Coverage>>>,
+    when_built: Option<WhenBuilt>,
     wrong: Option<BuildError>,
 }
+
+type WhenBuilt = Box<dyn FnOnce(&Messenger) + Send>;
 
 impl MessengerBuilder {
     pub(crate) fn new(name: EntityName) -> Self {
@@ -47,6 +52,8 @@ impl MessengerBuilder {
             arbiters: None,
             seed: None,
             transports: Vec::new(),
+            coverage: None,
+            when_built: None,
             wrong: None,
         }
     }
@@ -140,6 +147,18 @@ impl MessengerBuilder {
         self
     }
 
+    /// Adds up there which rows of the transition table its sessions take.
+    pub(crate) fn coverage(mut self, coverage: Arc<Mutex<Coverage>>) -> Self {
+        self.coverage = Some(coverage);
+        self
+    }
+
+    /// Who wants to know of the messenger as soon as there is one.
+    pub(crate) fn when_built(mut self, tell: impl FnOnce(&Messenger) + Send + 'static) -> Self {
+        self.when_built = Some(Box::new(tell));
+        self
+    }
+
     /// Binds, and starts its actors. It accepts and delivers nothing before
     /// [`ready`](Messenger::ready), so that actors can be hosted first.
     ///
@@ -181,8 +200,13 @@ impl MessengerBuilder {
             metadata: self.metadata,
             arbiters: self.arbiters.unwrap_or_else(default_arbiters),
             seed,
+            coverage: self.coverage,
         };
-        Ok(Messenger::new(Node::start(config).await.map_err(BuildError::start)?))
+        let messenger = Messenger::new(Node::start(config).await.map_err(BuildError::start)?);
+        if let Some(tell) = self.when_built {
+            tell(&messenger);
+        }
+        Ok(messenger)
     }
 
     /// The first thing that is wrong is what is told.

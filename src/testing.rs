@@ -66,16 +66,24 @@
 //!
 //! | | |
 //! | --- | --- |
+//! | [`Cluster`] | nodes that crash and start again, faults from a script, checkers |
 //! | [`Recorder`] | every event of a messenger's sessions |
 //! | [`Connection::state`](crate::Connection::state), [`counters`](crate::Connection::counters), [`why`](crate::Connection::why) | a session: where it stands, what it counted, what it waits for |
 //! | [`Faults::seen`], [`Faults::hits`] | which frames passed, which faults struck |
 //! | [`SimNet`] | cuts, partitions, stalls, slow readers, refused dials; links and the trace |
 //! | [`Messenger::tree`](crate::Messenger::tree) | the verbs `kill`, `panic`, `pause`, `resume` by path, and what happened |
 
+mod cluster;
 mod recorder;
+mod rng;
 mod world;
 
+pub use cluster::{
+    Action, BootError, Breach, Checker, Clock, Cluster, Disk, DiskFile, DiskFull, FILE_MAX,
+    Happening, NodeHandle, NodeName, Outcome, Running, SETTLE_WITHIN, Script, Seen, Skew, Step,
+};
 pub use recorder::{RECORDED_MAX, Recorder};
+pub use rng::Rng;
 pub use stellate_actors::supervise::{Cause, Entry, Mark, Phase as NodePhase, Tree, What};
 pub use stellate_protocol::FrameKind;
 pub use stellate_transport::faults::{Direction, Edge, Fault, Faults, Gate, Hit};

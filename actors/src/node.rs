@@ -22,7 +22,7 @@ use stellate_protocol::codec::WireLimits;
 use stellate_protocol::directory::{Directory, SessionKey};
 use stellate_protocol::limits::Limits;
 use stellate_protocol::policy::Policy;
-use stellate_protocol::session::Config;
+use stellate_protocol::session::{Config, Coverage};
 use stellate_protocol::{Attempt, EntityName, Identity, LinkId, SessionId, Time};
 use stellate_transport::{Address, Local, LocalOptions, Transport};
 
@@ -94,6 +94,7 @@ pub(crate) struct Inner {
     sessions: AtomicU64,
     pub(crate) handshakes: AtomicU32,
     seed: AtomicU64,
+    coverage: Option<Arc<Mutex<Coverage>>>,
     pub(crate) ready: AtomicBool,
 }
 
@@ -135,6 +136,7 @@ impl Node {
                 sessions: AtomicU64::new(0),
                 handshakes: AtomicU32::new(0),
                 seed: AtomicU64::new(config.seed),
+                coverage: config.coverage,
                 ready: AtomicBool::new(false),
             }),
         };
@@ -481,6 +483,13 @@ impl Node {
         z = (z ^ z >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         z = (z ^ z >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
         z ^ z >> 31
+    }
+
+    /// Adds the rows that a session took to those of all, where somebody adds them up.
+    pub(crate) fn add_coverage(&self, coverage: &Coverage) {
+        if let Some(all) = &self.inner.coverage {
+            lock(all).merge(coverage);
+        }
     }
 
     /// Tells everyone who registered for events.

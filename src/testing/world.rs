@@ -48,14 +48,18 @@ pub fn virtual_time<T>(seed: u64, test: impl AsyncFnOnce(World) -> T) -> T {
 /// # Panics
 /// As [`virtual_time`].
 pub fn virtual_time_over<T>(profile: Profile, seed: u64, test: impl AsyncFnOnce(World) -> T) -> T {
+    run_paused(async { test(World::new(profile, seed)).await })
+}
+
+/// Runs something in virtual time, on this thread.
+pub(super) fn run_paused<T>(test: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
         .build()
         .unwrap_or_else(|error| panic!("the system gives no runtime: {error}"));
     let whole = async {
-        let world = World::new(profile, seed);
-        match tokio::time::timeout(VIRTUAL_TIME_MAX, test(world)).await {
+        match tokio::time::timeout(VIRTUAL_TIME_MAX, test).await {
             Ok(output) => output,
             Err(_) => panic!("the test has not ended after {VIRTUAL_TIME_MAX:?} of virtual time"),
         }

@@ -117,7 +117,7 @@ impl SimNet {
         });
     }
 
-    /// No partition, refusal, black hole, slow reader or stall is left.
+    /// No partition, refusal, black hole, slow reader, stall or planned cut is left.
     pub fn heal_all(&self) {
         self.change(Net::heal_all);
     }

@@ -1,11 +1,12 @@
 //! What a messenger is set up with, and why it may not start or connect.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use stellate_protocol::limits::Limits;
 use stellate_protocol::policy::Policy;
+use stellate_protocol::session::Coverage;
 use stellate_protocol::{EntityKind, EntityName, Identity};
 use stellate_transport::{Address, ListenError, Transport};
 
@@ -30,6 +31,8 @@ pub struct NodeConfig {
     pub arbiters: usize,
     /// Seed for jitter and session ids. In production a random one.
     pub seed: u64,
+    /// Where to add up which rows of the transition table its sessions take, for simulations.
+    pub coverage: Option<Arc<Mutex<Coverage>>>,
 }
 
 /// Policies by peer kind and by who dialled.

@@ -144,6 +144,9 @@ impl Drop for SessionActor {
     /// After a panic a link that still greets has nobody to wait for, and the peer may have let it
     /// in already. The link in use is left to the exit hook.
     fn drop(&mut self) {
+        if let Some(core) = &self.core {
+            self.node.add_coverage(core.coverage());
+        }
         // Stopped while its end waited for another's: nobody else knows its counts.
         if let Some(end) = self.kept.take_end()
             && !self.shared.is_over()

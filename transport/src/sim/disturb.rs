@@ -163,7 +163,9 @@ impl Net {
             self.set_slow(&node, None);
         }
         for wire in self.wires.values_mut() {
-            wire.flows.iter_mut().for_each(|flow| flow.stalled_until = 0);
+            for flow in &mut wire.flows {
+                (flow.stalled_until, flow.cut_after) = (0, None);
+            }
         }
         let tick = self.now() + 1;
         self.touch_flows(tick, |_, _| true);

@@ -1,0 +1,181 @@
+//! What a node's actors get from the simulation: its clock, its random numbers, its disk, its
+//! place in the network, and somebody to tell what they saw.
+
+use std::any::Any;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use stellate_protocol::EntityName;
+use stellate_transport::sim::SimNet;
+use stellate_transport::{Address, Transport};
+
+use super::check::{Desk, What};
+use super::{Clock, Disk};
+use crate::builder::MessengerBuilder;
+use crate::messenger::Messenger;
+use crate::testing::Rng;
+
+/// One life of a node, from boot to crash. Cloning copies a handle; `Send`, so that actors'
+/// factories may hold it.
+#[derive(Clone)]
+pub struct NodeHandle {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    name: EntityName,
+    life: u64,
+    alive: AtomicBool,
+    net: SimNet,
+    transport: Arc<dyn Transport>,
+    clock: Clock,
+    disk: Disk,
+    seed: u64,
+    rng: Mutex<Rng>,
+    built: AtomicU64,
+    messengers: Mutex<Vec<Messenger>>,
+    desk: Arc<Desk>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl NodeHandle {
+    /// `seed` is that of the run.
+    pub(super) fn new(
+        name: EntityName,
+        life: u64,
+        (net, seed, desk): (SimNet, u64, Arc<Desk>),
+        clock: Clock,
+        disk: Disk,
+    ) -> Self {
+        let seed = Rng::fork(seed, &format!("{name}/{life}")).next_u64();
+        let transport = Arc::new(net.transport(&name.to_string()));
+        Self {
+            inner: Arc::new(Inner {
+                name,
+                life,
+                alive: AtomicBool::new(true),
+                net,
+                transport,
+                clock,
+                disk,
+                seed,
+                rng: Mutex::new(Rng::fork(seed, "user")),
+                built: AtomicU64::new(0),
+                messengers: Mutex::default(),
+                desk,
+            }),
+        }
+    }
+
+    /// The node's name.
+    pub fn name(&self) -> EntityName {
+        self.inner.name
+    }
+
+    /// Which life this is: 0 from the first start, and one more after each crash.
+    pub fn life(&self) -> u64 {
+        self.inner.life
+    }
+
+    /// Whether the node has not crashed since.
+    pub fn is_alive(&self) -> bool {
+        self.inner.alive.load(Ordering::Relaxed)
+    }
+
+    /// Sets up a messenger of the node's name, bound at `sim://NAME`, seeded, on this thread. Each
+    /// life is another instance.
+    pub fn messenger(&self) -> MessengerBuilder {
+        self.messenger_at(self.inner.name, None)
+    }
+
+    /// The same for another messenger of the same daemon, bound at `sim://NAME:PORT`: give it a
+    /// role.
+    pub fn messenger_on(&self, port: u16) -> MessengerBuilder {
+        self.messenger_at(self.inner.name, Some(port))
+    }
+
+    fn messenger_at(&self, name: EntityName, port: Option<u16>) -> MessengerBuilder {
+        let nth = self.inner.built.fetch_add(1, Ordering::Relaxed);
+        let seed = self.inner.seed.wrapping_add(nth);
+        let bind = match port {
+            Some(port) => format!("sim://{}:{port}", self.inner.name),
+            None => format!("sim://{}", self.inner.name),
+        };
+        let known = self.inner.clone();
+        Messenger::builder(name)
+            .transport(self.transport())
+            .bind(bind.as_str())
+            .arbiters(0)
+            .seed(seed)
+            .coverage(self.inner.desk.coverage.clone())
+            .when_built(move |messenger| lock(&known.messengers).push(messenger.clone()))
+    }
+
+    /// The node's transport, to wrap a plan of faults around:
+    /// `node.messenger().transport(faults.wrap(node.transport()))`.
+    pub fn transport(&self) -> Arc<dyn Transport> {
+        self.inner.transport.clone()
+    }
+
+    /// Where a node is dialled.
+    pub fn address_of(&self, name: EntityName) -> Address {
+        Address::new("sim", &name.to_string())
+            .unwrap_or_else(|error| unreachable!("an entity's name is an address: {error}"))
+    }
+
+    /// The network, for what the cluster has no verb for.
+    pub fn net(&self) -> &SimNet {
+        &self.inner.net
+    }
+
+    /// The node's wall clock, which may be wrong.
+    pub fn clock(&self) -> &Clock {
+        &self.inner.clock
+    }
+
+    /// What survives a crash.
+    pub fn disk(&self) -> &Disk {
+        &self.inner.disk
+    }
+
+    /// A random number from the node's generator: the seed and the calls before decide.
+    pub fn random(&self) -> u64 {
+        lock(&self.inner.rng).next_u64()
+    }
+
+    /// A generator of its own, say for an actor: forked from the node's.
+    pub fn rng(&self) -> Rng {
+        Rng::new(self.random())
+    }
+
+    /// Tells the checkers what an actor saw. What is told by the dead is not heard.
+    pub fn note<T: Any>(&self, note: T) {
+        if self.is_alive() {
+            self.inner.desk.tell(self.inner.name, self.inner.life, What::Note(&note));
+        }
+    }
+
+    /// The messengers that were built in this life, oldest first.
+    pub fn messengers(&self) -> Vec<Messenger> {
+        lock(&self.inner.messengers).clone()
+    }
+
+    pub(super) fn die(&self) -> Vec<Messenger> {
+        self.inner.alive.store(false, Ordering::Relaxed);
+        std::mem::take(&mut *lock(&self.inner.messengers))
+    }
+}
+
+impl fmt::Debug for NodeHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NodeHandle")
+            .field("name", &format_args!("{}", self.inner.name))
+            .field("life", &self.inner.life)
+            .field("alive", &self.is_alive())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,63 @@
+//! What came of a run.
+
+use std::time::Duration;
+
+use stellate_protocol::session::Coverage;
+
+use super::check::Breach;
+use super::running::Running;
+
+/// What came of a run.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Outcome {
+    /// From which seed.
+    pub seed: u64,
+    /// The first promise that did not hold.
+    pub breach: Option<Breach>,
+    /// Hash over all that happened, in order (D1).
+    pub trace_hash: u64,
+    /// How many events the hash covers.
+    pub trace_events: u64,
+    /// Virtual time that passed.
+    pub elapsed: Duration,
+    /// Faults that the script injected.
+    pub faults: u64,
+    /// Rows of the session's transition table that were taken.
+    pub coverage: Coverage,
+}
+
+impl Outcome {
+    /// Ends all nodes, and adds up.
+    pub(super) fn of(running: &Running) -> Self {
+        let net = running.net();
+        let (trace_hash, trace_events) = (net.trace_hash(), net.trace_events());
+        let elapsed = running.elapsed();
+        let breach = running.inner.desk.breach();
+        running.names().into_iter().for_each(|name| running.crash(name));
+        Self {
+            seed: running.inner.seed,
+            breach,
+            trace_hash,
+            trace_events,
+            elapsed,
+            faults: running.faults(),
+            coverage: running.inner.desk.coverage(),
+        }
+    }
+
+    /// Whether every promise held.
+    pub fn held(&self) -> bool {
+        self.breach.is_none()
+    }
+
+    /// For tests.
+    ///
+    /// # Panics
+    /// If a promise did not hold, with the seed and what was seen.
+    pub fn assert_held(&self) {
+        if let Some(breach) = &self.breach {
+            panic!("seed {}: {breach}", self.seed);
+        }
+    }
+}

@@ -4,5 +4,15 @@
 //!   driver ──► verbs (a thin trait) ──► the real libraries, or a fake NIC in virtual time
 //! ```
 
+#![allow(dead_code)] // The driver that uses these parts comes next.
+
+mod buddy;
+mod credit;
+mod greeting;
+mod header;
 pub mod memory;
+mod pool;
+mod sends;
 pub mod verbs;
+
+pub use self::pool::{PoolOptions, PoolUse};

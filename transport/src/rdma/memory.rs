@@ -83,7 +83,6 @@ pub struct Buf {
 
 impl Buf {
     /// `memory` lies in `region`; it goes to `home` when it is dropped, if there is one.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the pool comes next"))]
     pub(crate) fn new(memory: BytesMut, region: RegionId, home: Option<Arc<dyn Home>>) -> Self {
         Self { memory, region, home }
     }
@@ -101,6 +100,24 @@ impl Buf {
     /// For the NIC alone: to be written only while nobody has the buffer but the implementation.
     pub fn as_mut_ptr(&mut self) -> *mut u8 {
         self.memory.as_mut_ptr()
+    }
+
+    /// Splits off its first `len` bytes, or all if it has fewer. Both come home apart, unless they
+    /// are [joined](Self::join) again.
+    pub(crate) fn split_to(&mut self, len: usize) -> Self {
+        let len = len.min(self.memory.len());
+        let memory = self.memory.split_to(len);
+        Self { memory, region: self.region, home: self.home.clone() }
+    }
+
+    /// Joins it with what lies right behind it; gives that back if it does not.
+    pub(crate) fn join(&mut self, mut next: Self) -> Result<(), Self> {
+        if self.addr() + self.memory.len() as u64 != next.addr() {
+            return Err(next);
+        }
+        self.memory.unsplit(std::mem::take(&mut next.memory));
+        next.home = None;
+        Ok(())
     }
 
     /// The first `len` bytes, to be shared; the whole comes home when the last handle is gone.
@@ -169,6 +186,23 @@ mod tests {
         fn take_back(&self, memory: BytesMut) {
             *self.0.lock().unwrap() += memory.len();
         }
+    }
+
+    #[test]
+    fn parts_that_are_joined_are_the_whole_again() {
+        let (arena, memory) = Arena::allocate(100);
+        let home = Arc::new(Count::default());
+        let mut rest = Buf::new(memory, RegionId(1), Some(home.clone()));
+        let begin = rest.addr();
+        let mut whole = rest.split_to(30);
+        let second = rest.split_to(30);
+        let rest = whole.join(rest).expect_err("not right behind");
+        whole.join(second).expect("right behind");
+        whole.join(rest).expect("right behind");
+        assert_eq!((whole.len(), whole.addr()), (100, begin));
+        drop(arena);
+        drop(whole);
+        assert_eq!(*home.0.lock().unwrap(), 100);
     }
 
     #[test]

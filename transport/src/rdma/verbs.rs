@@ -325,6 +325,10 @@ pub trait QueuePair: Send + Sync + fmt::Debug {
     /// does what is posted later.
     fn to_error(&self);
 
+    /// What is posted and did not come home: by the implementation's own table. SENDs that are over
+    /// without a completion count until a later one completes.
+    fn posted(&self) -> Posted;
+
     /// Destroys it: `rdma_destroy_qp`. What was posted and did not come home does so now, as the
     /// NIC touches it no more; how much that was. Idempotent.
     fn destroy(&self) -> usize;

@@ -1,0 +1,359 @@
+//! The registered memory of one device, bounded, and who has it.
+//!
+//! ```text
+//!   slots  rings and eager frames      registered for this side only
+//!   bulk   leases, pulled data, what is offered to peers        readable by peers
+//! ```
+//!
+//! * Memory is registered an arena at a time, as it is needed, and never beyond the limits.
+//! * A link is funded before it is made: its slots are set apart, so posting a receive never waits.
+//! * What users keep of arrived slots is counted (`held`), and beyond its limit it is copied.
+//! * Of the bulk memory users and pulls may have three quarters: the rest is for what is on its
+//!   way, which always comes back.
+//! * **F8** Every block comes home with its last handle; after [`Pool::retire`] to the allocator.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+
+use bytes::{Bytes, BytesMut};
+
+use super::buddy::Buddy;
+use super::memory::{Arena, Buf, Home, Piece};
+use super::verbs::{Access, Device, VerbsError, VerbsErrorKind};
+
+/// Tasks that wait for bulk memory; more look again by themselves.
+const WAITERS_MAX: usize = 4096;
+
+/// How much may be registered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolOptions {
+    /// Bytes of one receive slot, a power of two: the largest eager message with its headers.
+    pub slot: usize,
+    /// Bytes of one registration, a power of two, for slots and for bulk apart.
+    pub arena: usize,
+    /// Most bytes of slots.
+    pub slots_max: usize,
+    /// Of these, what users may keep of arrived messages before they are copied.
+    pub held_max: usize,
+    /// Most bytes of bulk memory.
+    pub bulk_max: usize,
+}
+
+impl Default for PoolOptions {
+    fn default() -> Self {
+        const MIB: usize = 1024 * 1024;
+        Self {
+            slot: 8 * 1024,
+            arena: 4 * MIB,
+            slots_max: 256 * MIB,
+            held_max: 64 * MIB,
+            bulk_max: 256 * MIB,
+        }
+    }
+}
+
+/// What is registered and out, bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PoolUse {
+    /// Registered, slots and bulk.
+    pub registered: usize,
+    /// Set apart for links.
+    pub funded: usize,
+    /// Slots that are posted, being sent or kept.
+    pub slots: usize,
+    /// Slots that arrived messages are kept in.
+    pub held: usize,
+    /// Bulk memory that is leased, pulled into or offered.
+    pub bulk: usize,
+}
+
+/// What bulk memory is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Use {
+    /// Somebody may keep it.
+    Kept,
+    /// It comes back by itself.
+    Passing,
+}
+
+/// The pool of one device.
+#[derive(Debug)]
+pub(super) struct Pool {
+    options: PoolOptions,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    device: Option<Arc<dyn Device>>,
+    slots: Buddy,
+    bulk: Buddy,
+    slots_registered: usize,
+    bulk_registered: usize,
+    funded: usize,
+    held: usize,
+    waiting: Vec<Waker>,
+}
+
+/// Slots that are set apart for a link; given back when dropped.
+#[derive(Debug)]
+pub(super) struct Funds {
+    pool: Arc<Pool>,
+    bytes: usize,
+}
+
+/// A link that cannot be funded: bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Unfunded {
+    pub(super) needed: u64,
+    pub(super) available: u64,
+    /// Why no more could be registered, if that was it.
+    pub(super) cause: Option<VerbsError>,
+}
+
+impl Pool {
+    pub(super) fn new(device: Arc<dyn Device>, options: PoolOptions) -> Arc<Self> {
+        let state = State {
+            device: Some(device),
+            slots: Buddy::new(options.slot),
+            bulk: Buddy::new(options.slot),
+            slots_registered: 0,
+            bulk_registered: 0,
+            funded: 0,
+            held: 0,
+            waiting: Vec::new(),
+        };
+        Arc::new(Self { options, state: Mutex::new(state) })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sets so many slots apart, and registers what they need.
+    pub(super) fn fund(self: &Arc<Self>, slots: u32) -> Result<Funds, Unfunded> {
+        let bytes = slots as usize * self.options.slot;
+        let mut state = self.state();
+        let free = self.options.slots_max.saturating_sub(self.options.held_max + state.funded);
+        let mut unfunded = Unfunded { needed: bytes as u64, available: free as u64, cause: None };
+        if bytes > free {
+            return Err(unfunded);
+        }
+        // Others may hold all that they may: nothing is promised that is not registered.
+        while state.slots_registered < state.funded + state.held + bytes {
+            if let Err(error) = state.register(Access::Local, &self.options) {
+                let spare = state.slots_registered.saturating_sub(state.funded + state.held);
+                unfunded.available = spare as u64;
+                unfunded.cause = Some(error);
+                return Err(unfunded);
+            }
+        }
+        state.funded += bytes;
+        Ok(Funds { pool: self.clone(), bytes })
+    }
+
+    /// A slot, of those that its taker has funds for.
+    pub(super) fn slot(self: &Arc<Self>) -> Option<Buf> {
+        let mut state = self.state();
+        let (memory, region) = state.slots.take(self.options.slot)?;
+        Some(Buf::new(memory, region, Some(self.clone())))
+    }
+
+    /// A slot in place of one that arrived and is kept, if more may be kept.
+    pub(super) fn replace(self: &Arc<Self>) -> Option<(Buf, Kept)> {
+        let mut state = self.state();
+        let slot = self.options.slot;
+        if state.held + slot > self.options.held_max {
+            return None;
+        }
+        while state.slots_registered < state.funded + state.held + slot {
+            state.register(Access::Local, &self.options).ok()?;
+        }
+        let (memory, region) = state.slots.take(slot)?;
+        state.held += slot;
+        drop(state);
+        let buf = Buf::new(memory, region, Some(self.clone()));
+        Some((buf, Kept { pool: self.clone(), bytes: slot }))
+    }
+
+    /// Bulk memory of at least `len` bytes, in one piece.
+    pub(super) fn bulk(self: &Arc<Self>, len: usize, purpose: Use) -> Option<Buf> {
+        let mut state = self.state();
+        let block = state.bulk.block(len);
+        let limit = match purpose {
+            Use::Kept => self.options.bulk_max / 4 * 3,
+            Use::Passing => self.options.bulk_max,
+        };
+        if block > self.options.arena || state.bulk.used() + block > limit {
+            return None;
+        }
+        let taken = match state.bulk.take(len) {
+            Some(taken) => taken,
+            None => {
+                state.register(Access::RemoteRead, &self.options).ok()?;
+                state.bulk.take(len)?
+            }
+        };
+        drop(state);
+        let home = Arc::new(Rejoin {
+            pool: self.clone(),
+            whole: taken.0.len(),
+            parts: Mutex::new(Vec::new()),
+        });
+        Some(Buf::new(taken.0, taken.1, Some(home)))
+    }
+
+    /// Wakes the task when bulk memory has come back.
+    pub(super) fn wait(&self, waker: &Waker) {
+        let mut state = self.state();
+        if state.waiting.len() < WAITERS_MAX && !state.waiting.iter().any(|w| w.will_wake(waker)) {
+            state.waiting.push(waker.clone());
+        }
+    }
+
+    /// Bytes that lie in its bulk memory, wherever they came from, as a piece.
+    pub(super) fn find(&self, bytes: &Bytes) -> Option<Piece> {
+        let at = bytes.as_ptr().addr() as u64;
+        let region = self.state().bulk.region(at, bytes.len())?;
+        Some(Piece { bytes: bytes.clone(), region })
+    }
+
+    pub(super) fn in_use(&self) -> PoolUse {
+        let state = self.state();
+        PoolUse {
+            registered: state.slots_registered + state.bulk_registered,
+            funded: state.funded,
+            slots: state.slots.used(),
+            held: state.held,
+            bulk: state.bulk.used(),
+        }
+    }
+
+    /// The device goes: regions are given back, and what users hold is plain memory from now on.
+    /// All queue pairs are destroyed by then.
+    pub(super) fn retire(&self) {
+        let mut state = self.state();
+        let device = state.device.take();
+        let mut regions = state.slots.clear();
+        regions.extend(state.bulk.clear());
+        (state.slots_registered, state.bulk_registered) = (0, 0);
+        let waiting = std::mem::take(&mut state.waiting);
+        drop(state);
+        if let Some(device) = device {
+            regions.into_iter().for_each(|region| device.deregister(region));
+        }
+        waiting.into_iter().for_each(Waker::wake);
+    }
+
+    fn put(&self, memory: BytesMut, bulk: bool) {
+        let mut state = self.state();
+        let mut waiting = Vec::new();
+        if bulk {
+            state.bulk.put(memory);
+            waiting = std::mem::take(&mut state.waiting);
+        } else {
+            state.slots.put(memory);
+        }
+        drop(state);
+        waiting.into_iter().for_each(Waker::wake);
+    }
+}
+
+impl State {
+    fn register(&mut self, access: Access, options: &PoolOptions) -> Result<(), VerbsError> {
+        let gone = || VerbsError::new("ibv_reg_mr", VerbsErrorKind::DeviceGone);
+        let device = self.device.clone().ok_or_else(gone)?;
+        let (registered, max) = match access {
+            Access::Local => (self.slots_registered, options.slots_max),
+            Access::RemoteRead => (self.bulk_registered, options.bulk_max),
+        };
+        let len = options.arena.min(max.saturating_sub(registered));
+        // A last, shorter arena is cut to a power of two.
+        let units = len / options.slot;
+        if units == 0 {
+            return Err(VerbsError::new("ibv_reg_mr", VerbsErrorKind::Exhausted));
+        }
+        let len = (1 << units.ilog2()) * options.slot;
+        let (arena, memory) = Arena::allocate(len);
+        let region = device.register(arena, access)?;
+        match access {
+            Access::Local => {
+                self.slots_registered += len;
+                self.slots.add(memory, region);
+            }
+            Access::RemoteRead => {
+                self.bulk_registered += len;
+                self.bulk.add(memory, region);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Funds {
+    fn drop(&mut self) {
+        let mut state = self.pool.state();
+        state.funded = state.funded.saturating_sub(self.bytes);
+    }
+}
+
+/// Counts an arrived slot that is kept, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Kept {
+    pool: Arc<Pool>,
+    bytes: usize,
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        let mut state = self.pool.state();
+        state.held = state.held.saturating_sub(self.bytes);
+    }
+}
+
+/// An arrived slot that is shared: its bytes, and that it is counted.
+pub(super) struct KeptSlot {
+    pub(super) buf: Buf,
+    pub(super) kept: Kept,
+}
+
+impl AsRef<[u8]> for KeptSlot {
+    fn as_ref(&self) -> &[u8] {
+        let _ = &self.kept;
+        &self.buf
+    }
+}
+
+/// Of slots; bulk memory has parts.
+impl Home for Pool {
+    fn take_back(&self, memory: BytesMut) {
+        self.put(memory, false);
+    }
+}
+
+/// Takes the parts of a block back until they are the whole again.
+#[derive(Debug)]
+struct Rejoin {
+    pool: Arc<Pool>,
+    whole: usize,
+    parts: Mutex<Vec<BytesMut>>,
+}
+
+impl Home for Rejoin {
+    fn take_back(&self, memory: BytesMut) {
+        let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        parts.push(memory);
+        if parts.iter().map(BytesMut::len).sum::<usize>() < self.whole {
+            return;
+        }
+        parts.sort_by_key(|part| part.as_ptr().addr());
+        let whole = parts.drain(..).reduce(|mut whole, part| {
+            whole.unsplit(part);
+            whole
+        });
+        drop(parts);
+        if let Some(whole) = whole {
+            self.pool.put(whole, true);
+        }
+    }
+}

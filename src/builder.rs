@@ -13,6 +13,7 @@ use stellate_protocol::limits::Limits;
 use stellate_protocol::policy::Policy;
 use stellate_protocol::session::Coverage;
 use stellate_protocol::{Blame, EntityKind, EntityName, Identity, Incarnation, Instance, Role};
+use stellate_transport::sim::Scribe;
 use stellate_transport::{Address, AddressError, ListenError, Tcp, TcpOptions, Transport};
 
 use crate::addresses::IntoAddresses;
@@ -34,6 +35,7 @@ pub struct MessengerBuilder {
     transports: Vec<Arc<dyn Transport>>,
     coverage: Option<Arc<Mutex<Coverage>>>,
     when_built: Option<WhenBuilt>,
+    scribe: Option<Scribe>,
     wrong: Option<BuildError>,
 }
 
@@ -54,6 +56,7 @@ impl MessengerBuilder {
             transports: Vec::new(),
             coverage: None,
             when_built: None,
+            scribe: None,
             wrong: None,
         }
     }
@@ -159,6 +162,13 @@ impl MessengerBuilder {
         self
     }
 
+    /// For simulation: what happens to its sessions, and each call into its actors, goes into the
+    /// trace of the network (D1).
+    pub fn trace(mut self, scribe: Scribe) -> Self {
+        self.scribe = Some(scribe);
+        self
+    }
+
     /// Binds, and starts its actors. It accepts and delivers nothing before
     /// [`ready`](Messenger::ready), so that actors can be hosted first.
     ///
@@ -201,6 +211,7 @@ impl MessengerBuilder {
             arbiters: self.arbiters.unwrap_or_else(default_arbiters),
             seed,
             coverage: self.coverage,
+            scribe: self.scribe,
         };
         let messenger = Messenger::new(Node::start(config).await.map_err(BuildError::start)?);
         if let Some(tell) = self.when_built {

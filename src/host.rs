@@ -6,6 +6,7 @@
 //!                      └ registration ── Work: outlives the actor value, ends with its seat
 //! ```
 
+mod calls;
 mod pump;
 mod table;
 
@@ -150,6 +151,9 @@ impl<A: Actor<Context = Context<A>>> Hosting<A> {
         node.router()
             .register(&inbox, &table.types(), table.events.is_some(), table.admission.is_some())
             .map_err(SuperviseError::route)?;
+        if let Some(scribe) = node.scribe() {
+            table.names.iter().for_each(|(kind, name)| scribe.name_type(*kind, name));
+        }
         let thread = (placement == Placement::OwnArbiter).then(|| node.own_thread());
         let place = match (&thread, placement) {
             (Some(thread), _) => thread.placement(),

@@ -70,7 +70,8 @@
 //! | [`Recorder`] | every event of a messenger's sessions |
 //! | [`Connection::state`](crate::Connection::state), [`counters`](crate::Connection::counters), [`why`](crate::Connection::why) | a session: where it stands, what it counted, what it waits for |
 //! | [`Faults::seen`], [`Faults::hits`] | which frames passed, which faults struck |
-//! | [`SimNet`] | cuts, partitions, stalls, slow readers, refused dials; links and the trace |
+//! | [`SimNet`] | cuts, partitions, stalls, slow readers, refused dials; links |
+//! | [`trace`] | every event of a run, in order: frames, links, faults, sessions, calls into your actors |
 //! | [`Messenger::tree`](crate::Messenger::tree) | the verbs `kill`, `panic`, `pause`, `resume` by path, and what happened |
 
 mod cluster;
@@ -88,5 +89,6 @@ pub use stellate_actors::supervise::{Cause, Entry, Mark, Phase as NodePhase, Tre
 pub use stellate_protocol::FrameKind;
 pub use stellate_transport::faults::{Direction, Edge, Fault, Faults, Gate, Hit};
 pub use stellate_transport::sim::{self, SimNet};
+pub use stellate_transport::trace;
 pub use stellate_transport::{Tcp, TcpOptions, Transport};
 pub use world::{VIRTUAL_TIME_MAX, World, virtual_time, virtual_time_over};

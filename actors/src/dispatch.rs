@@ -130,9 +130,13 @@ impl Queues {
             }
             None => {
                 arrived.reject(UndeliverableReason::UnknownType);
+                let (reason, owner) = (UndeliverableReason::UnknownType, arrived.session().owner());
+                let notice = Notice::Undeliverable(Box::new(arrived), reason, None);
+                if let Some(scribe) = owner.as_ref().and_then(Node::scribe) {
+                    crate::told::tell(scribe, &notice);
+                }
                 if let Some(events) = routes.events().first() {
-                    let reason = UndeliverableReason::UnknownType;
-                    events.push_notice(Notice::Undeliverable(Box::new(arrived), reason, None));
+                    events.push_notice(notice);
                 }
             }
         }

@@ -102,7 +102,8 @@ impl Arrived {
         self.lane.class()
     }
 
-    pub(crate) fn lane(&self) -> Lane {
+    /// Its lane.
+    pub fn lane(&self) -> Lane {
         self.lane
     }
 

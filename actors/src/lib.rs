@@ -13,4 +13,5 @@ pub mod router;
 mod session;
 pub mod shared;
 pub mod supervise;
+mod told;
 pub mod waiting;

@@ -24,6 +24,7 @@ use stellate_protocol::limits::Limits;
 use stellate_protocol::policy::Policy;
 use stellate_protocol::session::{Config, Coverage};
 use stellate_protocol::{Attempt, EntityName, Identity, LinkId, SessionId, Time};
+use stellate_transport::sim::Scribe;
 use stellate_transport::{Address, Local, LocalOptions, Transport};
 
 pub use crate::reactor::OwnThread;
@@ -96,6 +97,7 @@ pub(crate) struct Inner {
     seed: AtomicU64,
     coverage: Option<Arc<Mutex<Coverage>>>,
     pub(crate) ready: AtomicBool,
+    scribe: Option<Scribe>,
 }
 
 impl std::fmt::Debug for Node {
@@ -138,8 +140,12 @@ impl Node {
                 seed: AtomicU64::new(config.seed),
                 coverage: config.coverage,
                 ready: AtomicBool::new(false),
+                scribe: config.scribe,
             }),
         };
+        if let Some(scribe) = node.inner.scribe.clone() {
+            node.inner.tree.watch(move |entry| crate::told::tell_entry(&scribe, entry));
+        }
         match node.start_actors(&config.bind).await {
             Ok(()) => Ok(node),
             Err(error) => {
@@ -258,6 +264,11 @@ impl Node {
     /// Its supervision tree.
     pub fn tree(&self) -> &Tree {
         &self.inner.tree
+    }
+
+    /// In simulation, its hand in the trace.
+    pub fn scribe(&self) -> Option<&Scribe> {
+        self.inner.scribe.as_ref()
     }
 
     /// Its registrations.
@@ -494,6 +505,9 @@ impl Node {
 
     /// Tells everyone who registered for events.
     pub(crate) fn notify(&self, mut notice: impl FnMut() -> Notice) {
+        if let Some(scribe) = &self.inner.scribe {
+            crate::told::tell(scribe, &notice());
+        }
         for inbox in self.inner.router.routes().events() {
             inbox.push_notice(notice());
         }

@@ -19,7 +19,7 @@ mod receipts;
 mod replies;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
 
@@ -34,6 +34,7 @@ use stellate_protocol::limits::Limits;
 use stellate_protocol::session::{Phase, Trouble, Why};
 use stellate_protocol::{Class, EntityName, Identity, Lane, Parcel, RequestId, Seq, Time};
 use stellate_transport::DialError;
+use stellate_transport::trace::SessionTag;
 
 use crate::node::{Node, WeakNode};
 
@@ -167,6 +168,8 @@ pub struct SessionShared {
     replies: Replies,
     /// Its users must not hear of it before the end of the session that it follows (S6).
     follows: AtomicBool,
+    /// Its id, as traces show it; 0 before it is bound.
+    tag: AtomicU32,
 }
 
 #[derive(Debug, Default)]
@@ -196,6 +199,7 @@ impl SessionShared {
             ended: Mutex::default(),
             replies: Replies::default(),
             follows: AtomicBool::new(false),
+            tag: AtomicU32::new(0),
         }
     }
 
@@ -207,6 +211,15 @@ impl SessionShared {
     /// Whom it was made for.
     pub fn target(&self) -> EntityName {
         self.target
+    }
+
+    /// Its id, as traces show it.
+    pub fn tag(&self) -> SessionTag {
+        SessionTag(self.tag.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn set_tag(&self, tag: SessionTag) {
+        self.tag.store(tag.0, Ordering::Relaxed);
     }
 
     /// What it looks like now.

@@ -19,6 +19,7 @@ use stellate_actors::inbox::{Arrived, Batch, Inbox, Notice, done_together};
 use stellate_actors::node::{Node, OwnThread};
 use stellate_protocol::frame::UndeliverableReason;
 
+use super::calls::Calls;
 use super::table::{Table, Unfit};
 use crate::admission::AdmissionRequest;
 use crate::event::SessionEvent;
@@ -51,6 +52,8 @@ pub(super) struct Work<A: Actor> {
     registration: Registration,
     table: Table<A>,
     batch: RefCell<Batch>,
+    /// In simulation, who writes down each call.
+    calls: Option<Calls>,
     /// Items handed out in one go before the actor's other futures are polled.
     drain: usize,
 }
@@ -58,7 +61,11 @@ pub(super) struct Work<A: Actor> {
 impl<A: Actor<Context = Context<A>>> Work<A> {
     pub(super) fn new(registration: Registration, table: Table<A>) -> Self {
         let drain = registration.node.limits().inbox_drain.max(1) as usize;
-        Self { registration, table, batch: RefCell::default(), drain }
+        let calls = registration.node.scribe().map(|scribe| Calls {
+            scribe: scribe.clone(),
+            actor: registration.inbox.name().into(),
+        });
+        Self { registration, table, batch: RefCell::default(), calls, drain }
     }
 
     /// What goes before all messages.
@@ -71,6 +78,9 @@ impl<A: Actor<Context = Context<A>>> Work<A> {
         match notice {
             Notice::Admission(ask) => {
                 if let Some(admit) = self.table.admission {
+                    if let Some(calls) = &self.calls {
+                        calls.admission(ask.session.tag());
+                    }
                     admit(actor, AdmissionRequest::new(*ask), ctx);
                 }
             }
@@ -78,6 +88,9 @@ impl<A: Actor<Context = Context<A>>> Work<A> {
                 if let (Some(tell), Some((event, held))) =
                     (self.table.events, SessionEvent::of(notice))
                 {
+                    if let Some(calls) = &self.calls {
+                        calls.event(event.connection().handle().shared().tag());
+                    }
                     tell(actor, event, ctx);
                     drop(held);
                 }
@@ -116,6 +129,9 @@ impl<A: Actor<Context = Context<A>>> Work<A> {
             batch.pop_front();
             return;
         };
+        if let Some(calls) = &self.calls {
+            calls.message(arrived, parcel.kind);
+        }
         drop(guard);
         if let Err(unfit) = deliver(actor, InHand(&self.batch), parcel, ctx) {
             self.tell_unfit(*unfit);

@@ -28,6 +28,8 @@ pub(crate) struct Unfit {
 /// The functions of one actor, sorted by type.
 pub(crate) struct Table<A: Actor> {
     rows: Vec<(u32, Deliver<A>)>,
+    /// What its types are called in Rust, for traces.
+    pub(crate) names: Vec<(u32, &'static str)>,
     /// Where the last lookup ended: messages come in runs.
     last: Cell<usize>,
     pub(crate) events: Option<fn(&mut A, SessionEvent, &mut A::Context)>,
@@ -36,7 +38,13 @@ pub(crate) struct Table<A: Actor> {
 
 impl<A: Actor<Context = Context<A>>> Table<A> {
     pub(crate) const fn new() -> Self {
-        Self { rows: Vec::new(), last: Cell::new(0), events: None, admission: None }
+        Self {
+            rows: Vec::new(),
+            names: Vec::new(),
+            last: Cell::new(0),
+            events: None,
+            admission: None,
+        }
     }
 
     /// Enters `M`; false if it was there.
@@ -50,6 +58,7 @@ impl<A: Actor<Context = Context<A>>> Table<A> {
             Ok(_) => false,
             Err(place) => {
                 self.rows.insert(place, (kind, deliver::<A, M>));
+                self.names.push((kind, short_name(std::any::type_name::<M>())));
                 true
             }
         }
@@ -85,6 +94,12 @@ impl<A: Actor<Context = Context<A>>> Table<A> {
         self.last.set(place);
         Some(self.rows[place].1)
     }
+}
+
+/// The last part of a type's path.
+fn short_name(path: &'static str) -> &'static str {
+    let plain = path.split_once('<').map_or(path, |(plain, _)| plain);
+    plain.rsplit("::").next().unwrap_or(plain)
 }
 
 fn deliver<A, M>(

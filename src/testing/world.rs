@@ -93,6 +93,7 @@ impl World {
         Messenger::builder(name)
             .transport(self.transport(node))
             .bind(format!("sim://{node}").as_str())
+            .trace(self.net.scribe(node))
             .arbiters(0)
             // Any odd number: one step apart are the seeds of two tests.
             .seed(self.seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(self.built.get()))

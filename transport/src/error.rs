@@ -43,6 +43,20 @@ impl DialError {
         !matches!(self, Self::Address(_) | Self::Permission)
     }
 
+    /// It in a word, for traces.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Address(_) => "address",
+            Self::Refused => "refused",
+            Self::Unreachable => "unreachable",
+            Self::TimedOut => "timed-out",
+            Self::OutOfDescriptors => "out-of-descriptors",
+            Self::Permission => "permission",
+            Self::Injected => "injected",
+            Self::Io(..) => "io",
+        }
+    }
+
     pub(crate) fn from_io(error: &io::Error) -> Self {
         if out_of_resources(error) || error.kind() == io::ErrorKind::AddrNotAvailable {
             return Self::OutOfDescriptors;

@@ -68,6 +68,25 @@ impl LinkFault {
         matches!(self, Self::ClosedHere | Self::ClosedByPeer)
     }
 
+    /// It in a word, for traces.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::ClosedHere => "closed-here",
+            Self::ClosedByPeer => "closed-by-peer",
+            Self::Reset => "reset",
+            Self::Truncated => "truncated",
+            Self::TimedOut => "timed-out",
+            Self::Malformed(_) => "malformed",
+            Self::Underflow => "underflow",
+            Self::Overposted => "overposted",
+            Self::SpokeFirst => "spoke-first",
+            Self::OverSlot { .. } => "over-slot",
+            Self::Injected => "injected",
+            Self::NoRuntime => "no-runtime",
+            Self::Io(..) => "io",
+        }
+    }
+
     pub(crate) fn from_io(error: &io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::ConnectionReset

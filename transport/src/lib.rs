@@ -29,6 +29,7 @@ pub mod rdma;
 pub mod sim;
 pub mod tcp;
 mod tokens;
+pub mod trace;
 mod wire;
 
 pub use address::{Address, AddressError};

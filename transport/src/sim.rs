@@ -19,19 +19,24 @@ mod driver;
 mod flow;
 mod link;
 mod net;
+mod passage;
 mod profile;
 mod rng;
+mod scribe;
 mod trace;
 mod transport;
 mod wire;
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard};
 
 pub use self::flow::CutAfter;
 use self::net::{Net, Shared};
 pub use self::profile::Profile;
+pub use self::scribe::Scribe;
 pub use self::transport::SimTransport;
 pub use self::wire::{LinkInfo, Violation};
+use crate::trace::{Sink, Tape, What};
 
 /// The scheme.
 pub(crate) const SCHEME: &str = "sim";
@@ -124,17 +129,24 @@ impl SimNet {
 
     /// Whether dials to the node are refused, as if nobody listened.
     pub fn refuse_dials(&self, node: &str, refuse: bool) {
-        self.net().node(node).refuses = refuse;
+        let mut net = self.net();
+        net.node(node).refuses = refuse;
+        net.tell(node, None, What::Refuse(refuse));
     }
 
     /// Whether dials to the node get no answer.
     pub fn black_hole_dials(&self, node: &str, swallow: bool) {
-        self.net().node(node).swallows = swallow;
+        let mut net = self.net();
+        net.node(node).swallows = swallow;
+        net.tell(node, None, What::Ignore(swallow));
     }
 
     /// Bytes per tick and link that the node reads; none is no limit.
     pub fn slow_reader(&self, node: &str, bytes_per_tick: Option<u32>) {
-        self.change(|net| net.set_slow(node, bytes_per_tick));
+        self.change(|net| {
+            net.set_slow(node, bytes_per_tick);
+            net.tell(node, None, What::Slow { bytes_per_tick });
+        });
     }
 
     /// Nothing moves on any link from one node to another for so many ticks.
@@ -176,7 +188,7 @@ impl SimNet {
         net.wires.iter().map(|(id, wire)| wire.info(*id)).collect()
     }
 
-    /// Hash over every delivered frame, dial and end so far, in order (D1).
+    /// Hash over every event so far, in order, recorded or not (D1).
     pub fn trace_hash(&self) -> u64 {
         self.net().trace.hash()
     }
@@ -184,6 +196,31 @@ impl SimNet {
     /// How many events the hash covers.
     pub fn trace_events(&self) -> u64 {
         self.net().trace.events()
+    }
+
+    /// Keeps the newest `max` events from now on, at most
+    /// [`TAPE_EVENTS_MAX`](crate::trace::TAPE_EVENTS_MAX); 0 keeps none, as at first.
+    pub fn record(&self, max: usize) {
+        let mut net = self.net();
+        net.trace.keep(max);
+        self.shared.read.store(net.trace.is_read(), Ordering::Relaxed);
+    }
+
+    /// Hands every event from now on to `sink`, beside what is kept: for runs of any length. It is
+    /// called with the network locked, and must not use it.
+    pub fn stream(&self, sink: Sink) {
+        self.shared.read.store(true, Ordering::Relaxed);
+        self.net().trace.stream(sink);
+    }
+
+    /// What was recorded, and the frames that are still on their way.
+    pub fn tape(&self) -> Tape {
+        self.net().tape()
+    }
+
+    /// A node's hand in the trace.
+    pub fn scribe(&self, node: &str) -> Scribe {
+        Scribe::new(self.shared.clone(), node)
     }
 
     /// Ticks since the network was first used.

@@ -8,6 +8,7 @@ use stellate_protocol::limits::Limits;
 use stellate_protocol::policy::Policy;
 use stellate_protocol::session::Coverage;
 use stellate_protocol::{EntityKind, EntityName, Identity};
+use stellate_transport::sim::Scribe;
 use stellate_transport::{Address, ListenError, Transport};
 
 use crate::supervise::TreeError;
@@ -33,6 +34,8 @@ pub struct NodeConfig {
     pub seed: u64,
     /// Where to add up which rows of the transition table its sessions take, for simulations.
     pub coverage: Option<Arc<Mutex<Coverage>>>,
+    /// In simulation, where it writes what the network does not see (D1).
+    pub scribe: Option<Scribe>,
 }
 
 /// Policies by peer kind and by who dialled.

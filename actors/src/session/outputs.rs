@@ -62,6 +62,7 @@ impl SessionActor {
             }
             Output::Terms(terms) => self.shared.set_terms(terms),
             Output::Bound { peer, id, latest } => {
+                self.shared.set_tag(id.into());
                 let mut registry = lock(&self.node.inner().registry);
                 registry.directory.bound(self.shared.key, &peer, id, latest);
             }

@@ -1,7 +1,7 @@
 //! What the tree's handles and its children share: the plan, the children's slots, the history.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -27,7 +27,12 @@ pub(super) struct Shared {
     epoch: Instant,
     /// Told after every recorded entry.
     pub(super) changed: Notify,
+    /// Told every entry.
+    pub(super) watch: OnceLock<Watch>,
 }
+
+/// Is told every entry as it is recorded. It must not call back into the tree.
+pub(super) type Watch = Box<dyn Fn(&Entry) + Send + Sync>;
 
 /// What is to be done once the lock is released.
 #[derive(Default)]
@@ -45,7 +50,12 @@ impl Shared {
             history: History::default(),
             now: Time::ZERO,
         };
-        Self { core: Mutex::new(core), epoch: Instant::now(), changed: Notify::new() }
+        Self {
+            core: Mutex::new(core),
+            epoch: Instant::now(),
+            changed: Notify::new(),
+            watch: OnceLock::new(),
+        }
     }
 
     /// Looks at the state.
@@ -85,6 +95,9 @@ impl Shared {
         };
         if !after.said.is_empty() {
             after.said.iter().for_each(say);
+            if let Some(watch) = self.watch.get() {
+                after.said.iter().for_each(watch);
+            }
             self.changed.notify_waiters();
         }
         after.wake.iter().for_each(|control| control.wake());

@@ -87,6 +87,12 @@ impl Tree {
         self.len() == 0
     }
 
+    /// Tells `watch` of every entry from now on, as it is recorded. The first watcher stays.
+    pub(crate) fn watch(&self, watch: impl Fn(&Entry) + Send + Sync + 'static) {
+        // A second one is not needed by anybody.
+        let _ = self.shared.watch.set(Box::new(watch));
+    }
+
     /// What happened in the whole tree, oldest first, the last [`HISTORY_MAX`](super::HISTORY_MAX)
     /// entries. Paths are whole paths, whichever group this handle is of.
     pub fn history(&self) -> Vec<Entry> {

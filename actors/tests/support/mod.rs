@@ -48,6 +48,7 @@ pub(crate) fn config(name: EntityName, instance: u128, policy: Policy) -> NodeCo
         arbiters: 0,
         seed: instance as u64,
         coverage: None,
+        scribe: None,
     }
 }
 

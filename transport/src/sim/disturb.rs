@@ -7,6 +7,7 @@ use super::net::{Event, Net};
 use super::wire::Wire;
 use crate::fault::LinkFault;
 use crate::limits::CloseNotice;
+use crate::trace::What;
 
 impl Net {
     /// Both ends die of the same fault.
@@ -18,6 +19,7 @@ impl Net {
                 flow.inbox.push_back(Item::End(fault.clone()));
             }
         }
+        self.tell_lost(link);
         self.wake(link, 0);
         self.wake(link, 1);
     }
@@ -31,12 +33,15 @@ impl Net {
         if wire.dead {
             return;
         }
-        self.trace.add(&[now, link, 10]);
-        if wire.profile.limits.close_notice == CloseNotice::Always {
+        let notice = wire.profile.limits.close_notice;
+        self.tell_link(link, 0, What::Cut);
+        if notice == CloseNotice::Always {
             self.kill(link, LinkFault::Reset);
             return;
         }
-        wire.dead = true;
+        if let Some(wire) = self.wires.get_mut(&link) {
+            wire.dead = true;
+        }
         for end in 0..2 {
             let busy = self.wires.get_mut(&link).is_some_and(|wire| {
                 let flow = &mut wire.flows[end];
@@ -50,6 +55,7 @@ impl Net {
             // What waits for room may go now, into the void.
             self.wake(link, end);
         }
+        self.tell_lost(link);
     }
 
     pub(super) fn cut_where(&mut self, which: impl Fn(&Wire) -> bool) -> usize {
@@ -71,14 +77,14 @@ impl Net {
         if wire.dead {
             wire.flows[end].lose();
         }
-        let Some(patience) = wire.profile.gives_up else {
-            return;
-        };
-        if !wire.ends[end].giving_up {
+        if let Some(patience) = wire.profile.gives_up
+            && !wire.ends[end].giving_up
+        {
             wire.ends[end].giving_up = true;
             let tick = now + patience.as_millis() as u64;
             self.at(tick, Event::GiveUp { link, end });
         }
+        self.tell_lost(link);
     }
 
     pub(super) fn give_up(&mut self, link: u64, end: usize) {
@@ -99,12 +105,17 @@ impl Net {
         wire.flows[1 - end].lose();
         let last = Item::End(LinkFault::TimedOut);
         wire.flows[1 - end].inbox.push_back(last);
+        self.tell_lost(link);
         self.wake(link, end);
     }
 
     pub(super) fn set_blocked(&mut self, from: &str, to: &str, blocked: bool) {
         self.start();
-        self.path(from, to).blocked = blocked;
+        let before = std::mem::replace(&mut self.path(from, to).blocked, blocked);
+        if before != blocked {
+            let what = if blocked { What::Partition } else { What::Heal };
+            self.tell(from, Some(to), what);
+        }
         if !blocked {
             let tick = self.now() + 1;
             self.touch_flows(tick, |sender, receiver| (sender, receiver) == (from, to));
@@ -113,6 +124,7 @@ impl Net {
 
     pub(super) fn stall(&mut self, from: &str, to: &str, ticks: u64) {
         self.start();
+        self.tell(from, Some(to), What::Stall { ticks });
         let until = self.now() + ticks;
         for wire in self.wires.values_mut() {
             for end in 0..2 {
@@ -155,6 +167,7 @@ impl Net {
 
     pub(super) fn heal_all(&mut self) {
         self.start();
+        self.tell_all(What::HealAll);
         self.paths.values_mut().for_each(|path| path.blocked = false);
         let slow: Vec<Arc<str>> = self.nodes.keys().cloned().collect();
         for node in slow {
@@ -173,6 +186,7 @@ impl Net {
 
     pub(super) fn crash(&mut self, node: &str) {
         self.start();
+        self.tell(node, None, What::Crash);
         self.node(node).life += 1;
         let mut gone = Vec::new();
         self.listeners.retain(|_, backlog| {

@@ -12,6 +12,7 @@ use stellate_protocol::FrameKind;
 
 use crate::fault::LinkFault;
 use crate::limits::{Boundary, LinkLimits, Underflow};
+use crate::trace::Passage;
 
 /// Bytes on the way in one direction, of a stream or of messages, before the sender waits.
 pub(super) const WINDOW_BYTES: usize = 256 * 1024;
@@ -31,6 +32,11 @@ impl Item {
             Self::Bytes { bytes, .. } => bytes.len(),
             Self::End(_) => 0,
         }
+    }
+
+    /// Whether the last bytes of a frame are in it.
+    fn ends(&self) -> bool {
+        matches!(self, Self::Bytes { ends: true, .. })
     }
 
     /// Whether it takes one of the posted receives. A greeting and a farewell have receives of
@@ -81,8 +87,10 @@ pub(super) struct Flow {
     pub(super) queue: VecDeque<Item>,
     pub(super) flight: VecDeque<(u64, Item)>,
     pub(super) inbox: VecDeque<Item>,
-    /// Kind and checksum of each frame under way, for the trace.
-    pub(super) manifest: VecDeque<(FrameKind, u32)>,
+    /// What the trace says of each frame under way, those in the inbox included.
+    pub(super) manifest: VecDeque<Passage>,
+    /// Frames that will not arrive, and are not in the trace yet.
+    pub(super) lost: Vec<Passage>,
     /// Bytes in all three.
     pub(super) bytes: usize,
     /// Bytes that may leave now; negative after a frame longer than a tick's worth.
@@ -182,8 +190,8 @@ impl Flow {
     fn receive(&mut self, item: Item, limits: &LinkLimits) -> Landed {
         if self.unread {
             self.bytes -= item.len();
-            if matches!(item, Item::Bytes { ends: true, .. }) {
-                self.manifest.pop_front();
+            if item.ends() {
+                self.lost.extend(self.manifest.pop_front());
             }
             return Landed::Yes;
         }
@@ -249,12 +257,25 @@ impl Flow {
         self.bytes -= lost;
         self.queue.clear();
         self.flight.clear();
-        self.manifest.clear();
+        let arrived = self.inbox.iter().filter(|item| item.ends()).count();
+        self.lost.extend(self.manifest.drain(arrived.min(self.manifest.len())..));
     }
 
     /// Loses what has not left yet.
     pub(super) fn unsend(&mut self) {
         self.bytes -= self.queue.iter().map(Item::len).sum::<usize>();
+        let unsent = self.queue.iter().filter(|item| item.ends()).count();
         self.queue.clear();
+        let rest = self.manifest.len().saturating_sub(unsent);
+        self.lost.extend(self.manifest.drain(rest..));
+    }
+
+    /// Nobody reads any more: what waits in the inbox is lost, and all that comes.
+    pub(super) fn unread(&mut self) {
+        self.unread = true;
+        self.bytes -= self.inbox.iter().map(Item::len).sum::<usize>();
+        let arrived = self.inbox.iter().filter(|item| item.ends()).count();
+        self.inbox.clear();
+        self.lost.extend(self.manifest.drain(..arrived.min(self.manifest.len())));
     }
 }

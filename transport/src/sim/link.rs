@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -15,6 +16,7 @@ use tokio::time::{Duration, Sleep};
 
 use super::flow::Item;
 use super::net::{Event, Net, Shared};
+use super::passage;
 use crate::address::Address;
 use crate::fault::LinkFault;
 use crate::limits::{Boundary, FirstSpeaker, LinkLimits, Readiness};
@@ -22,12 +24,15 @@ use crate::link::{
     BYTES_PER_POLL, Batch, CloseHow, FRAMES_PER_POLL, Full, Link, LinkClosed, Parked, Token,
 };
 use crate::tokens::Tokens;
+use crate::trace::{Event as Traced, Passage, SessionTag, What};
 
 /// A submitted frame.
 struct Pending {
     bytes: Bytes,
-    kind: FrameKind,
+    passage: Passage,
     slots: u32,
+    /// Of a hello.
+    session: Option<SessionTag>,
 }
 
 pub(super) struct SimLink {
@@ -94,8 +99,14 @@ impl SimLink {
             Frame::Grant(grant) => grant.slots,
             _ => 0,
         };
+        let session = match frame {
+            Frame::Hello(hello) => Some(hello.session.into()),
+            _ => None,
+        };
         let bytes = bytes.copy_to_bytes(bytes.len());
-        self.pending.push_back(Pending { bytes, kind, slots });
+        let read = self.shared.read.load(Ordering::Relaxed);
+        let passage = passage::of(frame, &bytes, read);
+        self.pending.push_back(Pending { bytes, passage, slots, session });
         Ok(())
     }
 
@@ -105,7 +116,7 @@ impl SimLink {
         let mut moved = 0;
         while let Some(wire) = net.wires.get_mut(&self.link)
             && wire.takes(self.end)
-            && let Some(Pending { bytes, kind, slots }) = self.pending.pop_front()
+            && let Some(Pending { bytes, mut passage, slots, session }) = self.pending.pop_front()
         {
             let dialler_first = self.limits.first_speaker == FirstSpeaker::Dialer;
             if dialler_first && self.end == 1 && !wire.ends[1].heard {
@@ -114,9 +125,11 @@ impl SimLink {
                 return Err(LinkFault::SpokeFirst);
             }
             self.queued -= bytes.len();
-            let crc = crc(&bytes);
+            wire.session = session.unwrap_or(wire.session);
             let flow = &mut wire.flows[self.end];
-            flow.manifest.push_back((kind, crc));
+            let kind = passage.kind;
+            passage.sent = now;
+            flow.manifest.push_back(passage);
             flow.accept(Item::Bytes { bytes, kind, ends: true });
             if slots > 0 && !wire.flows[1 - self.end].repost(slots, &self.limits) {
                 net.violation(self.link, self.end, LinkFault::Overposted);
@@ -230,10 +243,10 @@ impl SimLink {
             return;
         };
         wire.ends[self.end].heard = true;
-        let manifest = &mut wire.flows[1 - self.end].manifest;
-        if let Some((kind, crc)) = manifest.pop_front() {
-            let words = [now, self.link, 1 - self.end as u64, kind as u64, u64::from(crc)];
-            net.trace.add(&words);
+        let (node, peer) = (wire.places[1 - self.end], Some(wire.places[self.end]));
+        if let Some(passage) = wire.flows[1 - self.end].manifest.pop_front() {
+            let (link, session, what) = (self.link, wire.session, What::Frame(passage));
+            net.trace.add(Traced { tick: now, node, peer, link, session, what });
         }
     }
 
@@ -254,7 +267,7 @@ impl SimLink {
     }
 
     fn end(&mut self, net: &mut Net, cause: LinkFault, out: &mut Batch) {
-        net.trace.add(&[net.now(), self.link, self.end as u64, 12]);
+        net.tell_link(self.link, self.end, What::Closed(cause.word()));
         net.leave(self.link, self.end, false);
         self.tokens.fail_open(out);
         self.pending.clear();
@@ -282,15 +295,6 @@ impl SimLink {
             self.look_again = None;
         }
     }
-}
-
-/// What the trace remembers of a frame: both its checksums cover all its bytes.
-fn crc(bytes: &Bytes) -> u32 {
-    let field = |at: usize| {
-        let bytes = bytes.get(at..at + 4).and_then(|bytes| bytes.try_into().ok());
-        bytes.map_or(0, u32::from_le_bytes)
-    };
-    field(12).rotate_left(1) ^ field(44)
 }
 
 impl Link for SimLink {

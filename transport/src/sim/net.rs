@@ -9,13 +9,14 @@
 //! ```
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
 use tokio::time::{Duration, Instant};
 
 use super::Quality;
-use super::flow::{Item, Landed};
+use super::flow::{Flow, Item, Landed};
 use super::profile::Profile;
 use super::rng::Rng;
 use super::trace::Trace;
@@ -23,6 +24,7 @@ use super::wire::{Violation, Wire};
 use crate::error::DialError;
 use crate::fault::LinkFault;
 use crate::limits::{Boundary, CloseNotice, Underflow};
+use crate::trace::{Event as Traced, NodeNo, SessionTag, What};
 
 /// Violations that are kept.
 const VIOLATIONS_MAX: usize = 100;
@@ -34,11 +36,13 @@ const PIECE_CHANCE: u32 = 400_000;
 /// The network, shared by its handles.
 pub(super) struct Shared {
     net: Mutex<Net>,
+    /// Somebody reads what frames say for people.
+    pub(super) read: AtomicBool,
 }
 
 impl Shared {
     pub(super) fn new(seed: u64, profile: Profile) -> Self {
-        Self { net: Mutex::new(Net::new(seed, profile)) }
+        Self { net: Mutex::new(Net::new(seed, profile)), read: AtomicBool::new(false) }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Net> {
@@ -89,6 +93,8 @@ pub(super) struct Node {
     pub(super) slow: Option<u32>,
     /// How often it crashed: handles of an earlier life are dead.
     pub(super) life: u64,
+    /// The life that the trace has told the start of.
+    pub(super) told: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -180,6 +186,46 @@ impl Net {
 
     pub(super) fn node(&mut self, node: &str) -> &mut Node {
         self.nodes.entry(node.into()).or_default()
+    }
+
+    /// Appends something of one node, or of two, to the trace (D1).
+    pub(super) fn tell(&mut self, node: &str, peer: Option<&str>, what: What) {
+        let node = self.trace.node(node);
+        let peer = peer.map(|peer| self.trace.node(peer));
+        let (tick, link, session) = (self.now(), 0, SessionTag::NONE);
+        self.trace.add(Traced { tick, node, peer, link, session, what });
+    }
+
+    /// The same of the whole network.
+    pub(super) fn tell_all(&mut self, what: What) {
+        let (tick, node, peer) = (self.now(), NodeNo::NETWORK, None);
+        let (link, session) = (0, SessionTag::NONE);
+        self.trace.add(Traced { tick, node, peer, link, session, what });
+    }
+
+    /// Something of a link, at `end` of it or on the way from there.
+    pub(super) fn tell_link(&mut self, link: u64, end: usize, what: What) {
+        let tick = self.now();
+        let Some(Wire { places, session, .. }) = self.wires.get(&link) else {
+            return;
+        };
+        let (node, peer, session) = (places[end], Some(places[1 - end]), *session);
+        self.trace.add(Traced { tick, node, peer, link, session, what });
+    }
+
+    /// Tells of the frames that were lost in both directions of a link.
+    pub(super) fn tell_lost(&mut self, link: u64) {
+        for end in 0..2 {
+            let lost = match self.wires.get_mut(&link) {
+                Some(wire) if !wire.flows[end].lost.is_empty() => {
+                    std::mem::take(&mut wire.flows[end].lost)
+                }
+                _ => continue,
+            };
+            for passage in lost {
+                self.tell_link(link, end, What::Lost(passage));
+            }
+        }
     }
 
     pub(super) fn is_blocked(&self, from: &Arc<str>, to: &Arc<str>) -> bool {
@@ -366,6 +412,7 @@ impl Net {
                 }
             }
         }
+        self.tell_lost(link);
         if landed {
             self.wake(link, 1 - end);
             // Where nobody reads, the window opens as things arrive.
@@ -418,14 +465,15 @@ impl Net {
                 out.accept(Item::End(last));
             }
             let inward = &mut wire.flows[1 - end];
-            inward.unread = true;
-            inward.bytes -= inward.inbox.iter().map(Item::len).sum::<usize>();
-            inward.inbox.clear();
+            inward.unread();
         }
         if wire.ends.iter().all(|end| end.gone) {
+            wire.flows.iter_mut().for_each(Flow::lose);
+            self.tell_lost(link);
             self.wires.remove(&link);
             return;
         }
+        self.tell_lost(link);
         self.pump(link, end, now);
         self.at(now + 1, Event::Arrive { link, end: 1 - end });
         self.wake(link, 1 - end);

@@ -18,6 +18,7 @@ use crate::address::Address;
 use crate::error::{AcceptError, DialError, ListenError};
 use crate::limits::LinkLimits;
 use crate::link::{Link, Listener, Transport};
+use crate::trace::{Event as Traced, SessionTag, What};
 
 /// Dialled links that a listener holds unaccepted; further dials are tried again.
 const BACKLOG_MAX: usize = 128;
@@ -40,6 +41,9 @@ impl SimTransport {
     pub(super) fn new(shared: Arc<Shared>, node: &str) -> Self {
         let mut net = shared.lock();
         let (life, profile) = (net.node(node).life, net.profile);
+        if net.node(node).told.replace(life) != Some(life) {
+            net.tell(node, None, What::Start { life });
+        }
         drop(net);
         Self { shared, node: node.into(), life, profile, wire: WireLimits::default() }
     }
@@ -157,6 +161,7 @@ impl Listener for SimListener {
             return Poll::Pending;
         };
         let from = net.wires.get(&link).map(|wire| wire.nodes[0].clone());
+        net.tell_link(link, 1, What::Accept);
         drop(net);
         let peer = from.and_then(|from| Address::new(SCHEME, &from).ok());
         let peer = peer.unwrap_or_else(|| self.at.clone());
@@ -192,6 +197,7 @@ impl Dialling {
         let dial = shared.change(|net| {
             let (dial, now) = (net.serial(), net.now());
             let node: Arc<str> = node_of(to).into();
+            net.tell(&transport.node, Some(&node), What::Dial);
             let travel = net.travel(net.quality_of(&transport.node, &node));
             net.dials.insert(
                 dial,
@@ -268,8 +274,9 @@ impl Net {
 
     fn make_link(&mut self, from: &Arc<str>, node: &Arc<str>, to: &Arc<str>) -> u64 {
         let link = self.serial();
+        let places = [self.trace.node(from), self.trace.node(node)];
         if let Some(backlog) = self.listeners.get_mut(to) {
-            let wire = Wire::new(from.clone(), node.clone(), backlog.profile);
+            let wire = Wire::new([from.clone(), node.clone()], places, backlog.profile);
             self.wires.insert(link, wire);
             backlog.links.push_back(link);
             let waker = backlog.waker.take();
@@ -280,16 +287,22 @@ impl Net {
 
     /// The answer to a dial comes back.
     pub(super) fn answer_dial(&mut self, dial: u64, outcome: Result<u64, DialError>, now: u64) {
-        let link = outcome.as_ref().map_or(0, |link| *link);
-        self.trace.add(&[now, link, 11]);
         let Some(dialling) = self.dials.get_mut(&dial) else {
             if let Ok(link) = outcome {
                 self.leave(link, 0, false);
             }
             return;
         };
+        let (what, link) = match &outcome {
+            Ok(link) => (What::Linked, *link),
+            Err(error) => (What::DialFailed(error.word()), 0),
+        };
         dialling.outcome = Some(outcome);
         let waker = dialling.waker.take();
+        let (from, to) = (dialling.from.clone(), dialling.node.clone());
+        let (node, peer) = (self.trace.node(&from), Some(self.trace.node(&to)));
+        let session = SessionTag::NONE;
+        self.trace.add(Traced { tick: now, node, peer, link, session, what });
         self.wake_later(waker);
     }
 }

@@ -7,6 +7,7 @@ use super::flow::Flow;
 use super::profile::Profile;
 use crate::fault::LinkFault;
 use crate::limits::CloseNotice;
+use crate::trace::{NodeNo, SessionTag};
 
 /// A link as a test sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +53,10 @@ pub(super) struct WireEnd {
 #[derive(Debug)]
 pub(super) struct Wire {
     pub(super) nodes: [Arc<str>; 2],
+    /// The same, as the trace numbers them.
+    pub(super) places: [NodeNo; 2],
+    /// That of its last hello.
+    pub(super) session: SessionTag,
     pub(super) profile: Profile,
     pub(super) flows: [Flow; 2],
     pub(super) ends: [WireEnd; 2],
@@ -60,9 +65,11 @@ pub(super) struct Wire {
 }
 
 impl Wire {
-    pub(super) fn new(dialler: Arc<str>, acceptor: Arc<str>, profile: Profile) -> Self {
+    pub(super) fn new(nodes: [Arc<str>; 2], places: [NodeNo; 2], profile: Profile) -> Self {
         Self {
-            nodes: [dialler, acceptor],
+            nodes,
+            places,
+            session: SessionTag::NONE,
             profile,
             flows: [Flow::new(&profile.limits), Flow::new(&profile.limits)],
             ends: Default::default(),

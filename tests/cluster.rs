@@ -325,3 +325,24 @@ fn a_task_may_end_the_node_that_it_runs_on() {
     });
     outcome.assert_held();
 }
+
+/// D1: recording changes nothing, and the tape tells of crashes, faults and breaches.
+#[test]
+fn d1_a_recorded_run_is_the_same_and_can_be_read() {
+    let run = |max| {
+        let checker = Twice { last: 2, counts: vec![0; 3], booted: 0 };
+        pair(1).checker(checker).record(max).run(async |cluster| {
+            let there = connect(&cluster, ONE, TWO);
+            cluster.restart(ONE, ms(10)).await;
+            assert!(there.send(Ping(7)).await.is_err());
+            assert!(ask(&connect(&cluster, ONE, TWO), 7).await.is_err());
+        })
+    };
+    let (silent, told) = (run(0), run(10_000));
+    assert_eq!(silent.trace_hash, told.trace_hash);
+    assert!(silent.tape.is_none());
+    let tape = told.tape.unwrap();
+    assert_eq!(tape.events.iter().filter(|event| event.what.word() == "crash").count(), 1);
+    let text = tape.to_string();
+    assert!(text.contains("twice: 7 again, on osd.2") && text.contains("life=1"), "{text}");
+}

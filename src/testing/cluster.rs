@@ -125,6 +125,7 @@ pub struct Cluster {
     script: Script,
     checkers: Vec<Box<dyn Checker>>,
     settle_within: Duration,
+    record: usize,
 }
 
 impl Cluster {
@@ -138,6 +139,7 @@ impl Cluster {
             script: Script::new(),
             checkers: Vec::new(),
             settle_within: SETTLE_WITHIN,
+            record: 0,
         }
     }
 
@@ -193,17 +195,25 @@ impl Cluster {
         self
     }
 
+    /// Keeps the newest `max` events for [`Outcome::tape`], to read them as lines or draw them as a
+    /// chart; none if nothing is said. The run is the same.
+    pub fn record(mut self, max: usize) -> Self {
+        self.record = max;
+        self
+    }
+
     /// Runs it: boots all nodes, plays the script beside `drive`, heals, waits until checkers are
     /// settled, and lets them finish. A breach ends it where it is seen.
     ///
     /// # Panics
     /// If `drive` does; as [`virtual_time`](super::virtual_time) otherwise.
     pub fn run(self, drive: impl AsyncFnOnce(Running)) -> Outcome {
-        let Self { seed, profile, quality, nodes, script, checkers, settle_within } = self;
+        let Self { seed, profile, quality, nodes, script, checkers, settle_within, record } = self;
         run_paused(async move {
-            let desk = Arc::new(Desk::new(checkers));
             let net = SimNet::with_profile(seed, profile);
             net.set_quality(quality);
+            net.record(record);
+            let desk = Arc::new(Desk::new(checkers, net.clone()));
             let slot = |name: &EntityName, (boot, skew): (Rc<Boot>, Skew)| Slot {
                 boot,
                 clock: Clock::new(skew),

@@ -213,9 +213,19 @@ impl SimNet {
         self.net().trace.stream(sink);
     }
 
+    /// Whether events are kept or streamed.
+    pub fn is_recording(&self) -> bool {
+        self.net().trace.is_read()
+    }
+
     /// What was recorded, and the frames that are still on their way.
     pub fn tape(&self) -> Tape {
         self.net().tape()
+    }
+
+    /// Something happened to the cluster as a whole: it is in the trace.
+    pub fn tell(&self, what: What) {
+        self.net().tell_all(what);
     }
 
     /// A node's hand in the trace.

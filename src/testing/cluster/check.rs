@@ -14,6 +14,8 @@ use std::time::Duration;
 
 use stellate_protocol::EntityName;
 use stellate_protocol::session::Coverage;
+use stellate_transport::sim::SimNet;
+use stellate_transport::trace;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -119,6 +121,7 @@ pub(super) struct Desk {
     /// A breach is there.
     pub(super) broken: Notify,
     pub(super) coverage: Arc<Mutex<Coverage>>,
+    net: SimNet,
     origin: Instant,
 }
 
@@ -127,12 +130,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Desk {
-    pub(super) fn new(checkers: Vec<Box<dyn Checker>>) -> Self {
+    pub(super) fn new(checkers: Vec<Box<dyn Checker>>, net: SimNet) -> Self {
         Self {
             checkers: Mutex::new(checkers),
             breach: Mutex::default(),
             broken: Notify::new(),
             coverage: Arc::default(),
+            net,
             origin: Instant::now(),
         }
     }
@@ -155,7 +159,10 @@ impl Desk {
     /// The first breach is the one that counts.
     pub(super) fn report(&self, breach: Breach) {
         let at = self.elapsed();
-        lock(&self.breach).get_or_insert(Breach { at, ..breach });
+        let breach = Breach { at, ..breach };
+        let (promise, text) = (breach.invariant.as_str().into(), breach.text.as_str().into());
+        self.net.tell(trace::What::Broken { promise, text });
+        lock(&self.breach).get_or_insert(breach);
         self.broken.notify_one();
     }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use stellate_protocol::session::Coverage;
+use stellate_transport::trace::Tape;
 
 use super::check::Breach;
 use super::running::Running;
@@ -25,6 +26,8 @@ pub struct Outcome {
     pub faults: u64,
     /// Rows of the session's transition table that were taken.
     pub coverage: Coverage,
+    /// What happened, event by event, if [`Cluster::record`](super::Cluster::record) asked for it.
+    pub tape: Option<Tape>,
 }
 
 impl Outcome {
@@ -32,6 +35,7 @@ impl Outcome {
     pub(super) fn of(running: &Running) -> Self {
         let net = running.net();
         let (trace_hash, trace_events) = (net.trace_hash(), net.trace_events());
+        let tape = net.is_recording().then(|| net.tape());
         let elapsed = running.elapsed();
         let breach = running.inner.desk.breach();
         running.names().into_iter().for_each(|name| running.crash(name));
@@ -43,6 +47,7 @@ impl Outcome {
             elapsed,
             faults: running.faults(),
             coverage: running.inner.desk.coverage(),
+            tape,
         }
     }
 

@@ -8,7 +8,8 @@
 //!
 //! An inbox belongs to the messenger, not to the actor: it outlives the actor value and is attached
 //! again on restart, so that what was not opened is delivered to the successor (S2). Events come
-//! before messages, then classes by weight; within a class the order is that of arrival (S1).
+//! before messages; whose turn it is among those, what waits for replies to go, and that the order
+//! within a class stays (S1), is decided by [`Queues`], of which this is the shell: lock and wakers.
 //! Messages are bounded by `inbox_messages` and the windows behind it (S7). Events are merged where
 //! a later one says it all, and a session can cause no more of them than its peer was sent messages;
 //! no session begins while `events_max` of them wait, so the ends of short ones are bounded too.
@@ -27,10 +28,10 @@ use futures::task::AtomicWaker;
 use stellate_protocol::directory::SessionKey;
 use stellate_protocol::event::{Decision, Delivery, EndCause, Event};
 use stellate_protocol::frame::{Call, Message, Outcome, UndeliverableReason};
+use stellate_protocol::inbox::Queues;
 use stellate_protocol::limits::window_cost;
 use stellate_protocol::{Class, Identity, Lane, Parcel, Payload, RequestId, Seq};
 
-use park::Parked;
 pub(crate) use park::Parkers;
 
 pub use crate::shared::{DoneTogether, done_together};
@@ -275,7 +276,6 @@ pub struct Inbox {
     state: Mutex<InboxState>,
     /// The pump of the actor.
     waker: AtomicWaker,
-    messages_max: usize,
     name: Box<str>,
     me: Weak<Self>,
 }
@@ -283,13 +283,7 @@ pub struct Inbox {
 #[derive(Debug)]
 struct InboxState {
     notices: VecDeque<Notice>,
-    queues: [VecDeque<Arrived>; Class::COUNT],
-    /// In the queues.
-    messages: usize,
-    parked: Parked,
-    /// Whose turn it is, and how many more it may take.
-    turn: usize,
-    credit: u32,
+    messages: Queues<Arrived>,
     closed: bool,
     upstream: Vec<Waker>,
 }
@@ -307,16 +301,11 @@ impl Inbox {
             name: name.into(),
             state: Mutex::new(InboxState {
                 notices: VecDeque::new(),
-                queues: Default::default(),
-                messages: 0,
-                parked: Parked::default(),
-                turn: 0,
-                credit: 0,
+                messages: Queues::new(messages_max as usize),
                 closed: false,
                 upstream: Vec::new(),
             }),
             waker: AtomicWaker::new(),
-            messages_max: messages_max.max(1) as usize,
         })
     }
 
@@ -324,26 +313,18 @@ impl Inbox {
     /// when there is room again.
     pub(crate) fn push_all(&self, from: &mut VecDeque<Arrived>, waker: &Waker) -> bool {
         let mut state = lock(&self.state);
-        let was_empty = state.is_empty();
-        let mut refused = Vec::new();
-        while let Some(arrived) = from.pop_front() {
-            let class = arrived.class().index();
-            if state.closed {
-                refused.push(arrived);
-            } else if state.queues[class].len() >= self.messages_max {
-                from.push_front(arrived);
-                break;
-            } else {
-                state.messages += 1;
-                state.queues[class].push_back(arrived);
-            }
+        if state.closed {
+            drop(state);
+            refuse(from.drain(..));
+            return true;
         }
+        let was_empty = state.is_empty();
+        state.messages.take_in(from);
         let wakes = was_empty && !state.is_empty();
         if !from.is_empty() && !state.upstream.iter().any(|known| known.will_wake(waker)) {
             state.upstream.push(waker.clone());
         }
         drop(state);
-        refuse(refused);
         if wakes {
             self.waker.wake();
         }
@@ -353,21 +334,12 @@ impl Inbox {
     /// Takes all of `messages`, which are of one type and class, if there is room; or gives them
     /// back.
     pub(crate) fn push_whole(&self, messages: Vec<Arrived>) -> Result<(), Vec<Arrived>> {
-        let Some(class) = messages.first().map(|first| first.class().index()) else {
-            return Ok(());
-        };
         let mut state = lock(&self.state);
-        let room = self.messages_max.saturating_sub(state.queues[class].len());
-        if state.closed || messages.len() > room {
+        if state.closed {
             return Err(messages);
         }
         let was_empty = state.is_empty();
-        state.messages += messages.len();
-        if state.queues[class].is_empty() {
-            state.queues[class] = messages.into();
-        } else {
-            state.queues[class].extend(messages);
-        }
+        state.messages.take_in_whole(messages)?;
         drop(state);
         if was_empty {
             self.waker.wake();
@@ -384,19 +356,9 @@ impl Inbox {
         if state.closed {
             return false;
         }
-        let (was_empty, before) = (state.is_empty(), state.messages);
-        while let Some(next) = from.as_slice().first()
-            && next.kind() == kind
-        {
-            let class = next.class().index();
-            if state.queues[class].len() >= self.messages_max {
-                break;
-            }
-            let Some(arrived) = from.next() else { break };
-            state.messages += 1;
-            state.queues[class].push_back(arrived);
-        }
-        let took = state.messages > before;
+        let (was_empty, before) = (state.is_empty(), state.messages.ready());
+        state.messages.take_in_run(from, |next| next.kind() == kind);
+        let took = state.messages.ready() > before;
         drop(state);
         if was_empty && took {
             self.waker.wake();
@@ -458,7 +420,7 @@ impl Inbox {
     pub(crate) fn waiting_of(&self, session: SessionKey) -> Option<(u64, u64)> {
         let state = lock(&self.state);
         let of = |arrived: &&Arrived| arrived.session.key() == session;
-        let waiting = state.queues.iter().flatten().filter(of);
+        let waiting = state.messages.iter().filter(of);
         waiting.fold(None, |sum, arrived| {
             let (count, first) = sum.unwrap_or((0, u64::MAX));
             Some((count + 1, first.min(arrived.at)))
@@ -467,8 +429,7 @@ impl Inbox {
 
     /// Messages waiting.
     pub fn len(&self) -> usize {
-        let state = lock(&self.state);
-        state.messages + state.parked.len()
+        lock(&self.state).messages.len()
     }
 
     /// Events and questions waiting.
@@ -479,21 +440,19 @@ impl Inbox {
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
         let state = lock(&self.state);
-        state.is_empty() && state.parked.is_empty()
+        state.messages.is_empty() && state.notices.is_empty()
     }
 
     /// Its actor is gone for good: what waits is dropped, and so is what comes.
     pub fn close(&self) {
         let mut state = lock(&self.state);
         state.closed = true;
-        state.messages = 0;
-        let queues = std::mem::take(&mut state.queues);
-        let parked = state.parked.drain();
+        let messages = state.messages.drain();
         let notices = std::mem::take(&mut state.notices);
         let upstream = std::mem::take(&mut state.upstream);
         drop(state);
         drop(notices);
-        refuse(queues.into_iter().flatten().chain(parked));
+        refuse(messages);
         upstream.into_iter().for_each(Waker::wake);
     }
 
@@ -512,36 +471,16 @@ fn refuse(messages: impl IntoIterator<Item = Arrived>) {
 
 impl InboxState {
     fn is_empty(&self) -> bool {
-        self.messages == 0 && self.notices.is_empty()
+        self.messages.ready() == 0 && self.notices.is_empty()
     }
 
-    /// Notices first, then classes by weight, not strictly: each with work gets its turn.
-    /// Whether there was anything that need not wait.
+    /// Notices first, then messages. Whether there was anything that need not wait.
     fn take(&mut self, into: &mut Batch, max: usize, inbox: &Weak<Inbox>) -> Poll<()> {
         let notices = max.min(self.notices.len());
         into.notices.extend(self.notices.drain(..notices));
-        let mut left = max - notices;
-        while left > 0 && self.messages > 0 {
-            let queue = &mut self.queues[self.turn];
-            let alone = queue.len() == self.messages;
-            let share = if alone { left } else { left.min(self.credit as usize) };
-            let count = share.min(queue.len());
-            if count == 0 {
-                self.turn = (self.turn + 1) % Class::COUNT;
-                self.credit = Class::ALL[self.turn].weight();
-                continue;
-            }
-            self.messages -= count;
-            let taken = if self.parked.stops_any(queue.range(..count)) {
-                self.parked.take_over(queue, count, inbox, into)
-            } else {
-                into.take_over(queue, count);
-                count
-            };
-            left -= taken;
-            self.credit = self.credit.saturating_sub(taken as u32);
-        }
-        if left < max { Poll::Ready(()) } else { Poll::Pending }
+        let parks = |next: &Arrived| next.session.wait_for_replies(inbox);
+        let messages = self.messages.take(&mut into.messages, max - notices, parks);
+        if notices + messages > 0 { Poll::Ready(()) } else { Poll::Pending }
     }
 }
 

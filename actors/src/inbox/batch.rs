@@ -26,14 +26,4 @@ impl Batch {
             None => self.messages.pop_front().map(Item::Message),
         }
     }
-
-    /// Takes over the first `count` messages of `queue`: whole where it can, since moving them one
-    /// by one is what a busy actor would be busiest with.
-    pub(super) fn take_over(&mut self, queue: &mut VecDeque<Arrived>, count: usize) {
-        if self.messages.is_empty() && count >= queue.len() {
-            std::mem::swap(&mut self.messages, queue);
-        } else {
-            self.messages.extend(queue.drain(..count.min(queue.len())));
-        }
-    }
 }

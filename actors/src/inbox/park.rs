@@ -1,82 +1,37 @@
-//! Requests that are not opened while the replies of their session wait for their requester (S7).
+//! Requests that wait until replies have gone: who tells whose inbox when they have.
 //!
 //! ```text
-//!   queue ──► pump ──► handler ──► reply ──► so many bytes unreceived: `replies_bytes`
-//!     ▲         └─ a request of such a session: parked, and what follows it in its class
-//!     └──────────── its replies have gone: back to the front of its queue, in order (S1)
+//!   handler ──► reply ──► `replies_bytes` of them unreceived ──► the next request is parked
+//!   the requester's ack ──► session's turn ──► Parkers ──► each inbox: unpark
 //! ```
 //!
-//! Replies go by the link alone and wait for no handler, so neither do parked requests: two nodes
-//! whose handlers ask each other do not stand still. Other sessions are not held up, nor are other
-//! classes, nor messages that nothing parked is before.
+//! What is parked, and in which order it comes back, is decided by
+//! [`Queues`](stellate_protocol::inbox::Queues).
 
-use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Weak};
 
 use stellate_protocol::Class;
 use stellate_protocol::directory::SessionKey;
+use stellate_protocol::inbox::Queued;
 
-use super::{Arrived, Batch, Inbox, InboxState};
+use super::{Arrived, Batch, Inbox};
 use crate::shared::lock;
 
-type Place = (SessionKey, usize);
-
-/// What is parked, by session and class; bounded by the windows of the sessions.
-#[derive(Debug, Default)]
-pub(super) struct Parked(BTreeMap<Place, VecDeque<Arrived>>);
-
-impl Parked {
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.0.values().map(VecDeque::len).sum()
-    }
-
-    pub(super) fn drain(&mut self) -> impl Iterator<Item = Arrived> + use<> {
-        std::mem::take(&mut self.0).into_values().flatten()
-    }
-
-    /// Whether `next` has to wait.
+impl Queued for Arrived {
     #[inline]
-    pub(super) fn stops(&self, next: &Arrived, inbox: &Weak<Inbox>) -> bool {
-        let behind = !self.0.is_empty() && self.0.contains_key(&place(next));
-        behind || (next.must_wait() && next.session.wait_for_replies(inbox))
+    fn class(&self) -> Class {
+        self.lane.class()
     }
 
-    /// Whether any of them may have to wait.
-    pub(super) fn stops_any<'a>(&self, mut next: impl Iterator<Item = &'a Arrived>) -> bool {
-        !self.0.is_empty() || next.any(Arrived::must_wait)
+    #[inline]
+    fn session(&self) -> SessionKey {
+        self.session.key()
     }
 
-    /// Takes the first `count` messages off `queue`: each goes `into` the batch or is parked. How
-    /// many went.
-    pub(super) fn take_over(
-        &mut self,
-        queue: &mut VecDeque<Arrived>,
-        count: usize,
-        inbox: &Weak<Inbox>,
-        into: &mut Batch,
-    ) -> usize {
-        let before = into.messages.len();
-        for arrived in queue.drain(..count) {
-            if self.stops(&arrived, inbox) {
-                self.park(arrived);
-            } else {
-                into.messages.push_back(arrived);
-            }
-        }
-        into.messages.len() - before
+    #[inline]
+    fn must_wait(&self) -> bool {
+        Self::must_wait(self)
     }
-
-    pub(super) fn park(&mut self, arrived: Arrived) {
-        self.0.entry(place(&arrived)).or_default().push_back(arrived);
-    }
-}
-
-fn place(arrived: &Arrived) -> Place {
-    (arrived.session.key(), arrived.class().index())
 }
 
 impl Arrived {
@@ -99,33 +54,13 @@ impl Inbox {
         while let Some(notice) = batch.notices.pop_back() {
             state.notices.push_front(notice);
         }
-        while let Some(arrived) = batch.messages.pop_back() {
-            // What is parked of its session came after it (S1).
-            match state.parked.0.get_mut(&place(&arrived)) {
-                Some(parked) => parked.push_front(arrived),
-                None => state.push_front(arrived),
-            }
-        }
+        state.messages.put_back(&mut batch.messages);
     }
 
     /// The replies of that session have gone: what waited for them is next.
     pub(crate) fn unpark(&self, key: SessionKey) {
-        let mut state = lock(&self.state);
-        for class in Class::ALL {
-            let mut parked = state.parked.0.remove(&(key, class.index())).unwrap_or_default();
-            while let Some(arrived) = parked.pop_back() {
-                state.push_front(arrived);
-            }
-        }
-        drop(state);
+        lock(&self.state).messages.unpark(key);
         self.waker.wake();
-    }
-}
-
-impl InboxState {
-    fn push_front(&mut self, arrived: Arrived) {
-        self.messages += 1;
-        self.queues[arrived.class().index()].push_front(arrived);
     }
 }
 

@@ -1,7 +1,8 @@
 //! Bytes of replies that were given and that the requester has not received yet (S7).
 //!
 //! Counted where the reply is given, so that the very next request sees it. While there are
-//! `replies_bytes` of them no further request of the session is opened; see `inbox/park.rs`.
+//! `replies_bytes` of them no further request of the session is opened: the rule and the queues are
+//! `stellate_protocol::inbox`.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, Weak};
@@ -39,7 +40,7 @@ impl SessionShared {
 
     /// Whether requests must wait.
     pub(crate) fn replies_are_full(&self) -> bool {
-        self.replies_waiting() >= self.limits.replies_bytes.max(1)
+        self.limits.replies_are_full(self.replies_waiting())
     }
 
     /// That inbox is told when they need not wait any more; false if that is so already.

@@ -160,6 +160,13 @@ impl Limits {
         self.requests_max as usize + window as usize
     }
 
+    /// Whether no further request of a session is opened, with so many bytes of replies that are
+    /// given and not known to be received (S7).
+    #[inline]
+    pub fn replies_are_full(&self, waiting: u64) -> bool {
+        waiting >= self.replies_bytes.max(1)
+    }
+
     /// The wait before the dial that follows `failures` failed ones; `jitter` is a fraction of
     /// 65,536 that adds at most half.
     pub fn backoff(&self, failures: u32, jitter: u16) -> Duration {

@@ -185,7 +185,7 @@ impl SessionShared {
             target,
             limits,
             reach,
-            outbox: Mutex::default(),
+            outbox: Mutex::new(Outbox::new(&limits)),
             ledger: Default::default(),
             calls: Mutex::default(),
             next_call: AtomicU64::new(1),
@@ -247,8 +247,7 @@ impl SessionShared {
 
     /// Messages and bytes accepted and not known to be received.
     pub fn outbox(&self) -> (u64, u64) {
-        let outbox = lock(&self.outbox);
-        (outbox.messages, outbox.bytes)
+        lock(&self.outbox).places.held()
     }
 
     /// Whether nothing is taken any more, and the cause if it has ended.

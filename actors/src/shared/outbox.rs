@@ -1,64 +1,20 @@
 //! The outbox: what was accepted, what waits for room, and the room itself (S7).
 
-use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
 use stellate_protocol::event::{Ask, EndCause};
 use stellate_protocol::frame::Terms;
+use stellate_protocol::limits::Limits;
+use stellate_protocol::outbox::{Room as Places, STAGED_TURN, Ticket, Want};
 use stellate_protocol::{Class, Parcel, Payload};
 
 use super::receipts::Receipts;
 use super::{Refusal, Refused, SessionShared, Staged, lock, wake_all};
 
-/// Messages that one thread stages before its `send` lets others run. A loop of sends never waits
-/// while there is room; without this it would fill the outbox before its session, on the same
-/// thread, sent the first. Measured at 64 bytes: larger batches fall out of the cache, smaller
-/// ones cost wake-ups.
-const STAGED_TURN: usize = 512;
-
-/// What room is wanted for. What one kind is short of must not stop the others.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Want {
-    /// A message.
-    Message,
-    /// A message that is answered: it needs a place among the open calls as well.
-    Call,
-    /// `Control`, answered or not: it has a sixteenth of the outbox for itself, beyond its end.
-    Urgent { call: bool },
-}
-
-impl Want {
-    fn new(class: Class, call: bool) -> Self {
-        match (class, call) {
-            (Class::Control, call) => Self::Urgent { call },
-            (_, true) => Self::Call,
-            (_, false) => Self::Message,
-        }
-    }
-
-    fn queue(self) -> usize {
-        match self {
-            Self::Message => 0,
-            Self::Call => 1,
-            Self::Urgent { .. } => 2,
-        }
-    }
-
-    fn is_call(self) -> bool {
-        matches!(self, Self::Call | Self::Urgent { call: true })
-    }
-}
-
-/// A waiter for room, in the order of arrival.
-#[derive(Debug)]
-pub(super) struct Waiter {
-    ticket: u64,
-    bytes: u64,
-    want: Want,
-    state: Mutex<WaiterState>,
-}
+/// Whoever waits for room.
+type Waiter = Arc<Mutex<WaiterState>>;
 
 #[derive(Debug, Default)]
 pub(super) struct WaiterState {
@@ -66,15 +22,11 @@ pub(super) struct WaiterState {
     pub(super) waker: Option<Waker>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Outbox {
     pub(crate) staged: Vec<Staged>,
-    pub(super) messages: u64,
-    pub(super) bytes: u64,
-    pub(super) calls: u64,
-    /// By [`Want::queue`].
-    waiters: [VecDeque<Arc<Waiter>>; 3],
-    tickets: u64,
+    /// The room, and who waits for it in which order.
+    pub(super) places: Places<Waiter>,
     /// Messages accepted per class: a receipt's position.
     pub(super) positions: [u64; Class::COUNT],
     /// Received by the peer, per class, and who waits for it or came back.
@@ -139,10 +91,9 @@ impl SessionShared {
             return Err(Refused::Turn);
         }
         let want = Want::new(class, call);
-        if !self.is_next(&outbox, want) || !self.has_room(&outbox, bytes, want) {
+        if !outbox.places.try_take(want, bytes) {
             return Err(Refused::Full);
         }
-        outbox.take(bytes, call);
         let position = outbox.stage(class, std::mem::take(parcel), ask);
         drop(outbox);
         self.wake_after_lock();
@@ -160,12 +111,11 @@ impl SessionShared {
         let bytes = parcel.bytes();
         let mut outbox = lock(&self.outbox);
         self.check(&outbox, bytes, parcel)?;
-        if bytes > reserved && outbox.bytes + (bytes - reserved) > self.limits.outbox_bytes {
+        if !outbox.places.resize(reserved, bytes) {
             return Err(Refused::Full);
         }
-        outbox.bytes = outbox.bytes + bytes - reserved;
         let position = outbox.stage(class, std::mem::take(parcel), ask);
-        let granted = self.grant(&mut outbox);
+        let granted = outbox.grant();
         drop(outbox);
         wake_all(granted);
         self.wake_after_lock();
@@ -191,82 +141,16 @@ impl SessionShared {
         Ok(())
     }
 
-    /// One message may always go into an empty outbox, however large it is.
-    fn has_room(&self, outbox: &Outbox, bytes: u64, want: Want) -> bool {
-        let (mut messages, mut most) =
-            (u64::from(self.limits.outbox_messages), self.limits.outbox_bytes);
-        if let Want::Urgent { .. } = want {
-            messages += (messages / 16).max(1);
-            most += most / 16;
-        }
-        outbox.messages < messages
-            && (outbox.bytes + bytes <= most || outbox.messages == 0)
-            && (!want.is_call() || self.has_call_room(outbox))
-    }
-
-    fn has_call_room(&self, outbox: &Outbox) -> bool {
-        let calls_max = outbox.terms.map_or(self.limits.requests_max, |terms| {
-            terms.requests_max.min(self.limits.requests_max)
-        });
-        outbox.calls < u64::from(calls_max)
-    }
-
-    /// Whether nobody waits who would be granted room first.
-    fn is_next(&self, outbox: &Outbox, want: Want) -> bool {
-        let [messages, calls, urgent] = &outbox.waiters;
-        match want {
-            Want::Urgent { .. } => urgent.is_empty(),
-            Want::Call => messages.is_empty() && calls.is_empty(),
-            // Calls that wait for answers to others are not before a message that needs none.
-            Want::Message => {
-                messages.is_empty() && (calls.is_empty() || !self.has_call_room(outbox))
-            }
-        }
-    }
-
     /// Waits for room, in order of arrival. Dropping the future gives it up.
     pub(crate) fn room(self: &Arc<Self>, class: Class, bytes: u64, call: bool) -> RoomFuture {
         RoomFuture { shared: self.clone(), bytes, want: Want::new(class, call), waiter: None }
     }
 
-    /// Grants room to waiters while there is some, the first first.
-    pub(super) fn grant(&self, outbox: &mut Outbox) -> Vec<Waker> {
-        let mut wakers = Vec::new();
-        while let Some(queue) = self.grantable(outbox) {
-            let Some(waiter) = outbox.waiters[queue].pop_front() else {
-                break;
-            };
-            outbox.take(waiter.bytes, waiter.want.is_call());
-            let mut state = lock(&waiter.state);
-            state.granted = true;
-            wakers.extend(state.waker.take());
-        }
-        wakers
-    }
-
-    /// The queue whose first waiter is next and has room.
-    fn grantable(&self, outbox: &Outbox) -> Option<usize> {
-        let fits = |waiter: &&Arc<Waiter>| self.has_room(outbox, waiter.bytes, waiter.want);
-        let [messages, calls, urgent] = &outbox.waiters;
-        if urgent.front().is_some_and(|waiter| fits(&waiter)) {
-            return Some(2);
-        }
-        let calls = calls.front().filter(|_| self.has_call_room(outbox));
-        let first = match (messages.front(), calls) {
-            (Some(message), Some(call)) if call.ticket < message.ticket => Some(call),
-            (Some(message), _) => Some(message),
-            (None, call) => call,
-        };
-        first.filter(fits).map(|waiter| waiter.want.queue())
-    }
-
     /// Gives room back.
     pub(crate) fn free(&self, messages: u64, bytes: u64, calls: u64) {
         let mut outbox = lock(&self.outbox);
-        outbox.messages = outbox.messages.saturating_sub(messages);
-        outbox.bytes = outbox.bytes.saturating_sub(bytes);
-        outbox.calls = outbox.calls.saturating_sub(calls);
-        let granted = self.grant(&mut outbox);
+        outbox.places.free(messages, bytes, calls);
+        let granted = outbox.grant();
         let writable = self.grant_wanted(&mut outbox);
         drop(outbox);
         wake_all(granted);
@@ -292,7 +176,7 @@ impl SessionShared {
             return false;
         };
         let want = Want::new(Class::Normal, call);
-        let there = self.is_next(outbox, want) && self.has_room(outbox, bytes, want);
+        let there = outbox.places.is_there(want, bytes);
         if there {
             outbox.wanted = None;
             self.writable.store(true, Ordering::Release);
@@ -329,15 +213,35 @@ impl SessionShared {
     }
 
     pub(crate) fn set_terms(&self, terms: Terms) {
-        lock(&self.outbox).terms = Some(terms);
+        let mut outbox = lock(&self.outbox);
+        outbox.places.limit_calls(terms.requests_max);
+        outbox.terms = Some(terms);
     }
 }
 
 impl Outbox {
-    pub(super) fn take(&mut self, bytes: u64, call: bool) {
-        self.messages += 1;
-        self.bytes += bytes;
-        self.calls += u64::from(call);
+    pub(super) fn new(limits: &Limits) -> Self {
+        Self {
+            staged: Vec::new(),
+            places: Places::new(limits),
+            positions: Default::default(),
+            received: Default::default(),
+            receipts: Receipts::default(),
+            wanted: None,
+            terms: None,
+            intake: Intake::default(),
+        }
+    }
+
+    /// Gives room to those who wait while there is some: whom to wake.
+    pub(super) fn grant(&mut self) -> Vec<Waker> {
+        let mut wakers = Vec::new();
+        while let Some(waiter) = self.places.grant() {
+            let mut state = lock(&waiter);
+            state.granted = true;
+            wakers.extend(state.waker.take());
+        }
+        wakers
     }
 
     pub(super) fn stage(&mut self, class: Class, parcel: Parcel, ask: Ask) -> u64 {
@@ -355,11 +259,7 @@ impl Outbox {
 
     /// Wakes all who wait for room: they find the intake shut.
     pub(super) fn dismiss(&mut self) -> Vec<Waker> {
-        self.waiters
-            .iter_mut()
-            .flat_map(|queue| queue.drain(..))
-            .filter_map(|waiter| lock(&waiter.state).waker.take())
-            .collect()
+        self.places.dismiss().filter_map(|waiter| lock(&waiter).waker.take()).collect()
     }
 }
 
@@ -369,7 +269,7 @@ pub(crate) struct RoomFuture {
     shared: Arc<SessionShared>,
     bytes: u64,
     want: Want,
-    waiter: Option<Arc<Waiter>>,
+    waiter: Option<(Ticket, Waiter)>,
 }
 
 impl Future for RoomFuture {
@@ -378,8 +278,8 @@ impl Future for RoomFuture {
     fn poll(mut self: std::pin::Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let shared = self.shared.clone();
         let mut outbox = lock(&shared.outbox);
-        if let Some(waiter) = &self.waiter {
-            let mut state = lock(&waiter.state);
+        if let Some((_, waiter)) = &self.waiter {
+            let mut state = lock(waiter);
             if state.granted {
                 drop(state);
                 self.waiter = None;
@@ -400,34 +300,27 @@ impl Future for RoomFuture {
             Intake::Closing => return Poll::Ready(Err(None)),
             Intake::Ended(cause) => return Poll::Ready(Err(Some(cause))),
         }
-        if shared.is_next(&outbox, self.want) && shared.has_room(&outbox, self.bytes, self.want) {
+        if outbox.places.try_take(self.want, self.bytes) {
             let call = self.want.is_call();
-            outbox.take(self.bytes, call);
             drop(outbox);
             return Poll::Ready(Ok(Room::new(&shared, self.bytes, call)));
         }
         let state = WaiterState { granted: false, waker: Some(cx.waker().clone()) };
-        outbox.tickets += 1;
-        let waiter = Arc::new(Waiter {
-            ticket: outbox.tickets,
-            bytes: self.bytes,
-            want: self.want,
-            state: Mutex::new(state),
-        });
-        outbox.waiters[self.want.queue()].push_back(waiter.clone());
-        self.waiter = Some(waiter);
+        let waiter = Arc::new(Mutex::new(state));
+        let ticket = outbox.places.wait(self.want, self.bytes, waiter.clone());
+        self.waiter = Some((ticket, waiter));
         Poll::Pending
     }
 }
 
 impl Drop for RoomFuture {
     fn drop(&mut self) {
-        let Some(waiter) = self.waiter.take() else {
+        let Some((ticket, waiter)) = self.waiter.take() else {
             return;
         };
         let mut outbox = lock(&self.shared.outbox);
-        outbox.waiters[self.want.queue()].retain(|other| !Arc::ptr_eq(other, &waiter));
-        let granted = lock(&waiter.state).granted;
+        outbox.places.leave(self.want, ticket);
+        let granted = lock(&waiter).granted;
         drop(outbox);
         // Whom it stood in the way of may have room now, also if it had none itself.
         match granted {

@@ -11,6 +11,7 @@ pub mod frame;
 pub mod id;
 pub mod inbox;
 pub mod limits;
+pub mod outbox;
 mod parcel;
 pub mod policy;
 pub mod session;

@@ -1,39 +1,42 @@
-//! One link: moves frames between a transport and a session, and decides nothing.
+//! The life of one link: its greeting, its end, and what the tree orders. It decides nothing.
 //!
 //! ```text
 //!   Greeting ── first frame is a hello ──► given to the endpoint, this actor ends
-//!   Bound    ── frames ──► SessionActor      ◄── Transmit, Expect, Hang
+//!   Bound    ── its session moves it, see `Line`         ◄── Hang, Broke
 //!   Draining ── sends what was submitted, then ends
 //! ```
 //!
-//! A panic here is a link fault: the exit hook tells the session, which dials again.
+//! A panic here, or of the transport, is a link fault: the exit hook tells the session, which dials
+//! again.
 
-use std::collections::VecDeque;
+mod line;
+
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context as TaskContext, Poll};
 
 use actix::{
     Actor, ActorContext, ActorFuture, Addr, AsyncContext, Context, Handler, Message, Running,
 };
-use stellate_protocol::codec::Outbound;
 use stellate_protocol::event::LinkFacts;
-use stellate_protocol::{Frame, Lane, LinkId, Parcel, Payload, Seq};
-use stellate_transport::{Batch, CloseHow, Link, LinkFault, Parked, Token};
+use stellate_protocol::{Frame, LinkId, Parcel};
+use stellate_transport::{Batch, CloseHow, Link, LinkFault, Parked};
 
 use crate::endpoint::Greeted;
 use crate::node::Node;
 use crate::session::SessionActor;
 use crate::supervise::{Recipe, Restart, TreeError};
+pub(crate) use line::{Line, Moved};
 
-/// Rounds of the link in one turn of the actor: then others get theirs (F7).
-const ROUNDS: usize = 4;
+/// Rounds of a link in one turn of an actor: then others get theirs (F7).
+pub(crate) const ROUNDS: usize = 4;
 
 /// What a link actor is for.
 pub(crate) enum Role {
     /// Waits for a hello, and gives its place back when dropped.
     Greeting(#[allow(dead_code)] Handshake),
-    /// Serves a session.
+    /// Serves a session, which moves it.
     Bound(Addr<SessionActor>),
     /// Sends the rest.
     Draining,
@@ -98,91 +101,47 @@ pub(crate) fn facts(link: &dyn Link) -> LinkFacts {
     LinkFacts { slots: limits.recv_slots, slot_bytes: limits.slot_bytes }
 }
 
-/// Frames for the link, in order.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct Transmit {
-    pub(crate) load: Load,
-    pub(crate) bytes: u64,
-}
-
-/// What a link is given to send.
-pub(crate) enum Load {
-    Frames(Vec<Frame<Parcel>>),
-    /// Encoded, for a link that takes bytes.
-    Bytes(Outbound),
-}
-
-/// What the link had no room for.
-enum Waiting {
-    Frame(Frame<Parcel>),
-    Bytes(Outbound),
-}
-
-/// Submits it; gives it back if there is no room, unless there never will be.
-fn submit(link: &mut dyn Link, waiting: Waiting) -> Result<Token, Option<Waiting>> {
-    match waiting {
-        Waiting::Frame(frame) => {
-            link.submit(frame).map_err(|full| (!full.closed).then_some(Waiting::Frame(*full.frame)))
-        }
-        Waiting::Bytes(frames) => link
-            .submit_bytes(frames)
-            .map_err(|full| (!full.closed).then_some(Waiting::Bytes(full.frames))),
-    }
-}
-
-/// A pull follows: prepare its buffer.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct Expect {
-    pub(crate) lane: Lane,
-    pub(crate) seq: Seq,
-    pub(crate) data_len: u32,
-}
-
 /// End the link.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct Hang(pub(crate) CloseHow);
 
-/// Report at once what waits to be read (S9).
+/// The transport panicked while the session moved it.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct Flush;
+pub(crate) struct Broke(pub(crate) Arc<str>);
 
-/// What a link tells its session.
+/// What a link's actor tells its session.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct FromLink {
-    pub(crate) link: LinkId,
-    pub(crate) frames: Vec<Frame<Parcel>>,
-    /// Bytes of earlier `Transmit`s that are done.
-    pub(crate) sent: u64,
-    pub(crate) closed: Option<LinkFault>,
-    /// Answers a `Flush`.
-    pub(crate) flushed: bool,
+pub(crate) enum FromLink {
+    /// It is gone, and did not say so itself.
+    Lost(LinkId, LinkFault),
+    /// It moves again.
+    Resumed,
+}
+
+/// A link that serves a session.
+#[derive(Clone)]
+pub(crate) struct Bound {
+    pub(crate) actor: Addr<LinkActor>,
+    pub(crate) line: Line,
+}
+
+impl Bound {
+    /// Ends it.
+    pub(crate) fn hang(&self, how: CloseHow) {
+        self.actor.do_send(Hang(how));
+    }
 }
 
 /// The actor of one link.
 pub(crate) struct LinkActor {
     id: LinkId,
-    link: Option<Box<dyn Link>>,
+    line: Line,
     role: Role,
     node: Node,
     batch: Batch,
-    /// Frames that the link had no room for; bounded by what the session has in flight.
-    backlog: VecDeque<Waiting>,
-    /// The last token of each `Transmit`, and its bytes.
-    batches: VecDeque<(Token, u64)>,
-    /// Bytes of the `Transmit`s that are still in the backlog.
-    unsubmitted: VecDeque<(usize, u64)>,
-    /// Bytes that are done and that the session was not told of.
-    sent: u64,
-    /// It waits for no more than this before it is told: half of what it may have in flight, so
-    /// that it never starves. Mostly it is told with the frames that come in.
-    sent_max: u64,
-    flush: bool,
-    hang: Option<CloseHow>,
 }
 
 impl LinkActor {
@@ -192,170 +151,90 @@ impl LinkActor {
         id: LinkId,
         link: Box<dyn Link>,
         role: Role,
-    ) -> Result<Addr<Self>, TreeError> {
+    ) -> Result<Bound, TreeError> {
         let session = match &role {
             Role::Bound(session) => Some(session.clone()),
             _ => None,
         };
-        let mut seat = Some((link, role));
-        let owner = node.clone();
-        let recipe = Recipe::new(move || {
-            let (link, role) = match seat.take() {
-                Some((link, role)) => (Some(link), role),
-                None => (None, Role::Draining),
-            };
-            let sent_max = link.as_ref().map_or(0, |link| link.limits().send_bytes as u64 / 2);
-            Self {
-                id,
-                link,
-                role,
-                sent: 0,
-                sent_max,
-                node: owner.clone(),
-                batch: Batch::default(),
-                backlog: VecDeque::new(),
-                batches: VecDeque::new(),
-                unsubmitted: VecDeque::new(),
-                flush: false,
-                hang: None,
+        let line = Line::new(link);
+        let mut role = Some(role);
+        let (owner, own) = (node.clone(), line.clone());
+        let recipe = Recipe::new(move || Self {
+            id,
+            line: own.clone(),
+            role: role.take().unwrap_or(Role::Draining),
+            node: owner.clone(),
+            batch: Batch::default(),
+        });
+        let (gone, held) = (session.clone(), line.clone());
+        let recipe = recipe.on_exit(move |exit| {
+            drop(held.take());
+            if let (true, Some(session)) = (exit.cause.is_failure(), &gone) {
+                session.do_send(FromLink::Lost(id, LinkFault::NoRuntime));
             }
-        })
-        .on_exit(move |exit| {
-            if let (true, Some(session)) = (exit.cause.is_failure(), &session) {
-                session.do_send(FromLink::closed(id, LinkFault::NoRuntime));
+        });
+        let held = line.clone();
+        let recipe = recipe.on_pause(move |paused| {
+            held.pause(paused);
+            if let (false, Some(session)) = (paused, &session) {
+                session.do_send(FromLink::Resumed);
             }
         });
         let path = format!("links/{}", id.0);
-        node.tree().spawn(&path, recipe, Restart::Never)
+        let actor = node.tree().spawn(&path, recipe, Restart::Never)?;
+        Ok(Bound { actor, line })
     }
 
     /// Moves what can be moved; true if there may be more.
     fn turn(&mut self, ctx: &mut Context<Self>, cx: &mut TaskContext<'_>) -> bool {
-        self.submit_backlog();
-        let Some(link) = self.link.as_mut() else {
+        if !self.line.is_there() {
             ctx.stop();
             return false;
-        };
-        let more = link.poll(cx, &mut self.batch).is_ready();
-        if !self.batch.is_empty() || self.flush {
-            self.report(ctx);
         }
-        more && self.link.is_some()
+        let more = match self.line.poll(cx, &mut self.batch) {
+            Moved::More => true,
+            Moved::Idle => false,
+            Moved::Broke(message) => panic!("{message}"),
+        };
+        let closed = self.batch.closed.take().map(|closed| closed.cause);
+        let frames = std::mem::take(&mut self.batch.frames);
+        self.batch.clear();
+        if !matches!(self.role, Role::Greeting(_)) {
+            return more;
+        }
+        if !frames.is_empty() {
+            self.greeted(ctx, frames, closed.is_some());
+            return false;
+        }
+        if closed.is_some() {
+            tracing::debug!(link = self.id.0, ?closed, "a link ended before its hello");
+        }
+        more
     }
 
     /// No session watches it any more: a peer that takes nothing must not keep it for ever.
     fn limit_drain(&self, ctx: &mut Context<Self>) {
         ctx.run_later(self.node.inner().limits.drain_max, |actor, ctx| {
             tracing::debug!(link = actor.id.0, "the rest is not taken in time");
-            actor.link = None;
-            ctx.stop();
+            actor.drop_link(ctx);
         });
     }
 
-    /// Submits what a `Transmit` brings, or as much as the link has room for.
-    fn submit_all(&mut self, load: Load, bytes: u64) {
-        let before = self.backlog.len();
-        match load {
-            Load::Bytes(frames) => self.backlog.push_back(Waiting::Bytes(frames)),
-            Load::Frames(frames) => self.backlog.extend(frames.into_iter().map(Waiting::Frame)),
-        }
-        self.unsubmitted.push_back((self.backlog.len() - before, bytes));
-        self.submit_backlog();
-    }
-
-    fn submit_backlog(&mut self) {
-        let Some(link) = self.link.as_mut() else {
-            return;
-        };
-        while let Some(waiting) = self.backlog.pop_front() {
-            match submit(&mut **link, waiting) {
-                Ok(token) => {
-                    if let Some((left, bytes)) = self.unsubmitted.front_mut() {
-                        *left -= 1;
-                        if *left == 0 {
-                            self.batches.push_back((token, *bytes));
-                            self.unsubmitted.pop_front();
-                        }
-                    }
-                }
-                Err(refused) => {
-                    if let Some(waiting) = refused {
-                        self.backlog.push_front(waiting);
-                    }
-                    break;
-                }
-            }
-        }
-        if self.backlog.is_empty()
-            && let Some(how) = self.hang.take()
-        {
-            link.close(how);
-        }
-    }
-
-    /// Tells whom it concerns what the link reported.
-    fn report(&mut self, ctx: &mut Context<Self>) {
-        let next = Vec::with_capacity(self.batch.frames.len());
-        let frames = std::mem::replace(&mut self.batch.frames, next);
-        if let Some(done) = self.batch.done {
-            while let Some((token, bytes)) = self.batches.front()
-                && *token <= done.upto
-            {
-                self.sent += bytes;
-                self.batches.pop_front();
-            }
-        }
-        let closed = self.batch.closed.take().map(|closed| closed.cause);
-        let flushed = std::mem::take(&mut self.flush);
-        self.batch.clear();
-        let over = closed.is_some();
-        match &self.role {
-            Role::Bound(session) => {
-                if !session.connected() {
-                    // Its session died: the last word is the transport's.
-                    self.role = Role::Draining;
-                    if let Some(link) = &mut self.link {
-                        link.close(CloseHow::Abort);
-                    }
-                } else if !frames.is_empty() || self.sent > self.sent_max || over || flushed {
-                    session.do_send(FromLink {
-                        link: self.id,
-                        frames,
-                        sent: std::mem::take(&mut self.sent),
-                        closed,
-                        flushed,
-                    });
-                }
-            }
-            Role::Greeting(_) if !frames.is_empty() => return self.greeted(ctx, frames, over),
-            Role::Greeting(_) if over => {
-                tracing::debug!(link = self.id.0, ?closed, "a link ended before its hello");
-            }
-            Role::Greeting(_) | Role::Draining => {}
-        }
-        if over {
-            self.link = None;
-            ctx.stop();
-        }
+    fn drop_link(&self, ctx: &mut Context<Self>) {
+        drop(self.line.take());
+        ctx.stop();
     }
 
     /// The first frame is here: a hello and nothing else, or the link is dropped.
     fn greeted(&mut self, ctx: &mut Context<Self>, mut frames: Vec<Frame<Parcel>>, over: bool) {
         let first = if frames.len() == 1 { frames.pop() } else { None };
-        if let (Some(Frame::Hello(hello)), false, Some(link)) = (first, over, self.link.take()) {
+        if let (Some(Frame::Hello(hello)), false, Some(link)) = (first, over, self.line.take()) {
             let endpoint = crate::shared::lock(&self.node.inner().endpoint).clone();
             if let Some(endpoint) = endpoint {
                 endpoint.do_send(Greeted { id: self.id, link, hello });
             }
         }
-        self.link = None;
-        ctx.stop();
-    }
-}
-
-impl FromLink {
-    pub(crate) fn closed(link: LinkId, fault: LinkFault) -> Self {
-        Self { link, frames: Vec::new(), sent: 0, closed: Some(fault), flushed: false }
+        self.drop_link(ctx);
     }
 }
 
@@ -368,8 +247,7 @@ impl Actor for LinkActor {
             ctx.run_later(timeout, |actor, ctx| {
                 if let Role::Greeting(_) = actor.role {
                     tracing::debug!(link = actor.id.0, "no hello in time");
-                    actor.link = None;
-                    ctx.stop();
+                    actor.drop_link(ctx);
                 }
             });
         }
@@ -382,14 +260,14 @@ impl Actor for LinkActor {
     /// Told to stop by the tree it first sends the rest: the peer would miss a last word, and dial
     /// a messenger that is gone until `standby_max`.
     fn stopping(&mut self, _: &mut Self::Context) -> Running {
-        match (&self.role, &self.link) {
-            (Role::Draining, Some(_)) => Running::Continue,
+        match self.role {
+            Role::Draining if self.line.is_there() => Running::Continue,
             _ => Running::Stop,
         }
     }
 }
 
-/// Drives the link whenever the actor is woken.
+/// Drives the link whenever the actor is woken, unless a session does.
 struct LinkPump;
 
 impl ActorFuture<LinkActor> for LinkPump {
@@ -401,6 +279,9 @@ impl ActorFuture<LinkActor> for LinkPump {
         ctx: &mut Context<LinkActor>,
         cx: &mut TaskContext<'_>,
     ) -> Poll<()> {
+        if let Role::Bound(_) = actor.role {
+            return Poll::Pending;
+        }
         for _ in 0..ROUNDS {
             if !actor.turn(ctx, cx) {
                 return Poll::Pending;
@@ -411,62 +292,26 @@ impl ActorFuture<LinkActor> for LinkPump {
     }
 }
 
-impl Handler<Transmit> for LinkActor {
-    type Result = ();
-
-    fn handle(&mut self, message: Transmit, _: &mut Self::Context) {
-        if self.link.is_some() {
-            self.submit_all(message.load, message.bytes);
-        }
-    }
-}
-
-impl Handler<Expect> for LinkActor {
-    type Result = ();
-
-    fn handle(&mut self, message: Expect, _: &mut Self::Context) {
-        if let Some(link) = &mut self.link {
-            link.expect(message.lane, message.seq, message.data_len);
-        }
-    }
-}
-
 impl Handler<Hang> for LinkActor {
     type Result = ();
 
     fn handle(&mut self, message: Hang, ctx: &mut Self::Context) {
+        self.role = Role::Draining;
         match message.0 {
             CloseHow::Drain => {
-                self.hang = Some(CloseHow::Drain);
+                self.line.close(CloseHow::Drain);
                 self.limit_drain(ctx);
             }
-            CloseHow::Abort => {
-                self.link = None;
-                ctx.stop();
-            }
+            CloseHow::Abort => self.drop_link(ctx),
         }
-        self.role = Role::Draining;
     }
 }
 
-impl Handler<Flush> for LinkActor {
+impl Handler<Broke> for LinkActor {
     type Result = ();
 
-    fn handle(&mut self, _: Flush, _: &mut Self::Context) {
-        self.flush = true;
-    }
-}
-
-/// Bytes that a frame takes on its way out, about: what the session paces itself by.
-pub(crate) fn frame_bytes(frame: &Frame<Parcel>) -> u64 {
-    const HEADER: u64 = 64;
-    match frame {
-        Frame::Message(message) => {
-            let payload = &message.payload;
-            HEADER + u64::from(payload.front_len()) + u64::from(payload.data_len())
-        }
-        Frame::Announce(message) => HEADER + u64::from(message.payload.front_len()),
-        Frame::Chunk(chunk) => HEADER + u64::from(chunk.len),
-        _ => HEADER,
+    /// The tree is to know it for what it is.
+    fn handle(&mut self, message: Broke, _: &mut Self::Context) {
+        panic!("{}", message.0);
     }
 }

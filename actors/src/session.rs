@@ -1,13 +1,13 @@
 //! The actor of one session: a shell around the protocol's [`Session`].
 //!
 //! ```text
-//!   staged sends, ledger, timer, link, directory ──► Session::handle
-//!                     outputs, frames ◄── poll_output, poll_frame
+//!   staged sends, ledger, timer, link, directory ──► Session::handle, receive
+//!               outputs, frames to the link ◄── poll_output, poll_frame
 //! ```
 //!
-//! Messages are taken in as they come; everything that comes out goes out once, at the end of the
-//! actor's turn, so that one turn is one batch to each neighbour. No protocol decision is made
-//! here. A panic ends the session with [`EndCause::InternalFault`]: the exit hook counts what was
+//! The session moves its links itself ([`Line`](crate::link::Line)): a turn lets out what is due,
+//! moves the links, takes in what came, and lets out again until nothing comes, so that all that is
+//! due goes in one batch to each neighbour. No protocol decision is made here. A panic ends the session with [`EndCause::InternalFault`]: the exit hook counts what was
 //! lost from the ledger, which survives.
 
 mod endings;
@@ -18,6 +18,7 @@ mod transmit;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::ops::Bound::{Excluded, Unbounded};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -29,12 +30,12 @@ use stellate_protocol::event::{Event, Input, LinkFacts, Notice as PeerNotice, Se
 use stellate_protocol::frame::{Feature, Hello};
 use stellate_protocol::session::{Config, Phase, Session};
 use stellate_protocol::{Lane, LinkId, Parcel, SessionId, Time};
-use stellate_transport::{DialError, Link};
+use stellate_transport::{Batch, CloseHow, DialError, Link, LinkFault};
 
 use crate::dispatch::{DispatchQueue, Received};
 use crate::endpoint::FEATURE_LISTENS_AT;
 use crate::inbox::{Arrived, Notice};
-use crate::link::{Carried, Flush, FromLink, LinkActor, Role};
+use crate::link::{Bound, Broke, Carried, FromLink, LinkActor, Moved, ROUNDS, Role};
 use crate::node::Node;
 use crate::reconnect::ReconnectSupervisor;
 use crate::shared::{Entries, SessionShared, Snapshot, Staged, lock};
@@ -43,7 +44,6 @@ use crate::waiting::Watch;
 use endings::{died, last_word};
 use order::Kept;
 pub(crate) use order::Namesake;
-use transmit::Way;
 
 /// How a session comes to be.
 pub(crate) enum Begin {
@@ -79,11 +79,11 @@ pub(crate) struct FromDirectory(pub(crate) PeerNotice);
 enum Held {
     /// Nobody moves it yet: it said hello, and is adopted or closed in this turn.
     Stray(Box<dyn Link>),
-    Actor(Addr<LinkActor>, Way),
+    Actor(Bound),
 }
 
 /// The link of the day, as its session's exit hook may have to close it.
-type LinkInUse = Rc<RefCell<Option<Addr<LinkActor>>>>;
+type LinkInUse = Rc<RefCell<Option<Bound>>>;
 
 /// The actor of one session.
 pub(crate) struct SessionActor {
@@ -95,12 +95,12 @@ pub(crate) struct SessionActor {
     reconnect: Option<Addr<ReconnectSupervisor>>,
     links: BTreeMap<LinkId, Held>,
     in_use: LinkInUse,
-    /// Bytes given to the link and not done.
-    in_flight: u64,
-    /// Of the link in use.
-    way: Way,
-    /// How long the last batch was, in frames or bytes.
+    /// The link in use takes frames as bytes.
+    in_bytes: bool,
+    /// How many bytes of the last batch were copied.
     batch_hint: usize,
+    /// What a link reported; empty between turns.
+    batch: Batch,
     /// What was read of the ledger so far, per lane.
     seen: [[u64; 4]; Lane::COUNT],
     /// Requests in hand, and their cost, as the protocol knows them.
@@ -116,8 +116,6 @@ pub(crate) struct SessionActor {
     kept: Kept,
     timer: Option<Pin<Box<tokio::time::Sleep>>>,
     timer_at: Option<Time>,
-    /// The link was asked to report before a deadline is believed.
-    flushing: bool,
     /// When the user was last told that we woke late.
     stall_told: Option<Time>,
     dial_turn: u64,
@@ -145,9 +143,9 @@ impl SessionActor {
             begin: begin.take(),
             links: BTreeMap::new(),
             in_use: in_use.clone(),
-            in_flight: 0,
-            way: Way::default(),
+            in_bytes: false,
             batch_hint: 0,
+            batch: Batch::default(),
             seen: Default::default(),
             in_hand: Default::default(),
             replies: (0, 0),
@@ -158,7 +156,6 @@ impl SessionActor {
             kept: Kept::default(),
             timer: None,
             timer_at: None,
-            flushing: false,
             stall_told: None,
             dial_turn: 0,
             address: 0,
@@ -246,10 +243,9 @@ impl SessionActor {
             self.take_staged(now);
             if !self.has_ended() {
                 self.take_ledger(now, &ledger);
-                self.take_timer(now, cx);
             }
         }
-        self.let_out(ctx, now);
+        self.move_all(ctx, now, cx);
         self.note_replies();
         if !self.over && !self.kept.is_shut() && self.shared.take_writable() {
             let shared = &self.shared;
@@ -259,6 +255,83 @@ impl SessionActor {
         // The end has been shown, and what was counted after it.
         if !self.over {
             self.show(now);
+        }
+    }
+
+    /// Lets out what is due and takes in what comes, until nothing comes or others are to have
+    /// their turn (F7).
+    fn move_all(&mut self, ctx: &mut Context<Self>, now: Time, cx: &mut TaskContext<'_>) {
+        for _ in 0..ROUNDS {
+            self.let_out(ctx, now);
+            if self.over || self.has_ended() {
+                return;
+            }
+            if !self.move_links(now, cx) && !self.take_timer(now, cx) {
+                return;
+            }
+        }
+        // A flood must not hold up the timer. Silence is believed once all was read (S9).
+        if self.core.as_ref().is_some_and(|core| !core.is_silent(now)) {
+            self.take_timer(now, cx);
+        }
+        self.let_out(ctx, now);
+        cx.waker().wake_by_ref();
+    }
+
+    /// Moves each link once and takes in what it reports; whether any may have more.
+    fn move_links(&mut self, now: Time, cx: &mut TaskContext<'_>) -> bool {
+        let mut more = false;
+        let mut next = self.links.first_key_value().map(|(id, _)| *id);
+        while let Some(id) = next {
+            if let Some(Held::Actor(link)) = self.links.get(&id) {
+                match link.line.poll(cx, &mut self.batch) {
+                    Moved::More => {
+                        more = true;
+                        self.take_batch(now, id);
+                    }
+                    Moved::Idle => {}
+                    Moved::Broke(message) => {
+                        link.actor.do_send(Broke(message));
+                        self.batch.clear();
+                    }
+                }
+            }
+            next = self.links.range((Excluded(id), Unbounded)).next().map(|l| *l.0);
+        }
+        more
+    }
+
+    fn take_batch(&mut self, now: Time, link: LinkId) {
+        if let Some(core) = &mut self.core {
+            for frame in self.batch.frames.drain(..) {
+                if let Some(delivery) = core.receive(now, link, frame) {
+                    self.received.push(Arrived::new(self.shared.clone(), delivery, now.0));
+                }
+            }
+        }
+        let closed = self.batch.closed.take();
+        self.batch.clear();
+        if let Some(closed) = closed {
+            self.lose(now, link, closed.cause);
+        }
+    }
+
+    /// A link is gone.
+    fn lose(&mut self, now: Time, link: LinkId, fault: LinkFault) {
+        if let Some(Held::Actor(gone)) = self.links.remove(&link) {
+            self.leave(&gone);
+            gone.hang(CloseHow::Abort);
+        }
+        tracing::debug!(session = self.shared.key.0, link = link.0, %fault, "link lost");
+        let (blame, jitter) = (fault.counts_as(), self.node.random() as u16);
+        self.input(now, Input::LinkLost { link, blame, jitter });
+    }
+
+    /// Uses that link no longer.
+    fn leave(&self, link: &Bound) {
+        let mut in_use = self.in_use.borrow_mut();
+        if in_use.as_ref().is_some_and(|used| used.actor == link.actor) {
+            *in_use = None;
         }
     }
 
@@ -340,35 +413,21 @@ impl SessionActor {
         }
     }
 
-    fn take_timer(&mut self, now: Time, cx: &mut TaskContext<'_>) {
-        let Some(timer) = &mut self.timer else { return };
+    /// Whether a deadline has passed. All that waited was read before (S9).
+    fn take_timer(&mut self, now: Time, cx: &mut TaskContext<'_>) -> bool {
+        let Some(timer) = &mut self.timer else { return false };
         if self.timer_at.is_none() || timer.as_mut().poll(cx).is_pending() {
-            return;
+            return false;
         }
         let late = self.timer_at.take().map(|at| now.since(at));
         self.note_stall(now, late.unwrap_or_default());
-        let due = self.core.as_ref().and_then(Session::poll_timeout);
-        if !self.flushing && due.is_none_or(|due| due > now) {
+        if self.core.as_ref().and_then(Session::poll_timeout).is_none_or(|due| due > now) {
             // Put off since it was armed; it is armed anew at the end of the turn.
-            return;
+            return false;
         }
-        let silent = self.core.as_ref().is_some_and(|core| core.is_silent(now));
-        let link = self.in_use.borrow().clone();
-        match link {
-            // Read all that waits before the silence is believed (S9).
-            Some(link) if silent && !self.flushing => {
-                self.flushing = true;
-                link.do_send(Flush);
-                // A link that does not even answer this is as good as silent.
-                let grace = self.node.limits().heartbeat_deadline / 4;
-                self.arm_at(now.after(grace), cx);
-            }
-            _ => {
-                self.flushing = false;
-                let jitter = self.node.random() as u16;
-                self.input(now, Input::Timer { jitter });
-            }
-        }
+        let jitter = self.node.random() as u16;
+        self.input(now, Input::Timer { jitter });
+        true
     }
 
     /// We woke late, so a silence may be our own fault. The protocol asks only while the peer is
@@ -387,9 +446,6 @@ impl SessionActor {
 
     fn arm(&mut self, cx: &mut TaskContext<'_>) {
         let Some(core) = &self.core else { return };
-        if self.flushing {
-            return;
-        }
         let due = core.poll_timeout();
         // A timer that was put off fires at its old time, which costs less than moving it each turn.
         if due == self.timer_at || self.timer_at.is_some_and(|at| due.is_none_or(|due| due > at)) {
@@ -495,34 +551,10 @@ impl Handler<FromLink> for SessionActor {
     type Result = ();
 
     fn handle(&mut self, report: FromLink, _: &mut Self::Context) {
-        let now = self.now();
-        let FromLink { link, frames, sent, closed, flushed } = report;
-        let current = self.core.as_ref().and_then(Session::link) == Some(link);
-        if current {
-            self.in_flight = self.in_flight.saturating_sub(sent);
-        }
-        if let Some(core) = &mut self.core {
-            for frame in frames {
-                if let Some(delivery) = core.receive(now, link, frame) {
-                    self.received.push(Arrived::new(self.shared.clone(), delivery, now.0));
-                }
-            }
-        }
-        if flushed && current && std::mem::take(&mut self.flushing) {
-            self.input(now, Input::Timer { jitter: self.node.random() as u16 });
-        }
-        if let Some(fault) = closed {
-            if let Some(Held::Actor(gone, _)) = self.links.remove(&link) {
-                let mut in_use = self.in_use.borrow_mut();
-                if in_use.as_ref() == Some(&gone) {
-                    *in_use = None;
-                    self.in_flight = 0;
-                    self.flushing = false;
-                }
-            }
-            tracing::debug!(session = self.shared.key.0, link = link.0, %fault, "link lost");
-            let (blame, jitter) = (fault.counts_as(), self.node.random() as u16);
-            self.input(now, Input::LinkLost { link, blame, jitter });
+        match report {
+            FromLink::Lost(link, fault) => self.lose(self.now(), link, fault),
+            // Having been woken is all.
+            FromLink::Resumed => {}
         }
     }
 }
@@ -547,11 +579,10 @@ impl Handler<DialEnded> for SessionActor {
         };
         let id = self.node.next_link();
         let facts = crate::link::facts(&*link);
-        let way = Way::of(&*link);
-        let Ok(actor) = LinkActor::start(&self.node, id, link, Role::Bound(ctx.address())) else {
+        let Ok(link) = LinkActor::start(&self.node, id, link, Role::Bound(ctx.address())) else {
             return self.input(now, Input::DialFailed { jitter: ended.jitter });
         };
-        self.links.insert(id, Held::Actor(actor, way));
+        self.links.insert(id, Held::Actor(link));
         if let Some(mut core) = self.core.take() {
             self.offer(&mut core);
             self.core = Some(core);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use actix::{ActorContext, Addr, Context};
+use actix::{ActorContext, Context};
 use stellate_protocol::event::{Ask, CallResult, End, EndCause, Event, Fate, Unacked};
 use stellate_protocol::frame::{Call, Close, CloseReason};
 use stellate_protocol::{Frame, Lane, Parcel, SessionId};
@@ -10,7 +10,7 @@ use stellate_transport::CloseHow;
 
 use super::{Held, SessionActor};
 use crate::inbox::Notice;
-use crate::link::{Hang, LinkActor, Load, Transmit};
+use crate::link::Bound;
 use crate::node::Node;
 use crate::shared::{SessionShared, Staged, lock};
 
@@ -43,7 +43,7 @@ impl SessionActor {
         for (_, held) in std::mem::take(&mut self.links) {
             match held {
                 Held::Stray(link) => drop(link),
-                Held::Actor(link, _) => link.do_send(Hang(CloseHow::Abort)),
+                Held::Actor(link) => link.hang(CloseHow::Abort),
             }
         }
         self.in_use.borrow_mut().take();
@@ -110,15 +110,14 @@ fn conclude(node: &Node, shared: &Arc<SessionShared>, end: Box<End<Parcel>>) {
 
 /// Tells the peer over the link that outlives the actor: a peer with nothing to say would not
 /// ask before `standby_max` (S4).
-pub(super) fn last_word(shared: &SessionShared, link: &Addr<LinkActor>) {
+pub(super) fn last_word(shared: &SessionShared, link: &Bound) {
     let close = Close {
         reason: CloseReason::InternalFault,
         delivered: shared.seal(),
         text: "the session's actor failed".into(),
     };
-    let load = Load::Frames(vec![Frame::Close(Box::new(close))]);
-    link.do_send(Transmit { load, bytes: 0 });
-    link.do_send(Hang(CloseHow::Drain));
+    link.line.say(Frame::Close(Box::new(close)));
+    link.hang(CloseHow::Drain);
 }
 
 /// The actor is gone. If the session had not ended it has now, with what the ledger knows.
@@ -155,8 +154,8 @@ impl Drop for SessionActor {
         }
         let in_use = self.in_use.borrow();
         for held in self.links.values() {
-            if let Held::Actor(link, _) = held
-                && in_use.as_ref() != Some(link)
+            if let Held::Actor(link) = held
+                && in_use.as_ref().is_none_or(|used| used.actor != link.actor)
             {
                 last_word(&self.shared, link);
             }

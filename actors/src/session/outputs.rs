@@ -6,11 +6,10 @@ use stellate_protocol::frame::Hello;
 use stellate_protocol::{Frame, LinkId, Parcel, Time};
 use stellate_transport::{CloseHow, LinkFault};
 
-use super::transmit::Way;
 use super::{Held, SessionActor};
 use crate::endpoint::Greeted;
 use crate::inbox::{AdmissionAsk, Arrived, Notice};
-use crate::link::{Expect, FromLink, Hang, LinkActor, Load, Role, Transmit};
+use crate::link::{FromLink, LinkActor, Role};
 use crate::reconnect::{CancelFor, DialFor};
 use crate::shared::lock;
 
@@ -32,7 +31,7 @@ impl SessionActor {
             }
             Output::Expect { lane, seq, data_len } => {
                 if let Some(link) = &*self.in_use.borrow() {
-                    link.do_send(Expect { lane, seq, data_len });
+                    link.line.expect(lane, seq, data_len);
                 }
             }
             Output::Dial => self.dial(ctx),
@@ -96,30 +95,25 @@ impl SessionActor {
                     tracing::debug!(link = id.0, closed = full.closed, "an answer is not sent");
                 }
             }
-            Some(Held::Actor(link, _)) => {
-                link.do_send(Transmit { load: Load::Frames(vec![frame]), bytes: 0 });
-            }
+            Some(Held::Actor(link)) => link.line.say(frame),
             None => {}
         }
     }
 
     pub(super) fn adopt(&mut self, ctx: &mut Context<Self>, id: LinkId) {
-        let (link, way) = match self.links.remove(&id) {
+        let link = match self.links.remove(&id) {
             Some(Held::Stray(link)) => {
-                let way = Way::of(&*link);
                 match LinkActor::start(&self.node, id, link, Role::Bound(ctx.address())) {
-                    Ok(link) => (link, way),
-                    Err(_) => return ctx.notify(FromLink::closed(id, NO_RUNTIME)),
+                    Ok(link) => link,
+                    Err(_) => return ctx.notify(FromLink::Lost(id, NO_RUNTIME)),
                 }
             }
-            Some(Held::Actor(link, way)) => (link, way),
+            Some(Held::Actor(link)) => link,
             None => return,
         };
-        self.way = way;
+        self.in_bytes = link.line.takes_bytes();
         self.address = 0;
-        self.in_flight = 0;
-        self.flushing = false;
-        self.links.insert(id, Held::Actor(link.clone(), way));
+        self.links.insert(id, Held::Actor(link.clone()));
         *self.in_use.borrow_mut() = Some(link);
     }
 
@@ -130,14 +124,9 @@ impl SessionActor {
                 // A link that finds no place is dropped, which closes it.
                 let _ = LinkActor::start(&self.node, id, link, Role::Draining);
             }
-            Some(Held::Actor(link, _)) => {
-                let mut in_use = self.in_use.borrow_mut();
-                if in_use.as_ref() == Some(&link) {
-                    *in_use = None;
-                    self.in_flight = 0;
-                    self.flushing = false;
-                }
-                link.do_send(Hang(how));
+            Some(Held::Actor(link)) => {
+                self.leave(&link);
+                link.hang(how);
             }
             None => {}
         }

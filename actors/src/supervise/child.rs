@@ -102,6 +102,9 @@ impl<A: Actor<Context = Context<A>>> ChildFuture<A> {
     fn take_orders(&mut self, task: &Task<'_>) {
         if let Some(new) = self.seat.control.take(task.waker()) {
             let old = std::mem::take(&mut self.orders);
+            if let (true, Some(recipe)) = (new.paused != old.paused, &mut self.recipe) {
+                recipe.paused(new.paused, &self.seat.path);
+            }
             self.orders = Orders {
                 start: new.start.or(old.start),
                 stop: new.stop.or(old.stop),

@@ -10,7 +10,7 @@ use super::abandon::Abandoning;
 ///
 /// Unwind safety is asserted, not proved: whatever `code` touched must be thrown away or be ours to
 /// trust.
-pub(super) fn contain<R>(code: impl FnOnce() -> R) -> Result<R, Arc<str>> {
+pub(crate) fn contain<R>(code: impl FnOnce() -> R) -> Result<R, Arc<str>> {
     catch_unwind(AssertUnwindSafe(code)).map_err(message)
 }
 

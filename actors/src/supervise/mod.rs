@@ -48,6 +48,7 @@ mod verbs;
 
 pub(crate) use abandon::{abandon_thread, is_abandoning};
 pub use cause::{Cause, Exit, Fate};
+pub(crate) use contain::contain;
 pub use history::{Entry, HISTORY_MAX, Mark, What};
 pub use node::{Input, NodeId, Output, Phase, TreeError};
 pub use placement::Placement;

@@ -7,6 +7,7 @@ use super::cause::Exit;
 type Factory<A> = Box<dyn FnMut(&mut Context<A>) -> A>;
 type OnStart<A> = Box<dyn FnMut(&mut A, &mut Context<A>)>;
 type OnExit = Box<dyn FnMut(&Exit)>;
+type OnPause = Box<dyn FnMut(bool)>;
 
 /// How a child is built at every start, and what is told at every exit.
 ///
@@ -16,6 +17,7 @@ pub struct Recipe<A: Actor<Context = Context<A>>> {
     factory: Factory<A>,
     on_start: Vec<OnStart<A>>,
     on_exit: Vec<OnExit>,
+    on_pause: Vec<OnPause>,
 }
 
 impl<A: Actor<Context = Context<A>>> Recipe<A> {
@@ -26,7 +28,8 @@ impl<A: Actor<Context = Context<A>>> Recipe<A> {
 
     /// An actor whose factory wants its context, for its address say.
     pub fn with_context(factory: impl FnMut(&mut Context<A>) -> A + 'static) -> Self {
-        Self { factory: Box::new(factory), on_start: Vec::new(), on_exit: Vec::new() }
+        let (on_start, on_exit, on_pause) = (Vec::new(), Vec::new(), Vec::new());
+        Self { factory: Box::new(factory), on_start, on_exit, on_pause }
     }
 
     /// Called after every build, before `Actor::started` and before the first message. Here a
@@ -42,6 +45,22 @@ impl<A: Actor<Context = Context<A>>> Recipe<A> {
     pub fn on_exit(mut self, hook: impl FnMut(&Exit) + 'static) -> Self {
         self.on_exit.push(Box::new(hook));
         self
+    }
+
+    /// Called when the child is paused, with true, and resumed, with false: for work of the actor's
+    /// that somebody else does. It runs on the child's thread. A panic in it is logged and costs
+    /// nothing.
+    pub fn on_pause(mut self, hook: impl FnMut(bool) + 'static) -> Self {
+        self.on_pause.push(Box::new(hook));
+        self
+    }
+
+    pub(super) fn paused(&mut self, paused: bool, path: &str) {
+        for hook in &mut self.on_pause {
+            if let Err(message) = super::contain::contain(|| hook(paused)) {
+                tracing::error!(path, %message, "a pause hook panicked");
+            }
+        }
     }
 
     pub(super) fn build(&mut self, ctx: &mut Context<A>) -> A {

@@ -1,0 +1,171 @@
+//! A link as two actors share it: its session, which moves it, and its own, which is its life.
+//!
+//! ```text
+//!   Greeting, Draining: LinkActor ──┐
+//!                                   ├── poll ──► Link
+//!   Bound:           SessionActor ──┘
+//! ```
+//!
+//! Both live on one thread, and a session's messages cross no mailbox on their way to its link and
+//! back. That costs nothing of what a link's actor is for: it is paused, killed and made to panic
+//! by its path, and a panic of the transport is its panic, not the session's.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll};
+
+use stellate_protocol::codec::Outbound;
+use stellate_protocol::{Frame, Lane, Parcel, Seq};
+use stellate_transport::{Batch, CloseHow, Link};
+
+use crate::supervise::contain;
+
+/// A handle to a shared link.
+#[derive(Clone)]
+pub(crate) struct Line(Rc<RefCell<State>>);
+
+struct State {
+    /// None once it is over.
+    link: Option<Box<dyn Link>>,
+    /// What the protocol says about links, one frame or two each: it goes also when there is no
+    /// room for messages.
+    waiting: VecDeque<Frame<Parcel>>,
+    /// How to close when nothing waits any more.
+    hang: Option<CloseHow>,
+    /// By the verb of the tree.
+    paused: bool,
+}
+
+/// What a poll of a link came to.
+pub(crate) enum Moved {
+    /// Poll again; what was reported is in the batch.
+    More,
+    /// It will wake its poller.
+    Idle,
+    /// The transport panicked, with this message; the link is gone.
+    Broke(Arc<str>),
+}
+
+impl Line {
+    pub(super) fn new(link: Box<dyn Link>) -> Self {
+        let (waiting, hang, paused) = (VecDeque::new(), None, false);
+        Self(Rc::new(RefCell::new(State { link: Some(link), waiting, hang, paused })))
+    }
+
+    /// Whether the link is not over.
+    pub(crate) fn is_there(&self) -> bool {
+        self.0.borrow().link.is_some()
+    }
+
+    /// Bytes that it takes now; a frame may overshoot.
+    pub(crate) fn room(&self) -> usize {
+        self.0.borrow().link.as_ref().map_or(0, |link| link.room())
+    }
+
+    /// As [`Link::takes_bytes`].
+    pub(crate) fn takes_bytes(&self) -> bool {
+        self.0.borrow().link.as_ref().is_some_and(|link| link.takes_bytes())
+    }
+
+    /// Sends a frame within its room. One that is refused belongs to a link that is closing: its
+    /// session will hear of that, and send it again.
+    pub(crate) fn submit(&self, frame: Frame<Parcel>) {
+        if let Some(link) = &mut self.0.borrow_mut().link
+            && let Err(full) = link.submit(frame)
+        {
+            tracing::trace!(closed = full.closed, "a frame is not sent");
+        }
+    }
+
+    /// The same with encoded frames.
+    pub(crate) fn submit_bytes(&self, frames: Outbound) {
+        if let Some(link) = &mut self.0.borrow_mut().link
+            && let Err(full) = link.submit_bytes(frames)
+        {
+            tracing::trace!(closed = full.closed, "a batch is not sent");
+        }
+    }
+
+    /// Sends a frame behind those that were submitted, as soon as there is room.
+    pub(crate) fn say(&self, frame: Frame<Parcel>) {
+        let mut state = self.0.borrow_mut();
+        state.waiting.push_back(frame);
+        state.submit_waiting();
+    }
+
+    /// A pull follows: prepare its buffer.
+    pub(crate) fn expect(&self, lane: Lane, seq: Seq, data_len: u32) {
+        if let Some(link) = &mut self.0.borrow_mut().link {
+            link.expect(lane, seq, data_len);
+        }
+    }
+
+    /// Closes it once all is submitted that was [said](Self::say).
+    pub(super) fn close(&self, how: CloseHow) {
+        let mut state = self.0.borrow_mut();
+        state.hang = Some(how);
+        state.submit_waiting();
+    }
+
+    /// Takes the link away, if it is there.
+    pub(super) fn take(&self) -> Option<Box<dyn Link>> {
+        self.0.borrow_mut().link.take()
+    }
+
+    pub(super) fn pause(&self, paused: bool) {
+        self.0.borrow_mut().paused = paused;
+    }
+
+    /// Moves what can be moved. What the link reports is appended to `batch`; a link that closed
+    /// is gone.
+    pub(crate) fn poll(&self, cx: &mut TaskContext<'_>, batch: &mut Batch) -> Moved {
+        let mut state = self.0.borrow_mut();
+        let state = &mut *state;
+        if state.paused {
+            return Moved::Idle;
+        }
+        state.submit_waiting();
+        let Some(link) = &mut state.link else {
+            return Moved::Idle;
+        };
+        let polled = contain(|| link.poll(cx, batch));
+        match polled {
+            Ok(Poll::Pending) => Moved::Idle,
+            Ok(Poll::Ready(())) => {
+                if batch.closed.is_some() {
+                    state.link = None;
+                }
+                Moved::More
+            }
+            Err(message) => {
+                state.link = None;
+                Moved::Broke(message)
+            }
+        }
+    }
+}
+
+impl State {
+    fn submit_waiting(&mut self) {
+        let Some(link) = &mut self.link else {
+            return;
+        };
+        while let Some(frame) = self.waiting.pop_front() {
+            if let Err(full) = link.submit(frame) {
+                if full.closed {
+                    self.waiting.clear();
+                } else {
+                    self.waiting.push_front(*full.frame);
+                }
+                break;
+            }
+        }
+        if self.waiting.is_empty()
+            && let Some(how) = self.hang.take()
+        {
+            link.close(how);
+        }
+    }
+}

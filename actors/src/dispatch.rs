@@ -1,8 +1,10 @@
 //! Takes what sessions received to the inboxes of the actors that handle it.
 //!
 //! One queue serves one arbiter: what its sessions received in a turn goes to each inbox under one
-//! lock and with one wake-up, which is what a hop to another thread costs. The queues belong to
-//! the node: they hold acknowledged messages, and a restart of this actor loses none.
+//! lock and with one wake-up, which is what a hop to another thread costs. What an inbox has room
+//! for goes there from the session's own turn, so that nothing is polled but what has work; what
+//! has to wait is this actor's. The queues belong to the node: they hold acknowledged messages, and
+//! a restart of this actor loses none.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::pin::Pin;
@@ -10,7 +12,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::task::{Context as TaskContext, Poll, Waker};
 
-use actix::{Actor, ActorFuture, AsyncContext, Context, Handler, Message};
+use actix::{Actor, ActorFuture, Addr, AsyncContext, Context, Handler, Message};
 use stellate_protocol::Class;
 use stellate_protocol::frame::UndeliverableReason;
 
@@ -20,10 +22,30 @@ use crate::router::Routes;
 use crate::shared::lock;
 use crate::supervise::Recipe;
 
-/// Messages received by a session, in order.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct Received(pub(crate) Vec<Arrived>);
+/// The dispatch of one arbiter, as its sessions see it.
+#[derive(Clone)]
+pub(crate) struct Dispatch {
+    pub(crate) actor: Addr<DispatchQueue>,
+    pub(crate) queues: Arc<Mutex<Queues>>,
+}
+
+impl Dispatch {
+    /// Takes what a session received, in order.
+    pub(crate) fn take(&self, node: &Node, received: Vec<Arrived>) {
+        let mut queues = lock(&self.queues);
+        if !node.inner().ready.load(Ordering::Acquire) {
+            queues.early.extend(received);
+            return;
+        }
+        let routes = node.router().routes();
+        // Ready since just now: what came before it goes before this (S1).
+        queues.sort_early(&routes);
+        queues.take_in(&routes, received);
+        if !queues.by_inbox.is_empty() && !queues.paused {
+            self.actor.do_send(Run);
+        }
+    }
+}
 
 /// Look again whether something may be delivered.
 #[derive(Message)]
@@ -35,6 +57,8 @@ pub(crate) struct Run;
 pub(crate) struct Queues {
     /// Arrived before the messenger was ready.
     early: Vec<Arrived>,
+    /// By the verb of the tree: everything waits.
+    paused: bool,
     by_inbox: BTreeMap<usize, Queue>,
 }
 
@@ -57,11 +81,12 @@ impl DispatchQueue {
     }
 
     pub(crate) fn recipe(node: Node, queues: Arc<Mutex<Queues>>) -> Recipe<Self> {
-        Recipe::new(move || Self { node: node.clone(), queues: queues.clone() }).on_start(
-            |_, ctx| {
+        let paused = queues.clone();
+        Recipe::new(move || Self { node: node.clone(), queues: queues.clone() })
+            .on_start(|_, ctx| {
                 ctx.spawn(DispatchPump);
-            },
-        )
+            })
+            .on_pause(move |pause| lock(&paused).paused = pause)
     }
 
     fn flush(&mut self, waker: &Waker) {
@@ -93,6 +118,7 @@ impl Queues {
         let mut rest = received.into_iter();
         while let Some(first) = rest.as_slice().first() {
             if let Some(inbox) = routes.of_type(first.kind())
+                && !self.paused
                 && !self.by_inbox.contains_key(&(Arc::as_ptr(inbox) as usize))
                 && inbox.push_run(&mut rest)
             {
@@ -110,7 +136,10 @@ impl Queues {
         let first = what(received.first()?);
         let alike = received.iter().all(|arrived| what(arrived) == first);
         match routes.of_type(first.0) {
-            Some(inbox) if alike && !self.by_inbox.contains_key(&(Arc::as_ptr(inbox) as usize)) => {
+            Some(inbox)
+                if alike
+                    && !self.paused
+                    && !self.by_inbox.contains_key(&(Arc::as_ptr(inbox) as usize)) => {
                 inbox.push_whole(received).err()
             }
             _ => Some(received),
@@ -156,22 +185,6 @@ impl Queue {
 
 impl Actor for DispatchQueue {
     type Context = Context<Self>;
-}
-
-impl Handler<Received> for DispatchQueue {
-    type Result = ();
-
-    fn handle(&mut self, received: Received, _: &mut Self::Context) {
-        let mut queues = lock(&self.queues);
-        if !self.node.inner().ready.load(Ordering::Acquire) {
-            queues.early.extend(received.0);
-            return;
-        }
-        let routes = self.node.router().routes();
-        // Ready since just now: what came before it goes before this (S1).
-        queues.sort_early(&routes);
-        queues.take_in(&routes, received.0);
-    }
 }
 
 impl Handler<Run> for DispatchQueue {

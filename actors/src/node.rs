@@ -30,7 +30,7 @@ use stellate_transport::{Address, Local, LocalOptions, Transport};
 pub use crate::reactor::OwnThread;
 pub use config::{ConnectError, NodeConfig, Policies, StartError};
 
-use crate::dispatch::DispatchQueue;
+use crate::dispatch::{Dispatch, DispatchQueue};
 use crate::endpoint::EndpointActor;
 use crate::handle::SessionHandle;
 use crate::inbox::Notice;
@@ -87,7 +87,7 @@ pub(crate) struct Inner {
     pub(crate) registry: Mutex<Registry>,
     pub(crate) endpoint: Mutex<Option<Addr<EndpointActor>>>,
     pub(crate) reconnects: Mutex<Vec<Addr<ReconnectSupervisor>>>,
-    pub(crate) dispatches: Mutex<Vec<Addr<DispatchQueue>>>,
+    pub(crate) dispatches: Mutex<Vec<Dispatch>>,
     pub(crate) listeners: Mutex<Vec<Addr<ListenerActor>>>,
     local_addresses: Mutex<Vec<Address>>,
     attempts: AtomicU64,
@@ -191,12 +191,13 @@ impl Node {
     fn start_services(
         &self,
         index: usize,
-    ) -> Result<(Addr<DispatchQueue>, Addr<ReconnectSupervisor>), TreeError> {
+    ) -> Result<(Dispatch, Addr<ReconnectSupervisor>), TreeError> {
         let inner = &self.inner;
         let placement = inner.reactor.placement(index);
         let node = self.clone();
-        let state = DispatchQueue::state();
-        let dispatch = inner.tree.spawn_at(
+        let queues = DispatchQueue::state();
+        let state = queues.clone();
+        let actor = inner.tree.spawn_at(
             &placement,
             &format!("dispatch-{index}"),
             move || DispatchQueue::recipe(node, state),
@@ -210,7 +211,7 @@ impl Node {
             move || ReconnectSupervisor::recipe(node, seed),
             Restart::default(),
         )?;
-        Ok((dispatch, reconnect))
+        Ok((Dispatch { actor, queues }, reconnect))
     }
 
     /// Binds one address on the listeners' arbiter and starts its actor.
@@ -242,7 +243,7 @@ impl Node {
         self.inner.ready.store(true, Ordering::Release);
         crate::listener::wake_all(self);
         for dispatch in lock(&self.inner.dispatches).iter() {
-            dispatch.do_send(crate::dispatch::Run);
+            dispatch.actor.do_send(crate::dispatch::Run);
         }
     }
 

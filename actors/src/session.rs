@@ -32,7 +32,7 @@ use stellate_protocol::session::{Config, Phase, Session};
 use stellate_protocol::{Lane, LinkId, Parcel, SessionId, Time};
 use stellate_transport::{Batch, CloseHow, DialError, Link, LinkFault};
 
-use crate::dispatch::{DispatchQueue, Received};
+use crate::dispatch::Dispatch;
 use crate::endpoint::FEATURE_LISTENS_AT;
 use crate::inbox::{Arrived, Notice};
 use crate::link::{Bound, Broke, Carried, FromLink, LinkActor, Moved, ROUNDS, Role};
@@ -91,7 +91,7 @@ pub(crate) struct SessionActor {
     shared: Arc<SessionShared>,
     core: Option<Session<Parcel>>,
     begin: Option<Begin>,
-    dispatch: Option<Addr<DispatchQueue>>,
+    dispatch: Option<Dispatch>,
     reconnect: Option<Addr<ReconnectSupervisor>>,
     links: BTreeMap<LinkId, Held>,
     in_use: LinkInUse,
@@ -109,6 +109,8 @@ pub(crate) struct SessionActor {
     replies: (u64, u64),
     watch: Watch,
     staged: Vec<Staged>,
+    /// Something was taken in that is not let out.
+    touched: bool,
     /// What was staged behind the input that ended the session.
     leftover: Vec<Staged>,
     received: Vec<Arrived>,
@@ -151,6 +153,7 @@ impl SessionActor {
             replies: (0, 0),
             watch: Watch::default(),
             staged: Vec::new(),
+            touched: true,
             leftover: Vec::new(),
             received: Vec::new(),
             kept: Kept::default(),
@@ -174,6 +177,7 @@ impl SessionActor {
     }
 
     fn input(&mut self, now: Time, input: Input<Parcel>) {
+        self.touched = true;
         if let Some(core) = &mut self.core
             && let Err(illegal) = core.handle(now, input)
         {
@@ -183,6 +187,7 @@ impl SessionActor {
 
     #[inline]
     fn submit(&mut self, now: Time, submit: Submit<Parcel>) {
+        self.touched = true;
         if let Some(core) = &mut self.core
             && let Err(illegal) = core.submit(now, submit)
         {
@@ -229,14 +234,14 @@ impl SessionActor {
 
     /// Takes in what needs no message, then lets out all there is.
     fn turn(&mut self, ctx: &mut Context<Self>, cx: &mut TaskContext<'_>) {
-        self.shared.begin_turn(cx.waker());
+        let woken = self.shared.begin_turn(cx.waker());
         if self.core.is_none() || self.over {
             return;
         }
         let now = self.now();
         // An end that waits to be told was counted with what was known then: nothing is taken in
         // after it, and what is staged goes back to its user (S4).
-        if !self.has_ended() {
+        if woken && !self.has_ended() {
             // A handler answers, then is done. So the ledger is read first and believed last: else
             // a session that drains would end between the two, and the answer be lost.
             let ledger = self.shared.read_ledger();
@@ -245,7 +250,10 @@ impl SessionActor {
                 self.take_ledger(now, &ledger);
             }
         }
-        self.move_all(ctx, now, cx);
+        self.touched |= woken;
+        if !self.move_all(ctx, now, cx) {
+            return self.arm(cx);
+        }
         self.note_replies();
         if !self.over && !self.kept.is_shut() && self.shared.take_writable() {
             let shared = &self.shared;
@@ -259,15 +267,18 @@ impl SessionActor {
     }
 
     /// Lets out what is due and takes in what comes, until nothing comes or others are to have
-    /// their turn (F7).
-    fn move_all(&mut self, ctx: &mut Context<Self>, now: Time, cx: &mut TaskContext<'_>) {
+    /// their turn (F7). Whether there was anything.
+    fn move_all(&mut self, ctx: &mut Context<Self>, now: Time, cx: &mut TaskContext<'_>) -> bool {
+        let mut any = false;
         for _ in 0..ROUNDS {
+            any |= self.touched;
             self.let_out(ctx, now);
             if self.over || self.has_ended() {
-                return;
+                return any;
             }
-            if !self.move_links(now, cx) && !self.take_timer(now, cx) {
-                return;
+            self.touched = self.move_links(now, cx);
+            if !self.touched && !self.take_timer(now, cx) {
+                return any;
             }
         }
         // A flood must not hold up the timer. Silence is believed once all was read (S9).
@@ -276,6 +287,7 @@ impl SessionActor {
         }
         self.let_out(ctx, now);
         cx.waker().wake_by_ref();
+        true
     }
 
     /// Moves each link once and takes in what it reports; whether any may have more.
@@ -291,12 +303,17 @@ impl SessionActor {
                     }
                     Moved::Idle => {}
                     Moved::Broke(message) => {
+                        more = true;
                         link.actor.do_send(Broke(message));
                         self.batch.clear();
                     }
                 }
             }
-            next = self.links.range((Excluded(id), Unbounded)).next().map(|l| *l.0);
+            // Most sessions have one.
+            next = match self.links.len() {
+                0 | 1 => None,
+                _ => self.links.range((Excluded(id), Unbounded)).next().map(|link| *link.0),
+            };
         }
         more
     }
@@ -472,8 +489,11 @@ impl SessionActor {
         }
     }
 
-    /// Outputs, then frames while the link has room, until neither gives more.
+    /// What was taken in is let out: outputs, then frames while the link has room.
     fn let_out(&mut self, ctx: &mut Context<Self>, now: Time) {
+        if !std::mem::take(&mut self.touched) {
+            return;
+        }
         // Before anything of it is acknowledged: if this actor panics, the ledger knows (S4).
         if let Some(core) = &self.core {
             self.shared.note_owned(|class| core.owned(class));
@@ -499,7 +519,7 @@ impl SessionActor {
             // As long as this batch was, the next may be: growing it again would move everything.
             let next = Vec::with_capacity(self.received.len());
             self.shared.note_handed(&self.received);
-            dispatch.do_send(Received(std::mem::replace(&mut self.received, next)));
+            dispatch.take(&self.node, std::mem::replace(&mut self.received, next));
         }
         self.transmit(now);
     }

@@ -277,9 +277,9 @@ impl SessionShared {
     }
 
     /// The actor begins a turn.
-    pub(crate) fn begin_turn(&self, waker: &Waker) {
+    pub(crate) fn begin_turn(&self, waker: &Waker) -> bool {
         self.waker.register(waker);
-        self.dirty.lower();
+        self.dirty.lower()
     }
 
     pub(crate) fn show(&self, snapshot: Snapshot) {

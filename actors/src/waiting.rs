@@ -159,10 +159,11 @@ impl Watch {
         now: Time,
     ) -> (Option<(Why, Time)>, Option<Time>) {
         for (known, why) in self.waits.iter_mut().zip(core.waits()) {
-            *known = why.map(|why| match known {
-                Some((earlier, since)) if why.goes_on(earlier) => (why, *since),
-                _ => (why, now),
-            });
+            match (&mut *known, why) {
+                (None, None) => {}
+                (Some((earlier, _)), Some(why)) if why.goes_on(earlier) => *earlier = why,
+                (_, why) => *known = why.map(|why| (why, now)),
+            }
         }
         self.no_link = match core.phase() {
             Phase::Up => None,

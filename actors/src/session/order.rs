@@ -92,5 +92,6 @@ impl Handler<Namesake> for SessionActor {
 
     fn handle(&mut self, _: Namesake, _: &mut Self::Context) {
         self.kept.namesake = true;
+        self.touched = true;
     }
 }

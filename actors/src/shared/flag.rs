@@ -18,11 +18,11 @@ impl Flag {
         self.0.load(Ordering::Acquire)
     }
 
-    /// What was made before it was raised is seen by what is read from here on.
-    pub(super) fn lower(&self) {
+    /// Whether it was up. What was made before it was raised is seen by what is read from here on.
+    pub(super) fn lower(&self) -> bool {
         // A swap, not a store: what is read after it must not be read before it, or who finds the
         // flag up meanwhile wakes nobody for what was not seen.
-        self.0.swap(false, Ordering::AcqRel);
+        self.0.swap(false, Ordering::AcqRel)
     }
 }
 

@@ -168,7 +168,7 @@ const ROWS: &[Row] = &[
     Row { like: "peer_connect_fault", pair: PEERS, order: BGreater,
           fault: Some((Fail, sent(A, Hello, 1))),
           a: Counts { dials: 3, hellos: (2, 0), resumes: (1, 1), links: (1, 0), ..DIALLED },
-          b: Counts { dials: 1, resumes: (1, 0), links: (1, 0), ..ACCEPTED } },
+          b: Counts { dials: 1, resumes: (1, 1), links: (1, 0), ..ACCEPTED } },
     Row { like: "racing_connect_lose", pair: PEERS_BOTH, order: BGreater, fault: None,
           a: Counts { hellos: (1, 1), resumes: (0, 1), links: (2, 0), ..DIALLED },
           b: Counts { dials: 2, hellos: (1, 0), resumes: (1, 0), links: (0, 0), ..ACCEPTED } },

@@ -139,7 +139,8 @@ impl Queues {
             Some(inbox)
                 if alike
                     && !self.paused
-                    && !self.by_inbox.contains_key(&(Arc::as_ptr(inbox) as usize)) => {
+                    && !self.by_inbox.contains_key(&(Arc::as_ptr(inbox) as usize)) =>
+            {
                 inbox.push_whole(received).err()
             }
             _ => Some(received),

@@ -1,0 +1,118 @@
+//! A session's turn with its links: lets out, moves, takes in, and again.
+
+use std::ops::Bound::{Excluded, Unbounded};
+use std::task::Context as TaskContext;
+
+use actix::{Context, Handler};
+use stellate_protocol::event::Input;
+use stellate_protocol::{LinkId, Time};
+use stellate_transport::{CloseHow, LinkFault};
+
+use super::{Held, SessionActor};
+use crate::inbox::Arrived;
+use crate::link::{Bound, Broke, FromLink, Moved, ROUNDS};
+
+impl SessionActor {
+    /// Lets out what is due and takes in what comes, until nothing comes or others are to have
+    /// their turn (F7). Whether there was anything.
+    pub(super) fn move_all(
+        &mut self,
+        ctx: &mut Context<Self>,
+        now: Time,
+        cx: &mut TaskContext<'_>,
+    ) -> bool {
+        let mut any = false;
+        for _ in 0..ROUNDS {
+            any |= self.touched;
+            self.let_out(ctx, now);
+            if self.over || self.has_ended() {
+                return any;
+            }
+            self.touched = self.move_links(now, cx);
+            if !self.touched && !self.take_timer(now, cx) {
+                return any;
+            }
+        }
+        // A flood must not hold up the timer. Silence is believed once all was read (S9).
+        if self.core.as_ref().is_some_and(|core| !core.is_silent(now)) {
+            self.take_timer(now, cx);
+        }
+        self.let_out(ctx, now);
+        cx.waker().wake_by_ref();
+        true
+    }
+
+    /// Moves each link once and takes in what it reports; whether any may have more.
+    fn move_links(&mut self, now: Time, cx: &mut TaskContext<'_>) -> bool {
+        let mut more = false;
+        let mut next = self.links.first_key_value().map(|(id, _)| *id);
+        while let Some(id) = next {
+            if let Some(Held::Actor(link)) = self.links.get(&id) {
+                match link.line.poll(cx, &mut self.batch) {
+                    Moved::More => {
+                        more = true;
+                        self.take_batch(now, id);
+                    }
+                    Moved::Idle => {}
+                    Moved::Broke(message) => {
+                        more = true;
+                        link.actor.do_send(Broke(message));
+                        self.batch.clear();
+                    }
+                }
+            }
+            // Most sessions have one.
+            next = match self.links.len() {
+                0 | 1 => None,
+                _ => self.links.range((Excluded(id), Unbounded)).next().map(|link| *link.0),
+            };
+        }
+        more
+    }
+
+    fn take_batch(&mut self, now: Time, link: LinkId) {
+        if let Some(core) = &mut self.core {
+            for frame in self.batch.frames.drain(..) {
+                if let Some(delivery) = core.receive(now, link, frame) {
+                    self.received.push(Arrived::new(self.shared.clone(), delivery, now.0));
+                }
+            }
+        }
+        let closed = self.batch.closed.take();
+        self.batch.clear();
+        if let Some(closed) = closed {
+            self.lose(now, link, closed.cause);
+        }
+    }
+
+    /// A link is gone.
+    fn lose(&mut self, now: Time, link: LinkId, fault: LinkFault) {
+        if let Some(Held::Actor(gone)) = self.links.remove(&link) {
+            self.leave(&gone);
+            gone.hang(CloseHow::Abort);
+        }
+        tracing::debug!(session = self.shared.key.0, link = link.0, %fault, "link lost");
+        let (blame, jitter) = (fault.counts_as(), self.node.random() as u16);
+        self.input(now, Input::LinkLost { link, blame, jitter });
+    }
+
+    /// Uses that link no longer.
+    pub(super) fn leave(&self, link: &Bound) {
+        let mut in_use = self.in_use.borrow_mut();
+        if in_use.as_ref().is_some_and(|used| used.actor == link.actor) {
+            *in_use = None;
+        }
+    }
+}
+
+impl Handler<FromLink> for SessionActor {
+    type Result = ();
+
+    fn handle(&mut self, report: FromLink, _: &mut Self::Context) {
+        match report {
+            FromLink::Lost(link, fault) => self.lose(self.now(), link, fault),
+            // Having been woken is all.
+            FromLink::Resumed => {}
+        }
+    }
+}

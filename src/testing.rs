@@ -72,13 +72,16 @@
 //! | [`Faults::seen`], [`Faults::hits`] | which frames passed, which faults struck |
 //! | [`SimNet`] | cuts, partitions, stalls, slow readers, refused dials; links |
 //! | [`trace`] | every event of a run, in order: frames, links, faults, sessions, calls into your actors |
+//! | [`Chart`] | the same as a sequence chart, one HTML file to look at and click through |
 //! | [`Messenger::tree`](crate::Messenger::tree) | the verbs `kill`, `panic`, `pause`, `resume` by path, and what happened |
 
+mod chart;
 mod cluster;
 mod recorder;
 mod rng;
 mod world;
 
+pub use chart::Chart;
 pub use cluster::{
     Action, BootError, Breach, Checker, Clock, Cluster, Disk, DiskFile, DiskFull, FILE_MAX,
     Happening, NodeHandle, NodeName, Outcome, Running, SETTLE_WITHIN, Script, Seen, Skew, Step,

@@ -57,7 +57,7 @@ const OWN: [&str; 6] = ["sessions", "links", "dispatch-", "reconnect-", "endpoin
 pub(crate) fn tell_entry(scribe: &Scribe, entry: &Entry) {
     let own = OWN.iter().any(|own| entry.path.starts_with(own));
     let what = match entry.what {
-        Mishap::Started | Mishap::Stopped | Mishap::Removed if own => return,
+        Mishap::Started | Mishap::Stopped | Mishap::Removed | Mishap::Lost if own => return,
         Mishap::Started => "started",
         Mishap::Stopped => "stopped",
         Mishap::Removed => "removed",

@@ -19,7 +19,7 @@ mod names;
 mod tape;
 
 pub use event::{Call, Event, Over, Passage, SessionTag, What, cause_word};
-pub use line::{HEADING, Line};
+pub use line::{HEADING, Line, More};
 pub use names::{NAMES_MAX, Names, NodeNo};
 pub(crate) use tape::Recording;
 pub use tape::{Sink, TAPE_EVENTS_MAX, Tape};

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::flow::Item;
+use super::flow::{Flow, Item};
 use super::net::{Event, Net};
 use super::wire::Wire;
 use crate::fault::LinkFault;
@@ -165,9 +165,20 @@ impl Net {
         }
     }
 
+    /// Whether there is anything to heal.
+    fn is_ill(&self) -> bool {
+        let now = self.now();
+        let stalled = |flow: &Flow| flow.stalled_until > now;
+        self.paths.values().any(|path| path.blocked)
+            || self.nodes.values().any(|node| node.refuses || node.swallows || node.slow.is_some())
+            || self.wires.values().any(|wire| wire.flows.iter().any(stalled))
+    }
+
     pub(super) fn heal_all(&mut self) {
         self.start();
-        self.tell_all(What::HealAll);
+        if self.is_ill() {
+            self.tell_all(What::HealAll);
+        }
         self.paths.values_mut().for_each(|path| path.blocked = false);
         let slow: Vec<Arc<str>> = self.nodes.keys().cloned().collect();
         for node in slow {

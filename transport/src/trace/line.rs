@@ -79,7 +79,11 @@ impl fmt::Display for Line<'_> {
         }
         write!(f, "{:>8} {what:<9} ", event.session)?;
         subject(f, names, &event.what)?;
-        more(f, event)
+        if let Some(passage) = event.what.passage() {
+            call(f, passage)?;
+        }
+        let more = More(event).to_string();
+        if more.is_empty() { Ok(()) } else { write!(f, " {more}") }
     }
 }
 
@@ -111,46 +115,53 @@ fn subject(f: &mut fmt::Formatter<'_>, names: &Names, what: &What) -> fmt::Resul
     write!(f, "{class:<4} {seq:>6} {kind:<10} {bytes:>6}")
 }
 
-fn more(f: &mut fmt::Formatter<'_>, event: &Event) -> fmt::Result {
-    match &event.what {
-        What::Frame(p) | What::Lost(p) | What::Waiting(p) => passage(f, p),
-        What::Start { life } => write!(f, " life={life}"),
-        What::DialFailed(why) | What::Closed(why) => write!(f, " why={why}"),
-        What::Stall { ticks } => write!(f, " ticks={ticks}"),
-        What::Slow { bytes_per_tick: Some(bytes) } => write!(f, " bytes_per_tick={bytes}"),
-        What::Slow { bytes_per_tick: None } => f.write_str(" off"),
-        What::Refuse(on) | What::Ignore(on) => f.write_str(if *on { " on" } else { " off" }),
-        What::Connected { held: true } | What::Resumed { held: true } => f.write_str(" held"),
-        What::Reset(over) | What::Ended(over) => {
-            let Over { cause, unacked, undelivered } = over;
-            let cause = cause_word(*cause);
-            write!(f, " cause={cause} unacked={unacked} undelivered={undelivered}")
+/// What an event says beyond its columns, as `name=value` and words; nothing for most of them. The
+/// call that a message is part of is not in it: see [`Passage::call`].
+#[derive(Clone, Copy, Debug)]
+pub struct More<'a>(pub &'a Event);
+
+impl fmt::Display for More<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0.what {
+            What::Frame(p) | What::Lost(p) | What::Waiting(p) => match &p.detail {
+                Some(detail) => write!(f, "{}", Text(detail)),
+                None => Ok(()),
+            },
+            What::Start { life } => write!(f, "life={life}"),
+            What::DialFailed(why) | What::Closed(why) => write!(f, "why={why}"),
+            What::Stall { ticks } => write!(f, "ticks={ticks}"),
+            What::Slow { bytes_per_tick: Some(bytes) } => write!(f, "bytes_per_tick={bytes}"),
+            What::Slow { bytes_per_tick: None } => f.write_str("off"),
+            What::Refuse(on) | What::Ignore(on) => f.write_str(if *on { "on" } else { "off" }),
+            What::Connected { held: true } | What::Resumed { held: true } => f.write_str("held"),
+            What::Reset(over) | What::Ended(over) => {
+                let Over { cause, unacked, undelivered } = over;
+                let cause = cause_word(*cause);
+                write!(f, "cause={cause} unacked={unacked} undelivered={undelivered}")
+            }
+            What::Undeliverable { class, reason } => write!(f, "class={class} reason={reason:?}"),
+            What::LocalStall { late } => write!(f, "by={late:?}"),
+            What::Call(
+                Call::Message { actor, .. } | Call::Event { actor } | Call::Admission { actor },
+            ) => write!(f, "actor={}", Word(actor)),
+            What::Actor { path, what } => write!(f, "{what} actor={}", Word(path)),
+            What::Broken { promise, text } => write!(f, "{}: {}", Word(promise), Text(text)),
+            What::Note(text) => write!(f, "{}", Text(text)),
+            _ => Ok(()),
         }
-        What::Undeliverable { class, reason } => write!(f, " class={class} reason={reason:?}"),
-        What::LocalStall { late } => write!(f, " by={late:?}"),
-        What::Call(
-            Call::Message { actor, .. } | Call::Event { actor } | Call::Admission { actor },
-        ) => write!(f, " actor={}", Word(actor)),
-        What::Actor { path, what } => write!(f, " {what} actor={}", Word(path)),
-        What::Broken { promise, text } => write!(f, " {}: {}", Word(promise), Text(text)),
-        What::Note(text) => write!(f, " {}", Text(text)),
-        _ => Ok(()),
     }
 }
 
-fn passage(f: &mut fmt::Formatter<'_>, passage: &Passage) -> fmt::Result {
+/// When a frame was sent, and the call that it is part of.
+fn call(f: &mut fmt::Formatter<'_>, passage: &Passage) -> fmt::Result {
     use stellate_protocol::frame::Call;
     write!(f, " sent={}.{:03}", passage.sent / 1000, passage.sent % 1000)?;
     match passage.call {
-        None | Some(Call::OneWay) => {}
-        Some(Call::Notify { id }) => write!(f, " notify={id}")?,
-        Some(Call::Request { id, ttl_ms: None }) => write!(f, " request={id}")?,
-        Some(Call::Request { id, ttl_ms: Some(ttl) }) => write!(f, " request={id} ttl={ttl}ms")?,
-        Some(Call::Reply { id, outcome }) => write!(f, " to={id} outcome={outcome:?}")?,
-        Some(Call::Rejected { seq, reason }) => write!(f, " rejects={seq} reason={reason:?}")?,
-    }
-    match &passage.detail {
-        Some(detail) => write!(f, " {}", Text(detail)),
-        None => Ok(()),
+        None | Some(Call::OneWay) => Ok(()),
+        Some(Call::Notify { id }) => write!(f, " notify={id}"),
+        Some(Call::Request { id, ttl_ms: None }) => write!(f, " request={id}"),
+        Some(Call::Request { id, ttl_ms: Some(ttl) }) => write!(f, " request={id} ttl={ttl}ms"),
+        Some(Call::Reply { id, outcome }) => write!(f, " to={id} outcome={outcome:?}"),
+        Some(Call::Rejected { seq, reason }) => write!(f, " rejects={seq} reason={reason:?}"),
     }
 }

@@ -26,7 +26,7 @@
   const key = (name) => document.dispatchEvent(new KeyboardEvent("keydown", { key: name, bubbles: true, cancelable: true }));
 
   // How many pixels of the chart, below the names, have about that colour.
-  function pixels(state, colour, left = 0, width = state.canvas.clientWidth) {
+  function pixels(state, colour, left = 0, width = state.canvas.clientWidth, from = 40, high = state.canvas.clientHeight - from) {
     const copy = document.createElement("canvas"), scale = devicePixelRatio;
     copy.width = state.canvas.width;
     copy.height = state.canvas.height;
@@ -35,8 +35,7 @@
     pen.fillRect(0, 0, 1, 1);
     const want = pen.getImageData(0, 0, 1, 1).data;
     pen.drawImage(state.canvas, 0, 0);
-    const top = 40 * scale, height = copy.height - top;
-    const data = pen.getImageData(left * scale, top, Math.max(1, width * scale), height).data;
+    const data = pen.getImageData(left * scale, from * scale, Math.max(1, width * scale), high * scale).data;
     let found = 0;
     for (let n = 0; n < data.length; n += 4) {
       const far = Math.abs(data[n] - want[0]) + Math.abs(data[n + 1] - want[1]) + Math.abs(data[n + 2] - want[2]);
@@ -60,12 +59,15 @@
       const found = pixels(state, state.colours.lane, Math.round(state.laneX[lane]) - 1, 3);
       check("the lane of " + tape.nodes[lane - 1] + " is drawn", found > state.canvas.clientHeight / 3);
     }
-    check("arrows are drawn", state.single && state.drawn > 20 && pixels(state, state.colours.hand) > 100);
+    check("events are drawn singly", state.single && state.drawn > 20);
     check("messages have the colours of their classes", ["control", "high"].every((c) => pixels(state, state.colours[c]) > 50));
 
     const k = [...state.view.index].findIndex((i) => tape.kinds[tape.kind[i]] === "message");
     const i = state.view.index[k];
     const x = (state.laneX[tape.node[i]] + state.laneX[tape.peer[i]]) / 2;
+    const part = (a, b) => a + (b - a) * 0.2;
+    const onArrow = [part(state.laneX[tape.node[i]], state.laneX[tape.peer[i]]), part(rowToY(state, state.view.begin[k]), rowToY(state, state.view.end[k]))];
+    check("an arrow is where it should be", pixels(state, colourOf(state, i), onArrow[0] - 3, 6, onArrow[1] - 3, 6) > 3);
     clickAt(state.canvas, x, (rowToY(state, state.view.begin[k]) + rowToY(state, state.view.end[k])) / 2);
     await frame();
     check("a click shows the fields of a message", field("type") === "Write" && field("from") && field("to") && /^[0-9a-f]{8}$/.test(field("checksum")));

@@ -1,0 +1,113 @@
+#!/bin/bash
+# Runs in the guest: lays out the hosts, runs the tests, writes what became of them to the share.
+# Each function test_NAME is a test; its output is kept in log/NAME, and shown if it fails.
+set -uo pipefail
+share=/mnt
+# shellcheck source=tests/rdma-guest/hosts.sh
+. "$share/hosts.sh"
+
+# Seconds that one test may take. Emulation is ten to thirty times slower.
+each=300
+
+# serve NAME COMMAND...: a server in the background, ended when the test is.
+serve() {
+    local name=$1
+    shift
+    "$@" >"/tmp/$name" 2>&1 &
+    servers+=($!)
+}
+
+# listens PATTERN: waits until rdma_cm has a listener in that state.
+listens() {
+    local _
+    for _ in $(seq 100); do
+        rdma resource show cm_id 2>/dev/null | grep -q "$1" && return
+        sleep 0.1
+    done
+    echo "nobody listens: $1"
+    return 1
+}
+
+rping_over() {
+    serve rping rping -s -a "$1" -p 7174
+    listens "7174" && rping -c -a "$1" -p 7174 -C 20 -S 1000 -v | tail -n 2
+}
+test_rping_rxe() { rping_over 10.77.0.2; }
+test_rping_siw() { rping_over 10.78.0.2; }
+
+send_lat_over() {
+    serve ib_send_lat ib_send_lat -R -d "$2" -n 500 -s 64 -p 7175
+    listens "7175" && ib_send_lat -R -d "$1" -n 500 -s 64 -p 7175 "$3" | tail -n 4
+}
+test_send_lat_rxe() { send_lat_over rxe0 rxe1 10.77.0.2; }
+test_send_lat_siw() { send_lat_over siw0 siw1 10.78.0.2; }
+
+# For the harness's own check only: not among the tests that run by themselves.
+check_fails() { false; }
+check_panics() { echo c >/proc/sysrq-trigger; sleep 60; }
+check_hangs() { echo f >/proc/sysrq-trigger; while :; do :; done; }
+
+# run NAME: one test, in a session of its own, of which nothing is left behind.
+run() {
+    local name=$1 status=0
+    echo "$name" >>"$share/began"
+    sync
+    setsid --wait timeout --kill-after=5 "$each" bash "$share/guest.sh" "$name" >"$share/log/$name" 2>&1 || status=$?
+    ((status != 124 && status != 137)) || echo "took more than $each s" >>"$share/log/$name"
+    count "$name" "$status"
+}
+
+# one NAME: the process of that test.
+one() {
+    local status=0 servers=()
+    ulimit -l unlimited
+    if declare -F "test_$1" >/dev/null; then
+        "test_$1" || status=$?
+    elif declare -F "check_$1" >/dev/null; then
+        "check_$1" || status=$?
+    else
+        echo "no such test" && status=1
+    fi
+    ((${#servers[@]} == 0)) || kill "${servers[@]}" 2>/dev/null
+    return "$status"
+}
+
+# count NAME STATUS: a Rust test binary says how many tests it had; anything else is one.
+count() {
+    local name=$1 status=$2 passed failed
+    passed=$(sum "$name" passed)
+    failed=$(sum "$name" failed)
+    if ((passed + failed == 0)); then
+        if ((status == 0)); then passed=1; else failed=1; fi
+    elif ((status != 0 && failed == 0)); then
+        failed=1
+    fi
+    ((passed == 0)) || echo "passed $passed $name" >>"$share/results"
+    ((failed == 0)) || echo "failed $failed $name" >>"$share/results"
+    echo "$name: $passed passed, $failed failed, at $(cut -d ' ' -f 1 /proc/uptime) s" >>"$share/report"
+}
+
+sum() {
+    sed -n "s/^test result:.* \([0-9][0-9]*\) $2;.*/\1/p" "$share/log/$1" | awk '{ n += $1 } END { print n + 0 }'
+}
+
+main() {
+    local names name
+    hosts
+    rdma link show
+    mapfile -t names < <(grep . "$share/names")
+    if ((${#names[@]} == 0)); then
+        mapfile -t names < <(compgen -A function test_ | sed 's/^test_//')
+    fi
+    for name in "${names[@]}"; do
+        run "$name"
+    done
+    echo complete >"$share/end"
+    sync
+}
+
+if (($# > 0)); then
+    one "$1"
+else
+    main >>"$share/log/guest" 2>&1
+fi

@@ -35,6 +35,8 @@ if [[ -n ${GUEST_KEEP:-} ]]; then echo "keeping $share"; else trap 'rm -rf "$sha
 mkdir "$share/bin" "$share/log"
 cp "$here/guest.sh" "$here/hosts.sh" "$share/" || die "no guest script"
 printf '%s\n' "$@" >"$share/names"
+echo "building the tests"
+bash "$here/build.sh" "$share/bin" || die "the tests do not build"
 
 # boot: the guest, until it powers off. KILL, since one that spins does not listen to less; with
 # `-no-reboot` it ends when its kernel panics.

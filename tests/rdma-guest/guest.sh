@@ -42,6 +42,16 @@ send_lat_over() {
 test_send_lat_rxe() { send_lat_over rxe0 rxe1 10.77.0.2; }
 test_send_lat_siw() { send_lat_over siw0 siw1 10.78.0.2; }
 
+# rust BINARY ARGS...: tests of ours; one after the other, as a guest has few devices and two slow cores.
+rust() {
+    local binary=$1
+    shift
+    RUST_BACKTRACE=1 "$share/bin/$binary" --test-threads 1 "$@"
+}
+binding_over() { STELLATE_RDMA=$1 rust stellate_transport --ignored rdma::sys; }
+test_binding_rxe() { binding_over 10.77.0.2; }
+test_binding_siw() { binding_over 10.78.0.2; }
+
 # For the harness's own check only: not among the tests that run by themselves.
 check_fails() { false; }
 check_panics() { echo c >/proc/sysrq-trigger; sleep 60; }

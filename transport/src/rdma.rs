@@ -13,6 +13,8 @@ mod header;
 pub mod memory;
 mod pool;
 mod sends;
+#[cfg(feature = "rdma")]
+pub mod sys;
 pub mod verbs;
 
 pub use self::pool::{PoolOptions, PoolUse};

@@ -30,6 +30,7 @@ mod error;
 mod event;
 mod limits;
 
+use std::any::Any;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -103,7 +104,7 @@ pub trait Verbs: Send + Sync + fmt::Debug {
 }
 
 /// An open device with its protection domain. Dropping the last handle gives all of it back.
-pub trait Device: Send + Sync + fmt::Debug {
+pub trait Device: Any + Send + Sync + fmt::Debug {
     /// What it is and what it can do.
     fn info(&self) -> &DeviceInfo;
 
@@ -153,7 +154,7 @@ pub trait Device: Send + Sync + fmt::Debug {
 }
 
 /// A completion queue and its channel.
-pub trait CompletionQueue: Send + Sync + fmt::Debug {
+pub trait CompletionQueue: Any + Send + Sync + fmt::Debug {
     /// Entries that it holds. More than that outstanding is an overrun, which breaks every queue
     /// pair on it: the driver makes it impossible.
     fn depth(&self) -> u32;

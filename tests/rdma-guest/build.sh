@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# build.sh BIN: the test binaries that the guest runs, into BIN. They are built here, since the guest
+# is slow, and by the profile of all tests, whose dependencies are built already.
+set -euo pipefail
+bin=$1
+
+# binaries ARGS...: cargo's test binaries, as "name path" lines.
+binaries() {
+    cargo test --no-run --message-format=json "$@" |
+        sed -n 's/.*"name":"\([^"]*\)".*"executable":"\([^"]*\)".*/\1 \2/p'
+}
+
+features=(--features stellate-transport/rdma)
+{
+    binaries -p stellate-transport "${features[@]}" --lib
+} | while read -r name path; do
+    # Debug data is most of it, and the guest reads it over 9p.
+    strip --strip-debug -o "$bin/$name" "$path"
+done

@@ -16,7 +16,8 @@
 //! | `sim` | [`SimNet`] | clusters in virtual time, with the profile of any fabric |
 //!
 //! [`Faults`](faults::Faults) wraps any of them and breaks what a test names.
-#![forbid(unsafe_code)]
+// Where a C library is called, and nowhere else.
+#![cfg_attr(not(any(feature = "rdma", feature = "rsockets")), forbid(unsafe_code))]
 
 pub mod address;
 pub mod error;
@@ -26,6 +27,8 @@ pub mod limits;
 pub mod link;
 pub mod local;
 pub mod rdma;
+#[cfg(feature = "rsockets")]
+pub mod rsockets;
 pub mod sim;
 pub mod tcp;
 mod tokens;
@@ -41,5 +44,7 @@ pub use link::{
     Listener, Parked, Token, Transport,
 };
 pub use local::{Local, LocalOptions};
+#[cfg(feature = "rsockets")]
+pub use rsockets::RSockets;
 pub use sim::SimNet;
 pub use tcp::{Tcp, TcpOptions};

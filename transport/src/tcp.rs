@@ -6,6 +6,7 @@ mod cut;
 mod link;
 mod listener;
 mod pool;
+mod stream;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,9 +20,10 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::runtime::Handle;
 
 pub use self::cut::ByteCut;
-use self::link::TcpLink;
+pub(crate) use self::link::StreamLink;
 use self::listener::TcpAcceptor;
-use self::pool::Pool;
+pub(crate) use self::pool::Pool;
+pub(crate) use self::stream::ByteStream;
 use crate::address::Address;
 use crate::error::{DialError, ListenError};
 use crate::limits::LinkLimits;
@@ -129,7 +131,7 @@ impl Transport for Tcp {
             }
             configure(&stream, &this.options);
             let link =
-                TcpLink::new(stream, to, this.limits, &this.options, this.pool, First::Answer);
+                StreamLink::new(stream, to, this.limits, &this.options, this.pool, First::Answer);
             Ok(Box::new(link) as Box<dyn Link>)
         }
         .boxed()

@@ -1,4 +1,4 @@
-//! One TCP connection.
+//! One connection of a byte stream: TCP, or whatever else [`ByteStream`] is implemented for.
 //!
 //! ```text
 //!   Open ── close(Drain) ─► Draining ── all written, FIN ─► Lingering ── peer's FIN, linger ─┐
@@ -17,15 +17,14 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use socket2::SockRef;
 use stellate_protocol::codec::{CodecError, Decoder, First, Outbound};
 use stellate_protocol::{Frame, Lane, Parcel, Seq};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncReadExt, ReadBuf};
 use tokio::runtime::Handle;
 use tokio::time::Sleep;
 
 use super::pool::Pool;
+use super::stream::ByteStream;
 use super::{ByteCut, TcpOptions};
 use crate::address::Address;
 use crate::fault::LinkFault;
@@ -77,15 +76,15 @@ enum State {
     Closed,
 }
 
-pub(super) struct TcpLink {
-    stream: Option<TcpStream>,
+pub(crate) struct StreamLink<S> {
+    stream: Option<S>,
     state: State,
     core: Core,
 }
 
-impl TcpLink {
-    pub(super) fn new(
-        stream: TcpStream,
+impl<S: ByteStream> StreamLink<S> {
+    pub(crate) fn new(
+        stream: S,
         peer: Address,
         limits: LinkLimits,
         options: &TcpOptions,
@@ -244,7 +243,7 @@ impl TcpLink {
         if let Some(stream) = self.stream.take()
             && !cause.is_orderly()
         {
-            reset(&stream);
+            stream.reset();
         }
         self.core.tokens.fail_open(out);
         self.core.writer.clear();
@@ -263,16 +262,10 @@ fn own_memory(frame: &mut Frame<Parcel>) {
     }
 }
 
-/// Makes the kernel drop the connection at once and tell the peer.
-fn reset(stream: &TcpStream) {
-    // If it fails the peer sees an end of stream instead, which is as good.
-    let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
-}
-
 impl Core {
-    fn write(
+    fn write<S: ByteStream>(
         &mut self,
-        stream: Pin<&mut TcpStream>,
+        stream: Pin<&mut S>,
         cx: &mut Context<'_>,
     ) -> Poll<std::io::Result<usize>> {
         let mut slices = [IoSlice::new(&[]); GATHER_MAX];
@@ -289,16 +282,16 @@ impl Core {
         }
     }
 
-    fn read(
+    fn read<S: ByteStream>(
         &mut self,
-        stream: &mut TcpStream,
+        stream: &mut S,
         cx: &mut Context<'_>,
     ) -> Poll<std::io::Result<usize>> {
         if let Some(mut body) = self.decoder.direct() {
             return pin!(stream.read_buf(&mut body)).poll(cx);
         }
         // No buffer is taken before there is something to put into it.
-        ready!(stream.poll_read_ready(cx))?;
+        ready!(stream.poll_may_read(cx))?;
         let kept = self.input.len();
         let mut buffer = self.pool.take(self.read_size.max(kept + SPARE_MIN));
         // Half a frame, at most a short body and its header: it goes on in the new buffer.
@@ -340,7 +333,7 @@ impl Core {
     }
 }
 
-impl Link for TcpLink {
+impl<S: ByteStream> Link for StreamLink<S> {
     fn limits(&self) -> &LinkLimits {
         &self.core.limits
     }
@@ -420,7 +413,7 @@ impl Link for TcpLink {
             (CloseHow::Drain, _) => {}
             (CloseHow::Abort, _) => {
                 if let Some(stream) = &self.stream {
-                    reset(stream);
+                    stream.reset();
                 }
                 self.state = State::Ended(LinkFault::ClosedHere);
             }
@@ -435,23 +428,23 @@ impl Link for TcpLink {
             State::Lingering(_) | State::Closed => return Err(LinkFault::ClosedHere),
         }
         let stream = self.stream.ok_or(LinkFault::ClosedHere)?;
-        let stream = stream.into_std().map_err(|error| LinkFault::from_io(&error))?;
-        Ok(Box::new(TcpParked { stream, core: self.core }))
+        let stream = stream.park().map_err(|error| LinkFault::from_io(&error))?;
+        Ok(Box::new(StreamParked::<S> { stream, core: self.core }))
     }
 }
 
-struct TcpParked {
-    stream: std::net::TcpStream,
+struct StreamParked<S: ByteStream> {
+    stream: S::Parked,
     core: Core,
 }
 
-impl Parked for TcpParked {
+impl<S: ByteStream> Parked for StreamParked<S> {
     fn attach(self: Box<Self>) -> Result<Box<dyn Link>, LinkFault> {
         if Handle::try_current().is_err() {
             return Err(LinkFault::NoRuntime);
         }
-        let stream = TcpStream::from_std(self.stream).map_err(|e| LinkFault::from_io(&e))?;
+        let stream = S::unpark(self.stream).map_err(|error| LinkFault::from_io(&error))?;
         let state = if self.core.draining { State::Draining } else { State::Open };
-        Ok(Box::new(TcpLink { stream: Some(stream), state, core: self.core }))
+        Ok(Box::new(StreamLink { stream: Some(stream), state, core: self.core }))
     }
 }

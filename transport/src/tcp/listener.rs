@@ -9,7 +9,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use stellate_protocol::codec::First;
 use tokio::net::TcpListener;
 
-use super::link::TcpLink;
+use super::link::StreamLink;
 use super::pool::Pool;
 use super::{SCHEME, TcpOptions, configure};
 use crate::address::Address;
@@ -60,7 +60,7 @@ impl Listener for TcpAcceptor {
                         continue;
                     };
                     configure(&stream, &self.options);
-                    let link = TcpLink::new(
+                    let link = StreamLink::new(
                         stream,
                         from,
                         self.limits,

@@ -21,7 +21,7 @@ const FREE_MAX: usize = 4 * 1024 * 1024;
 
 /// Of one transport, shared by its links.
 #[derive(Debug)]
-pub(super) struct Pool {
+pub(crate) struct Pool {
     free: Mutex<Free>,
     /// Bytes of what is lent.
     lent: AtomicUsize,
@@ -36,22 +36,22 @@ struct Free {
 }
 
 impl Pool {
-    pub(super) fn new(user_held: usize) -> Arc<Self> {
+    pub(crate) fn new(user_held: usize) -> Arc<Self> {
         Arc::new(Self { free: Mutex::default(), lent: AtomicUsize::new(0), user_held })
     }
 
     /// Bytes that messages hold of it.
-    pub(super) fn lent(&self) -> usize {
+    pub(crate) fn lent(&self) -> usize {
         self.lent.load(Ordering::Relaxed)
     }
 
     /// Whether more is lent than users may hold.
-    pub(super) fn is_short(&self) -> bool {
+    pub(crate) fn is_short(&self) -> bool {
         self.lent() > self.user_held
     }
 
     /// A buffer of that length, with anything in it.
-    pub(super) fn take(&self, len: usize) -> Vec<u8> {
+    pub(crate) fn take(&self, len: usize) -> Vec<u8> {
         let mut free = self.free();
         let buffer = free.buffers.get_mut(&len).and_then(Vec::pop);
         if buffer.is_some() {
@@ -62,7 +62,7 @@ impl Pool {
     }
 
     /// Takes a buffer back.
-    pub(super) fn put(&self, buffer: Vec<u8>) {
+    pub(crate) fn put(&self, buffer: Vec<u8>) {
         let mut free = self.free();
         if free.bytes + buffer.len() <= FREE_MAX {
             free.bytes += buffer.len();
@@ -71,7 +71,7 @@ impl Pool {
     }
 
     /// The first `len` bytes of a buffer that was taken, to be cut into messages.
-    pub(super) fn lend(self: &Arc<Self>, buffer: Vec<u8>, len: usize) -> Bytes {
+    pub(crate) fn lend(self: &Arc<Self>, buffer: Vec<u8>, len: usize) -> Bytes {
         let whole = len >= buffer.len() / 4;
         let (buffer, spare) = match whole {
             true => (buffer, None),

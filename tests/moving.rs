@@ -119,7 +119,8 @@ fn v1_a_panic_of_the_transport_is_a_panic_of_its_link() {
         }
         world.until("all notes", || read.load(Ordering::Relaxed) == 100).await;
         let history = one.tree().history_of(&link);
-        let fragile = |what: &What| matches!(what, What::Panicked { message } if &**message == "fragile");
+        let fragile =
+            |what: &What| matches!(what, What::Panicked { message } if &**message == "fragile");
         assert_eq!(history.iter().filter(|what| fragile(what)).count(), 1, "{history:?}");
         assert_eq!((there.counters().links_lost, there.counters().ended), (1, 0));
         let ends = heard.count(|event| matches!(event, SessionEvent::Ended { .. }));

@@ -8,6 +8,7 @@ mod osd;
 #[path = "demo/scan.rs"]
 mod scan;
 
+use std::cell::Cell;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,6 +16,8 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use stellate::Messenger;
+#[cfg(unix)]
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
 
 use self::cluster::Cluster;
@@ -99,35 +102,69 @@ pub(crate) fn run(args: &Args, json: bool) -> Ended {
         )));
     }
     actix_rt::System::new().block_on(async {
-        tokio::select! {
-            ended = run_cluster(args, &scan, json) => ended,
-            () = told_to_stop() => Err(Trouble::new("interrupted; nothing is left behind")),
-        }
+        let mut stop = Stop::new()?;
+        let started = tokio::select! {
+            started = start(args) => started,
+            () = stop.told() => Err(Trouble::new("interrupted; nothing is left behind")),
+        };
+        let (cluster, client) = started?;
+        run_trial(args, &scan, cluster, client, (json, &mut stop)).await
     })
 }
 
-/// Ctrl-C, or the system's word for it.
-async fn told_to_stop() {
-    #[cfg(unix)]
-    if let Ok(mut terminate) =
-        tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
-    {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = tokio::signal::ctrl_c() => {}
-        }
-        return;
+/// Ctrl-C, or the system's word for it. One that comes between two waits is not lost.
+#[cfg(unix)]
+struct Stop([Signal; 2]);
+
+#[cfg(unix)]
+impl Stop {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self([signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?]))
     }
-    let _ = tokio::signal::ctrl_c().await;
+
+    async fn told(&mut self) {
+        let [interrupt, terminate] = &mut self.0;
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    }
 }
 
-async fn run_cluster(args: &Args, scan: &Scan, json: bool) -> Ended {
+#[cfg(not(unix))]
+struct Stop;
+
+#[cfg(not(unix))]
+impl Stop {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self)
+    }
+
+    async fn told(&mut self) {
+        // Without it there is nothing to wait for.
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending().await
+        }
+    }
+}
+
+async fn start(args: &Args) -> Result<(Cluster, Client), Trouble> {
     let sabotage = args.sabotage.as_deref().map(str::parse).transpose().map_err(Trouble::new)?;
     let cluster =
         Cluster::start(args.nodes, args.processes, args.store.as_deref(), sabotage).await?;
     let client =
         Client::start(cluster.monitor()).await.map_err(|error| Trouble::new(error.to_string()))?;
     cluster.wait_for(&client).await?;
+    Ok((cluster, client))
+}
+
+async fn run_trial(
+    args: &Args,
+    scan: &Scan,
+    cluster: Cluster,
+    client: Client,
+    (json, stop): (bool, &mut Stop),
+) -> Ended {
     let mut messengers = cluster.messengers();
     messengers.push(client.messenger().clone());
     let inspected = inspected(messengers).await;
@@ -135,7 +172,7 @@ async fn run_cluster(args: &Args, scan: &Scan, json: bool) -> Ended {
         eprintln!("stellate: ask with `stellate why`, or `stellate why {}`", inspected.address());
     }
     let bar = bar(scan, json);
-    let half = Notify::new();
+    let (half, done) = (Notify::new(), Cell::new((0, 0)));
     let victim = 1 % args.nodes;
     let crash = || -> futures::future::LocalBoxFuture<'_, Result<(), GivenUp>> {
         Box::pin(cluster.crash(victim))
@@ -149,21 +186,36 @@ async fn run_cluster(args: &Args, scan: &Scan, json: bool) -> Ended {
         crash: args.processes.then_some(&crash),
         progress: &|progress| {
             show(&bar, progress);
+            done.set((progress.done, progress.total));
             if progress.done * 2 >= progress.total {
                 half.notify_one();
             }
         },
     };
     let report = tokio::select! {
-        report = trial.run() => report,
+        report = trial.run() => Some(report),
         () = pause(args.pause, &half, &cluster) => unreachable!("it never ends"),
+        () = stop.told() => None,
     };
     bar.finish_and_clear();
-    client.stop().await;
-    cluster.stop().await;
-    if let Some(inspected) = inspected {
-        inspected.stop().await;
+    let drain = async {
+        // Whoever was told to wait could not be drained.
+        cluster.wake();
+        client.stop().await;
+        cluster.stop().await;
+        if let Some(inspected) = inspected {
+            inspected.stop().await;
+        }
+    };
+    tokio::select! {
+        () = drain => {}
+        () = stop.told() => return Err(Trouble::new("interrupted again; not all is drained")),
     }
+    let Some(report) = report else {
+        let (done, total) = done.get();
+        let how_far = format!("interrupted at {done} of {total} steps");
+        return Err(Trouble::new(format!("{how_far}; drained, and nothing is left behind")));
+    };
     let report = report.map_err(|error| Trouble::new(error.to_string()))?;
     tell(args, scan, &report, json);
     Ok(report.holds())

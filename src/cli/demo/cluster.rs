@@ -136,6 +136,16 @@ impl Cluster {
         Ok(())
     }
 
+    /// An OSD that was paused goes on.
+    pub(super) fn wake(&self) {
+        if let Some(osd) = self.osd(0)
+            && osd.tree().is_paused("osd")
+            && let Err(error) = osd.tree().resume("osd")
+        {
+            tracing::warn!(%error, "the actor of osd.0 stays paused");
+        }
+    }
+
     /// Drains and stops all.
     pub(super) async fn stop(self) {
         match self.osds {

@@ -4,8 +4,8 @@
 //!   arena ── halved until it fits ──► block ── given back ──► joined with its buddy, and so on
 //! ```
 //!
-//! A block's buddy lies where its address within the arena differs in one bit, counted in units. Blocks are handles
-//! that own their bytes, so a block that is given twice cannot exist.
+//! A block's buddy lies where its address within the arena differs in one bit, counted in units.
+//! Blocks are handles that own their bytes, so a block that is given twice cannot exist.
 
 use std::collections::BTreeMap;
 

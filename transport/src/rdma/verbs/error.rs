@@ -71,17 +71,20 @@ impl VerbsError {
                 "no permission for /dev/infiniband: run as root or join the group that owns it"
             }
             VerbsErrorKind::LockedMemory => {
-                "the limit of locked memory is too low: raise `ulimit -l` (LimitMEMLOCK= of a systemd unit), or lower the pool's size"
+                "the limit of locked memory is too low: raise `ulimit -l` (LimitMEMLOCK= of a \
+                 systemd unit), or lower the pool's size"
             }
             VerbsErrorKind::Exhausted => {
-                "the device or the process has no more of it: fewer connections, or a higher limit of descriptors"
+                "the device or the process has no more of it: fewer connections, or a higher \
+                 limit of descriptors"
             }
             VerbsErrorKind::Invalid => {
                 "the device cannot do it: see its limits in `stellate explain`"
             }
             VerbsErrorKind::AddressInUse => "somebody listens there already: another port",
             VerbsErrorKind::Unreachable => {
-                "no RDMA device has, or reaches, that address: it must be one of a netdev with a device, see `rdma link`"
+                "no RDMA device has, or reaches, that address: it must be one of a netdev with a \
+                 device, see `rdma link`"
             }
             VerbsErrorKind::DeviceGone => {
                 "the device was removed or broke: its links come back when it does"

@@ -20,8 +20,8 @@ impl SessionActor {
                 self.received.push(Arrived::new(self.shared.clone(), delivery, now.0));
             }
             Output::Room { messages, bytes } => self.shared.free(messages, bytes, 0),
-            Output::Received { lane, position } => {
-                self.shared.note_received(lane.class(), position);
+            Output::Received { lane, position, messages } => {
+                self.shared.note_received(lane.class(), position, messages);
             }
             Output::Returned { lane, position, why } => {
                 self.shared.note_returned(lane.class(), position, why);

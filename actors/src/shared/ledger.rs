@@ -142,7 +142,7 @@ impl SessionShared {
         Class::ALL.map(|class| {
             let lane = Lane::messages(class).index();
             let accepted = outbox.positions[class.index()] - outbox.staged_in(class);
-            let unacked = accepted - outbox.received[class.index()];
+            let unacked = accepted.saturating_sub(outbox.gone[class.index()]);
             ClassCounts {
                 unacked,
                 unacked_sent: unacked,

@@ -31,6 +31,8 @@ pub(crate) struct Outbox {
     pub(super) positions: [u64; Class::COUNT],
     /// Received by the peer, per class, and who waits for it or came back.
     pub(super) received: [u64; Class::COUNT],
+    /// Messages per class that the peer received or that came back.
+    pub(super) gone: [u64; Class::COUNT],
     pub(super) receipts: Receipts,
     /// The room that a refused try to send asked for: its user is told when it is there.
     pub(super) wanted: Option<(u64, bool)>,
@@ -226,6 +228,7 @@ impl Outbox {
             places: Places::new(limits),
             positions: Default::default(),
             received: Default::default(),
+            gone: Default::default(),
             receipts: Receipts::default(),
             wanted: None,
             terms: None,

@@ -4,7 +4,7 @@
 //! that went back to its user (over the peer's limits, say) leaves a gap that no acknowledgement
 //! fills: it is remembered, so that its receipt does not take its followers' word for its own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::task::{Context, Poll, Waker};
 
 use stellate_protocol::Class;
@@ -27,6 +27,8 @@ pub enum NotReceived {
 pub(crate) struct Receipts {
     waiting: BTreeMap<(usize, u64), Vec<Waker>>,
     returned: BTreeMap<(usize, u64), Returned>,
+    /// Of `returned`, the first first.
+    order: VecDeque<(usize, u64)>,
 }
 
 impl Receipts {
@@ -34,6 +36,18 @@ impl Receipts {
         let wakers = self.waiting.entry(place).or_default();
         if !wakers.iter().any(|known| known.will_wake(waker)) {
             wakers.push(waker.clone());
+        }
+    }
+
+    /// Remembers the last `most` that came back, of whatever class.
+    fn came_back(&mut self, place: (usize, u64), why: Returned, most: usize) {
+        if self.returned.insert(place, why).is_none() {
+            self.order.push_back(place);
+        }
+        while self.order.len() > most
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.returned.remove(&oldest);
         }
     }
 
@@ -54,9 +68,11 @@ impl Receipts {
 }
 
 impl SessionShared {
-    /// The peer owns all messages of the class up to this position that did not come back (S3).
-    pub(crate) fn note_received(&self, class: Class, position: u64) {
+    /// The peer owns all messages of the class up to this position that did not come back (S3):
+    /// so many more than before.
+    pub(crate) fn note_received(&self, class: Class, position: u64, messages: u64) {
         let mut outbox = lock(&self.outbox);
+        outbox.gone[class.index()] += messages;
         outbox.received[class.index()] = position;
         let ready = outbox.receipts.take_up_to(class.index(), position);
         drop(outbox);
@@ -69,11 +85,9 @@ impl SessionShared {
         let place = (class.index(), position);
         let most = self.limits.outbox_messages as usize * 17 / 16 + 1;
         let mut outbox = lock(&self.outbox);
+        outbox.gone[class.index()] += 1;
         let receipts = &mut outbox.receipts;
-        receipts.returned.insert(place, why);
-        if receipts.returned.len() > most {
-            receipts.returned.pop_first();
-        }
+        receipts.came_back(place, why, most);
         let ready = receipts.waiting.remove(&place).unwrap_or_default();
         drop(outbox);
         wake_all(ready);
@@ -108,9 +122,11 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU32, Ordering};
 
-    use stellate_protocol::EntityName;
+    use bytes::Bytes;
     use stellate_protocol::directory::SessionKey;
+    use stellate_protocol::event::Ask;
     use stellate_protocol::limits::Limits;
+    use stellate_protocol::{EntityName, Parcel};
 
     use super::*;
 
@@ -139,9 +155,9 @@ mod tests {
         assert!(poll(0, Class::High, 2).is_pending() && poll(1, Class::High, 2).is_pending());
         assert!(poll(2, Class::Normal, 1).is_pending() && poll(0, Class::High, 2).is_pending());
         let woken = || counts.each_ref().map(|count| count.0.load(Ordering::Relaxed));
-        shared.note_received(Class::High, 1);
+        shared.note_received(Class::High, 1, 1);
         assert_eq!(woken(), [0, 0, 0]);
-        shared.note_received(Class::High, 2);
+        shared.note_received(Class::High, 2, 1);
         assert_eq!(woken(), [1, 1, 0]);
         shared.note_returned(Class::Normal, 1, Returned::TooLarge);
         assert_eq!(woken(), [1, 1, 1]);
@@ -153,7 +169,7 @@ mod tests {
         let shared = shared();
         let mut cx = Context::from_waker(Waker::noop());
         shared.note_returned(Class::Normal, 2, Returned::TooLarge);
-        shared.note_received(Class::Normal, 3);
+        shared.note_received(Class::Normal, 3, 2);
         let mut poll = |position| shared.poll_received(&mut cx, Class::Normal, position);
         assert_eq!(poll(1), Poll::Ready(Ok(())));
         let back = Err(NotReceived::Returned(Returned::TooLarge));
@@ -163,5 +179,43 @@ mod tests {
             shared.note_returned(Class::Normal, position, Returned::NoRoom);
         }
         assert!(lock(&shared.outbox).receipts.returned.len() <= 18, "S7");
+    }
+
+    #[test]
+    fn s3_the_first_that_came_back_is_forgotten_first() {
+        let shared = shared();
+        let mut cx = Context::from_waker(Waker::noop());
+        for position in 1..=18 {
+            shared.note_returned(Class::Bulk, position, Returned::NoRoom);
+        }
+        shared.note_returned(Class::Control, 1, Returned::TooLarge);
+        shared.note_received(Class::Control, 2, 1);
+        shared.note_received(Class::Bulk, 19, 1);
+        let mut poll = |class, position| shared.poll_received(&mut cx, class, position);
+        let back = |why| Poll::Ready(Err(NotReceived::Returned(why)));
+        assert_eq!(poll(Class::Control, 1), back(Returned::TooLarge), "the last of all");
+        assert_eq!(poll(Class::Bulk, 2), back(Returned::NoRoom));
+        assert_eq!(poll(Class::Bulk, 1), Poll::Ready(Ok(())), "forgotten: S7");
+    }
+
+    /// A session's actor dies, and nobody is left who knows but the ledger (S4).
+    #[test]
+    fn s4_what_came_back_last_is_not_unacked() {
+        let shared = shared();
+        for _ in 0..5 {
+            let mut parcel = Parcel::joined(1, 1, 1, Bytes::from_static(b"x"), 1);
+            shared.submit(Class::High, &mut parcel, Ask::Nothing).expect("room");
+        }
+        let unacked = || shared.ledger_counts()[Class::High.index()].unacked;
+        assert_eq!(unacked(), 0, "staged ones are counted where they are taken back");
+        shared.take_staged(&mut Vec::new());
+        assert_eq!(unacked(), 5);
+        shared.note_received(Class::High, 2, 2);
+        for position in 3..=4 {
+            shared.note_returned(Class::High, position, Returned::TooLarge);
+        }
+        assert_eq!(unacked(), 1);
+        shared.note_received(Class::High, 5, 1);
+        assert_eq!(unacked(), 0);
     }
 }

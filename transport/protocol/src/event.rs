@@ -256,6 +256,8 @@ pub enum Output<P> {
         lane: Lane,
         /// The position.
         position: u64,
+        /// How many these are more than before: positions of what came back are not among them.
+        messages: u64,
     },
     /// The message at this place went back to its user and will never be received: its receipt must
     /// not be taken for its followers' (S3).

@@ -424,7 +424,7 @@ impl<P: Payload> Session<P> {
         };
         if trimmed.messages > 0 && !lane.is_replies() {
             self.emit(Output::Room { messages: trimmed.messages, bytes: trimmed.bytes });
-            self.emit(Output::Received { lane, position });
+            self.emit(Output::Received { lane, position, messages: trimmed.messages });
         }
         true
     }

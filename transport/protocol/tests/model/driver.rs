@@ -149,7 +149,7 @@ impl Driver<'_> {
                     _ => Ok(()),
                 }
             }
-            Output::Received { lane, position } => {
+            Output::Received { lane, position, .. } => {
                 let further = position > ghost.acked[lane.index()];
                 ghost.acked[lane.index()] = position;
                 further.then_some(()).ok_or("S3: an ack went back")

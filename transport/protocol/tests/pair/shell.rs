@@ -88,7 +88,7 @@ impl World {
                     self.todo.push_back((conn, input));
                 }
             }
-            Output::Received { lane, position } => {
+            Output::Received { lane, position, .. } => {
                 let kept = self.side_mut(conn).watch.received(lane.class(), position);
                 kept.unwrap_or_else(|broken| panic!("{broken}"));
             }

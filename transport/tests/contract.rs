@@ -167,6 +167,10 @@ async fn f1_f5_frames_as_bytes_are_one_submit(rig: Rig) {
     assert!(pair.far.frames[..60].iter().zip(1..).all(|(frame, seq)| *frame == whole(seq)), "F3");
     pair.until(|pair| pair.near.done == pair.near.submitted).await;
     assert_eq!((pair.near.done - before, pair.near.failed), (3, 0), "F1");
+    // No bytes are a submit too, and nothing is behind them.
+    pair.near.link().submit_bytes(Outbound::new()).expect("room");
+    pair.near.submitted += 1;
+    pair.until(|pair| pair.near.done == pair.near.submitted).await;
     while pair.near.link().room() > 0 {
         pair.near.link().submit_bytes(encoded(1..=200)).expect("room");
         pair.near.submitted += 1;

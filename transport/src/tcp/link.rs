@@ -143,6 +143,10 @@ impl<S: ByteStream> StreamLink<S> {
                 return Err(LinkFault::Injected);
             }
         }
+        if core.writer.is_empty() {
+            // A submit without bytes is over too, also with nothing behind it (F1).
+            core.tokens.sent(core.writer.advance(0), out);
+        }
         if core.starved && core.writer.len() <= core.limits.send_bytes / 2 {
             core.starved = false;
             out.room = true;

@@ -92,6 +92,9 @@ fn why_names_the_actor_in_front_of_which_messages_wait() {
     assert_eq!(text.status.code(), Some(0));
     let text = String::from_utf8(text.stdout).unwrap();
     assert!(text.contains("in front of actor \"osd\" for "), "{text}");
+    // The scheme is always the same.
+    let short = address.strip_prefix("tcp://").unwrap();
+    assert_eq!(why(place.path(), &[short]).status.code(), Some(0));
     // The pause costs time and nothing else.
     assert!(demo.0.wait().unwrap().success());
     nothing_runs(place.path());

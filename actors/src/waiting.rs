@@ -197,8 +197,10 @@ impl fmt::Display for Waiting {
         if self.in_hand > 0 {
             parts.push(format!("{} in hand", self.in_hand));
         }
-        if self.open_calls > 0 {
-            parts.push(format!("{} answers awaited", self.open_calls));
+        match self.open_calls {
+            0 => {}
+            1 => parts.push("1 answer is awaited".to_owned()),
+            open => parts.push(format!("{open} answers are awaited")),
         }
         f.write_str(&parts.join("; "))
     }

@@ -181,7 +181,7 @@ fn place() -> PathBuf {
 /// Runs `why`. It holds if somebody answered.
 pub(crate) fn run(args: &Args, json: bool) -> Ended {
     let found = match &args.address {
-        Some(address) => vec![(address.clone(), None)],
+        Some(address) => vec![(with_scheme(address), None)],
         None => addresses(&place())?,
     };
     let answers = actix_rt::System::new().block_on(async {
@@ -204,6 +204,11 @@ pub(crate) fn run(args: &Args, json: bool) -> Ended {
     }
     tell(&answers, json);
     Ok(true)
+}
+
+/// People leave out what is always the same.
+fn with_scheme(address: &str) -> String {
+    if address.contains("://") { address.to_owned() } else { format!("tcp://{address}") }
 }
 
 /// Whoever was killed has left its file behind.

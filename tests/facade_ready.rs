@@ -3,11 +3,9 @@
 
 mod facade_support;
 
-use std::time::Duration;
-
 use facade_support::*;
 use stellate::prelude::*;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 /// What came before `ready` goes before what comes after it, also in the turn between.
 #[actix_rt::test]
@@ -25,17 +23,25 @@ async fn s1_what_comes_as_the_messenger_gets_ready_stays_in_order() {
             tokio::task::yield_now().await;
         }
         let back = two.messenger.sessions()[0].clone();
+        // At another moment of the stream each time, while its thread runs on.
+        let moment = round * COUNT / 20;
+        let (reached, there_now) = oneshot::channel();
+        let mut reached = Some(reached);
         #[allow(clippy::disallowed_methods, reason = "a user's own thread")]
         let sending = std::thread::spawn(move || {
             let all = async {
                 for n in 0..COUNT {
+                    if n == moment
+                        && let Some(reached) = reached.take()
+                    {
+                        reached.send(()).unwrap();
+                    }
                     back.send(Note { n }).await.unwrap();
                 }
             };
             tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(all);
         });
-        // At another moment of the stream each time.
-        tokio::time::sleep(Duration::from_micros(500 + round * 200)).await;
+        within(there_now).await.unwrap();
         one.ready();
         let mut next = 0;
         while next < COUNT {

@@ -44,6 +44,27 @@ impl Messenger {
     ///
     /// `factory` builds it, now and after every panic (V1). `restart` says after which exits it is
     /// built again, and takes [`ChildOptions`] where more is to be said.
+    ///
+    /// An actor that fails again and again ends the whole messenger, in order (V3): more than 8
+    /// restarts within 60 seconds, counted over all that hang at the root; see
+    /// [`ended`](Self::ended). One that must not, such as the actor of one disk of many, gets a
+    /// group of its own, with an intensity that the back-off of its restarts never reaches:
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use stellate::{Supervisor, prelude::*};
+    /// # struct Disk;
+    /// # impl Actor for Disk { type Context = Context<Self>; }
+    /// # fn host(messenger: &Messenger) -> Result<(), Box<dyn std::error::Error>> {
+    /// let patient = Supervisor::one_for_one().intensity(64, Duration::from_secs(60));
+    /// messenger.tree().supervisor("disks", patient)?;
+    /// messenger.supervise("disks/0", || Disk, Restart::default()).start()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// Its restarts then wait as long as the back-off of its group says, up to 15 seconds, and end
+    /// nothing.
     pub fn supervise<A: Actor<Context = Context<A>>>(
         &self,
         name: impl Into<String>,

@@ -3,6 +3,8 @@
 
 mod facade_support;
 
+use std::time::Duration;
+
 use facade_support::*;
 use stellate::prelude::*;
 use stellate::testing::What;
@@ -69,6 +71,27 @@ async fn v3_what_is_not_restarted_ends_nothing_and_a_shutdown_has_no_cause() {
             .unwrap();
         messenger.shutdown().await;
         assert_eq!(within(ended).await, None);
+    };
+    LocalSet::new().run_until(run).await;
+}
+
+/// As the docs of `supervise` say: whoever has a patient group of its own ends nobody else.
+#[tokio::test(start_paused = true)]
+async fn v3_an_actor_that_always_fails_ends_nothing_in_a_patient_group_of_its_own() {
+    let run = async {
+        let messenger = messenger().await;
+        let patient = Supervisor::one_for_one().intensity(64, Duration::from_secs(60));
+        messenger.tree().supervisor("disks", patient).unwrap();
+        let hosting = messenger.supervise("disks/0", || Broken, Restart::default());
+        hosting.placement(Placement::Current).start().unwrap();
+        let ended = messenger.ended();
+        let hour = Duration::from_secs(3600);
+        assert!(tokio::time::timeout(hour, ended).await.is_err(), "it goes on");
+        let history = messenger.tree().history();
+        let panics = history.iter().filter(|entry| matches!(entry.what, What::Panicked { .. }));
+        // One in 7.5 to 15 seconds.
+        assert!((240..=490).contains(&panics.count()), "V2");
+        messenger.shutdown().await;
     };
     LocalSet::new().run_until(run).await;
 }

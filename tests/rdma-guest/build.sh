@@ -10,10 +10,8 @@ binaries() {
         sed -n 's/.*"name":"\([^"]*\)".*"executable":"\([^"]*\)".*/\1 \2/p'
 }
 
-features=(--features stellate-transport/rdma)
-{
-    binaries -p stellate-transport "${features[@]}" --lib
-} | while read -r name path; do
+binaries -p stellate-transport --features rdma,rsockets --lib --test contract |
+    while read -r name path; do
     # Debug data is most of it, and the guest reads it over 9p.
     strip --strip-debug -o "$bin/$name" "$path"
 done

@@ -52,6 +52,10 @@ binding_over() { STELLATE_RDMA=$1 rust stellate_transport --ignored rdma::sys; }
 test_binding_rxe() { binding_over 10.77.0.2; }
 test_binding_siw() { binding_over 10.78.0.2; }
 
+contract_over() { STELLATE_RDMA=$1 rust contract --ignored "$2::"; }
+test_contract_rsockets_rxe() { contract_over 10.77.0.2 rsockets; }
+test_contract_rsockets_siw() { contract_over 10.78.0.2 rsockets; }
+
 # For the harness's own check only: not among the tests that run by themselves.
 check_fails() { false; }
 check_panics() { echo c >/proc/sysrq-trigger; sleep 60; }

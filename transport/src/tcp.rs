@@ -23,6 +23,7 @@ pub use self::cut::ByteCut;
 pub(crate) use self::link::StreamLink;
 use self::listener::TcpAcceptor;
 pub(crate) use self::pool::Pool;
+#[cfg(feature = "rsockets")]
 pub(crate) use self::stream::ByteStream;
 use crate::address::Address;
 use crate::error::{DialError, ListenError};

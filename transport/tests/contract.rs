@@ -305,10 +305,10 @@ fn local(codec: bool) -> Rig {
 }
 
 macro_rules! contract {
-    ($($rig:ident: $paused:expr, $make:expr;)*) => { $(
+    ($($(#[$only:meta])* $rig:ident: $paused:expr, $make:expr;)*) => { $(
         mod $rig {
             use super::*;
-            contract!(@tests $paused, $make;
+            contract!(@tests [$(#[$only])*] $paused, $make;
                 f1_f3_frames_arrive_whole_and_in_order_and_each_is_done_once
                 f1_every_submit_is_done_also_after_an_abort
                 f1_a_drain_delivers_what_was_accepted
@@ -322,8 +322,12 @@ macro_rules! contract {
             );
         }
     )* };
-    (@tests $paused:expr, $make:expr; $($test:ident)*) => { $(
+    (@tests $only:tt $paused:expr, $make:expr; $($test:ident)*) => { $(
+        contract!(@one $only $test, $paused, $make);
+    )* };
+    (@one [$(#[$only:meta])*] $test:ident, $paused:expr, $make:expr) => {
         #[test]
+        $(#[$only])*
         fn $test() {
             run($paused, || async {
                 let rig = $make;
@@ -334,7 +338,7 @@ macro_rules! contract {
                 }
             });
         }
-    )* };
+    };
 }
 
 contract! {
@@ -351,4 +355,17 @@ contract! {
     sim_psm: true, sim(Profile::PSM);
     sim_ugni: true, sim(Profile::UGNI);
     sim_portals4: true, sim(Profile::PORTALS4);
+}
+
+/// Where a device of this machine is: `tests/rdma-guest.sh` says.
+#[cfg(feature = "rsockets")]
+fn on_device(scheme: &str) -> String {
+    let ip = std::env::var("STELLATE_RDMA").expect("STELLATE_RDMA, an address of a device");
+    format!("{scheme}://{ip}:0")
+}
+
+#[cfg(feature = "rsockets")]
+contract! {
+    #[ignore = "needs an RDMA device"]
+    rsockets: false, one(stellate_transport::RSockets::new(), &on_device("rsocket"));
 }

@@ -6,6 +6,7 @@ use std::io;
 use stellate_protocol::Blame;
 
 use crate::address::AddressError;
+use crate::rdma::verbs::VerbsError;
 
 /// A dial that made no link.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +23,21 @@ pub enum DialError {
     OutOfDescriptors,
     /// The operating system does not permit it.
     Permission,
+    /// The RDMA stack cannot: what failed, and what to do about it.
+    Verbs(VerbsError),
+    /// There is no registered memory for the link's rings, here or at the listener.
+    Unfunded {
+        /// Bytes that the link needs.
+        needed: u64,
+        /// Bytes that are left.
+        available: u64,
+        /// Whether it is this side that has none.
+        here: bool,
+    },
+    /// The listener has too many links that are not up yet, or no more queue pairs: later.
+    Busy,
+    /// The listener speaks another version of the transport's greeting.
+    Version,
     /// A fault plan said so.
     Injected,
     /// Anything else that the operating system says.
@@ -35,6 +51,9 @@ impl DialError {
             Self::Address(_) | Self::OutOfDescriptors | Self::Permission => Blame::Local,
             Self::Refused | Self::Unreachable | Self::TimedOut => Blame::Transport,
             Self::Injected | Self::Io(..) => Blame::Transport,
+            Self::Verbs(error) => error.blame(),
+            Self::Unfunded { here: true, .. } => Blame::Local,
+            Self::Unfunded { here: false, .. } | Self::Busy | Self::Version => Blame::Transport,
         }
     }
 
@@ -52,6 +71,10 @@ impl DialError {
             Self::TimedOut => "timed-out",
             Self::OutOfDescriptors => "out-of-descriptors",
             Self::Permission => "permission",
+            Self::Verbs(_) => "verbs",
+            Self::Unfunded { .. } => "unfunded",
+            Self::Busy => "busy",
+            Self::Version => "version",
             Self::Injected => "injected",
             Self::Io(..) => "io",
         }
@@ -84,6 +107,17 @@ impl fmt::Display for DialError {
                 f.write_str("no file descriptor, port or memory left to dial with")
             }
             Self::Permission => f.write_str("dialling is not permitted"),
+            Self::Verbs(error) => error.fmt(f),
+            Self::Unfunded { needed, available, here } => {
+                let whose = if *here { "this side" } else { "the listener" };
+                write!(
+                    f,
+                    "{whose} has {available} bytes of registered memory left for the link's rings, \
+                     which need {needed}: raise `slots_max` and the limit of locked memory there"
+                )
+            }
+            Self::Busy => f.write_str("the listener takes no more links for now"),
+            Self::Version => f.write_str("the listener speaks another version of the greeting"),
             Self::Injected => f.write_str("a fault plan failed the dial"),
             Self::Io(kind, code) => write!(f, "dialling failed: {kind} (os error {code:?})"),
         }
@@ -105,6 +139,8 @@ pub enum ListenError {
     OutOfDescriptors,
     /// Not called from the runtime that the transport needs.
     NoRuntime,
+    /// The RDMA stack cannot: what failed, and what to do about it.
+    Verbs(VerbsError),
     /// Anything else that the operating system says, an address of another machine say.
     Io(io::ErrorKind, Option<i32>),
 }
@@ -135,6 +171,7 @@ impl fmt::Display for ListenError {
             Self::Permission => f.write_str("listening there is not permitted"),
             Self::OutOfDescriptors => f.write_str("no file descriptor left to listen with"),
             Self::NoRuntime => f.write_str("listening needs a tokio runtime around it"),
+            Self::Verbs(error) => error.fmt(f),
             Self::Io(kind, code) => write!(f, "listening failed: {kind} (os error {code:?})"),
         }
     }

@@ -6,6 +6,8 @@ use std::io;
 use stellate_protocol::Blame;
 use stellate_protocol::codec::CodecError;
 
+use crate::rdma::verbs::WorkFault;
+
 /// Why a link ended. Only the first two are no faults.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LinkFault {
@@ -34,6 +36,15 @@ pub enum LinkFault {
         /// What a slot takes.
         slot: u32,
     },
+    /// A queue pair failed: what its NIC said of the work that failed.
+    Work(WorkFault),
+    /// What arrived keeps to no rule of the RDMA driver: credits that were never spent, a message
+    /// of no kind, an offer that nobody pulled.
+    BadMessage,
+    /// The RDMA device was removed or broke.
+    DeviceGone,
+    /// The endpoint that drove the link ended; another takes its place.
+    EndpointGone,
     /// A fault plan cut it.
     Injected,
     /// The runtime that drives it is gone or does not take it.
@@ -51,7 +62,9 @@ impl LinkFault {
             Self::ClosedByPeer | Self::Reset | Self::Truncated | Self::TimedOut => Blame::Transport,
             Self::Injected | Self::Io(..) => Blame::Transport,
             Self::Malformed(error) => error.blame(),
-            Self::Underflow => Blame::PeerMisbehaved,
+            Self::Work(fault) => fault.blame(),
+            Self::DeviceGone | Self::EndpointGone => Blame::Local,
+            Self::Underflow | Self::BadMessage => Blame::PeerMisbehaved,
         }
     }
 
@@ -81,6 +94,10 @@ impl LinkFault {
             Self::Overposted => "overposted",
             Self::SpokeFirst => "spoke-first",
             Self::OverSlot { .. } => "over-slot",
+            Self::Work(_) => "work",
+            Self::BadMessage => "bad-message",
+            Self::DeviceGone => "device-gone",
+            Self::EndpointGone => "endpoint-gone",
             Self::Injected => "injected",
             Self::NoRuntime => "no-runtime",
             Self::Io(..) => "io",
@@ -113,6 +130,10 @@ impl fmt::Display for LinkFault {
             Self::OverSlot { len, slot } => {
                 write!(f, "an eager frame of {len} bytes for a slot of {slot}")
             }
+            Self::Work(fault) => write!(f, "the queue pair failed: {fault}"),
+            Self::BadMessage => f.write_str("what arrived keeps to no rule of the RDMA driver"),
+            Self::DeviceGone => f.write_str("the RDMA device was removed or broke"),
+            Self::EndpointGone => f.write_str("the endpoint that drove it ended"),
             Self::Injected => f.write_str("cut by a fault plan"),
             Self::NoRuntime => f.write_str("no runtime takes the link"),
             Self::Io(kind, code) => write!(f, "{kind} (os error {code:?})"),

@@ -1,4 +1,4 @@
-//! Movers of frames under Stellate sessions: TCP, a seeded virtual network, and this process.
+//! Movers of frames under Stellate sessions: TCP, RDMA, a seeded virtual network, this process.
 //!
 //! ```text
 //!   session ──submit──► Link ──bytes or slots──► Link ──Batch──► session
@@ -13,6 +13,7 @@
 //! | --- | --- | --- |
 //! | `tcp` | [`Tcp`] | production |
 //! | `local` | [`Local`] | a messenger that connects to its own name |
+//! | `rdma` | [`Rdma`](rdma::Rdma) | verbs queue pairs, on the real libraries or a fake NIC |
 //! | `sim` | [`SimNet`] | clusters in virtual time, with the profile of any fabric |
 //!
 //! [`Faults`](faults::Faults) wraps any of them and breaks what a test names.

@@ -15,7 +15,8 @@
 //!
 //! * **F1** Every accepted submit yields exactly one `Done`, also after close.
 //! * **F2** A buffer belongs to the transport until its `Done`: the link holds the handle.
-//! * **F3** The frames of a link arrive whole and in order, or the link closes.
+//! * **F3** The frames of a link arrive whole and in order, or the link closes. Chunks keep their own
+//!   order and may arrive later than other frames that were submitted behind them.
 //! * **F4** Nothing arrives after `closed` was reported.
 //! * **F5** A refused submit leaves no trace, and gives the frame back.
 //! * **F6** Slots spent never exceed slots granted.

@@ -21,7 +21,7 @@ mod link;
 mod net;
 mod passage;
 mod profile;
-mod rng;
+pub(crate) mod rng;
 mod scribe;
 mod trace;
 mod transport;

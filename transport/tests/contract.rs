@@ -9,6 +9,8 @@ use stellate_protocol::{Frame, Seq};
 use stellate_transport::faults::Faults;
 use stellate_transport::limits::CloseNotice;
 use stellate_transport::local::{Local, LocalOptions};
+use stellate_transport::rdma::fake::{FakeNet, Personality};
+use stellate_transport::rdma::{PoolOptions, Rdma, RdmaOptions};
 use stellate_transport::sim::{Profile, SimNet};
 use stellate_transport::{CloseHow, LinkFault, Tcp, Token, Transport};
 use support::{Pair, Rig, announce, chunks, close_both, lane, message, pattern, pull, seqs};
@@ -278,6 +280,7 @@ fn one(transport: impl Transport + 'static, at: &str) -> Rig {
         listens: transport,
         at: at.parse().expect("an address"),
         net: None,
+        fake: None,
     }
 }
 
@@ -296,7 +299,28 @@ fn sim(profile: Profile) -> Rig {
         listens: Arc::new(net.transport("b")),
         at: "sim://b".parse().expect("an address"),
         net: Some(net),
+        fake: None,
     }
+}
+
+/// Two hosts with a fake NIC each.
+fn rdma(personality: Personality, options: RdmaOptions) -> Rig {
+    let fake = FakeNet::new(7);
+    let host = |ip: [u8; 4]| fake.host(ip.into(), personality);
+    Rig {
+        dials: Arc::new(Rdma::with(host([10, 0, 0, 1]), options.clone())),
+        listens: Arc::new(Rdma::with(host([10, 0, 0, 2]), options)),
+        at: "rdma://10.0.0.2:0".parse().expect("an address"),
+        net: None,
+        fake: Some(fake),
+    }
+}
+
+/// The least of everything: a ring of eight, few sends, one READ.
+fn least() -> RdmaOptions {
+    let defaults = RdmaOptions::default();
+    let pool = PoolOptions { slot: 1024, arena: 128 * 1024, ..defaults.pool };
+    RdmaOptions { ring: 8, sends: 4, reads: 1, inline_max: 0, pool, ..defaults }
 }
 
 fn local(codec: bool) -> Rig {
@@ -331,8 +355,11 @@ macro_rules! contract {
         fn $test() {
             run($paused, || async {
                 let rig = $make;
-                let net = rig.net.clone();
+                let (net, fake) = (rig.net.clone(), rig.fake.clone());
                 super::$test(rig).await;
+                if let Some(fake) = fake {
+                    assert_eq!(fake.violations(), [], "F6");
+                }
                 if let Some(net) = net {
                     assert_eq!(net.violations(), [], "F6");
                 }
@@ -348,6 +375,10 @@ contract! {
     local_by_codec: true, local(true);
     wrapped_tcp: false, wrapped(one(Tcp::new(), "tcp://127.0.0.1:0"));
     wrapped_iwarp: true, wrapped(sim(Profile::IWARP));
+    rdma_roce: true, rdma(Personality::ROCE, RdmaOptions::default());
+    rdma_iwarp: true, rdma(Personality::IWARP, RdmaOptions::default());
+    rdma_least: true, rdma(Personality::IWARP, least());
+    wrapped_rdma: true, wrapped(rdma(Personality::ROCE, RdmaOptions::default()));
     sim_stream: true, sim(Profile::STREAM);
     sim_rsockets: true, sim(Profile::RSOCKETS);
     sim_verbs: true, sim(Profile::VERBS);

@@ -28,6 +28,7 @@ fn sim(faults: &Faults) -> Rig {
         listens: Arc::new(net.transport("b")),
         at: "sim://b".parse().expect("an address"),
         net: Some(net),
+        fake: None,
     }
 }
 
@@ -38,6 +39,7 @@ fn tcp(faults: &Faults) -> Rig {
         listens: tcp,
         at: "tcp://127.0.0.1:0".parse().expect("an address"),
         net: None,
+        fake: None,
     }
 }
 

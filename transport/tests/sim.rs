@@ -28,6 +28,7 @@ fn rig(net: &SimNet) -> Rig {
         listens: Arc::new(net.transport("b")),
         at: "sim://b".parse().expect("an address"),
         net: Some(net.clone()),
+        fake: None,
     }
 }
 

@@ -51,6 +51,7 @@ async fn links() -> (Box<dyn Link>, Box<dyn Link>) {
         listens: transport,
         at: "tcp://127.0.0.1:0".parse().expect("an address"),
         net: None,
+        fake: None,
     };
     let mut pair = Pair::up(&rig).await;
     let near = pair.near.link.take().expect("attached");

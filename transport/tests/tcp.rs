@@ -162,6 +162,7 @@ fn a_cut_in_the_middle_of_bytes_delivers_whole_frames_only() {
                 listens: Arc::new(Tcp::new()),
                 at: at("tcp://127.0.0.1:0"),
                 net: None,
+                fake: None,
             };
             let mut pair = Pair::up(&rig).await;
             cut.arm(bytes);
@@ -225,7 +226,13 @@ fn the_port_is_free_again_at_once_for_a_restarted_daemon() {
 fn a_drain_reaches_a_peer_that_still_talks() {
     run(async {
         let tcp: Arc<dyn Transport> = Arc::new(Tcp::new());
-        let rig = Rig { dials: tcp.clone(), listens: tcp, at: at("tcp://[::1]:0"), net: None };
+        let rig = Rig {
+            dials: tcp.clone(),
+            listens: tcp,
+            at: at("tcp://[::1]:0"),
+            net: None,
+            fake: None,
+        };
         let mut pair = Pair::up(&rig).await;
         pair.near.submit(message(1, b"farewell")).expect("room");
         pair.near.link().close(CloseHow::Drain);
@@ -284,7 +291,13 @@ fn a_drained_link_listens_until_the_peer_has_hung_up_or_the_linger_is_over() {
 fn a_link_moves_to_another_thread_with_the_bytes_it_read_ahead() {
     run(async {
         let tcp: Arc<dyn Transport> = Arc::new(Tcp::new());
-        let rig = Rig { dials: tcp.clone(), listens: tcp, at: at("tcp://127.0.0.1:0"), net: None };
+        let rig = Rig {
+            dials: tcp.clone(),
+            listens: tcp,
+            at: at("tcp://127.0.0.1:0"),
+            net: None,
+            fake: None,
+        };
         let mut pair = Pair::up(&rig).await;
         // 600 small frames: one poll reports 256 of them, the rest is read ahead.
         for seq in 1..=600 {
@@ -332,7 +345,8 @@ async fn lent_to_a_keeper(user_held: usize) -> (usize, usize) {
     let tcp = Tcp::with(TcpOptions { user_held, ..TcpOptions::default() });
     let transport: Arc<dyn Transport> = Arc::new(tcp.clone());
     let (dials, listens) = (transport.clone(), transport);
-    let mut pair = Pair::up(&Rig { dials, listens, at: at("tcp://127.0.0.1:0"), net: None }).await;
+    let mut pair =
+        Pair::up(&Rig { dials, listens, at: at("tcp://127.0.0.1:0"), net: None, fake: None }).await;
     let mut kept = Vec::new();
     let mut most = 0;
     for round in 0..100u64 {

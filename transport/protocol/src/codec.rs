@@ -76,6 +76,7 @@ mod opening;
 mod outbound;
 mod record;
 
+pub use crc::checksum;
 pub use decode::{DIRECT_MIN, Decoder, First, Input};
 pub use encode::{encode, encode_message};
 pub use error::{ChunkFault, CodecError};

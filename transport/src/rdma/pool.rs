@@ -1,15 +1,16 @@
 //! The registered memory of one device, bounded, and who has it.
 //!
 //! ```text
-//!   slots  rings and eager frames      registered for this side only
-//!   bulk   leases, pulled data, what is offered to peers        readable by peers
+//!   slots    rings and eager frames                   for this side only
+//!   kept     leases, and pulled data: users have it   readable by peers
+//!   passing  what is offered or read piece by piece   readable by peers
 //! ```
 //!
 //! * Memory is registered an arena at a time, as it is needed, and never beyond the limits.
 //! * A link is funded before it is made: its slots are set apart, so posting a receive never waits.
 //! * What users keep of arrived slots is counted (`held`), and beyond its limit it is copied.
-//! * Of the bulk memory users and pulls may have three quarters: the rest is for what is on its
-//!   way, which always comes back.
+//! * What passes has memory of its own, some of it from the beginning, and always comes back: a
+//!   user who keeps everything stalls nobody.
 //! * **F8** Every block comes home with its last handle; after [`Pool::retire`] to the allocator.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -35,8 +36,10 @@ pub struct PoolOptions {
     pub slots_max: usize,
     /// Of these, what users may keep of arrived messages before they are copied.
     pub held_max: usize,
-    /// Most bytes of bulk memory.
-    pub bulk_max: usize,
+    /// Most bytes of leases and pulled data; beyond it data is pulled by way of a copy.
+    pub kept_max: usize,
+    /// Most bytes that are offered to peers or read piece by piece.
+    pub passing_max: usize,
 }
 
 impl Default for PoolOptions {
@@ -47,7 +50,8 @@ impl Default for PoolOptions {
             arena: 4 * MIB,
             slots_max: 256 * MIB,
             held_max: 64 * MIB,
-            bulk_max: 256 * MIB,
+            kept_max: 192 * MIB,
+            passing_max: 64 * MIB,
         }
     }
 }
@@ -55,7 +59,7 @@ impl Default for PoolOptions {
 /// What is registered and out, bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PoolUse {
-    /// Registered, slots and bulk.
+    /// Registered, all of it.
     pub registered: usize,
     /// Set apart for links.
     pub funded: usize,
@@ -63,17 +67,21 @@ pub struct PoolUse {
     pub slots: usize,
     /// Slots that arrived messages are kept in.
     pub held: usize,
-    /// Bulk memory that is leased, pulled into or offered.
-    pub bulk: usize,
+    /// Memory that is leased or pulled into.
+    pub kept: usize,
+    /// Memory that is offered or read into piece by piece.
+    pub passing: usize,
 }
 
-/// What bulk memory is for.
+/// What memory is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Use {
+    /// Rings, and what is sent.
+    Slots = 0,
     /// Somebody may keep it.
-    Kept,
+    Kept = 1,
     /// It comes back by itself.
-    Passing,
+    Passing = 2,
 }
 
 /// The pool of one device.
@@ -86,13 +94,19 @@ pub(super) struct Pool {
 #[derive(Debug)]
 struct State {
     device: Option<Arc<dyn Device>>,
-    slots: Buddy,
-    bulk: Buddy,
-    slots_registered: usize,
-    bulk_registered: usize,
+    classes: [Class; 3],
     funded: usize,
     held: usize,
     waiting: Vec<Waker>,
+}
+
+/// Memory of one use.
+#[derive(Debug)]
+struct Class {
+    access: Access,
+    max: usize,
+    registered: usize,
+    blocks: Buddy,
 }
 
 /// Slots that are set apart for a link; given back when dropped.
@@ -112,18 +126,26 @@ pub(super) struct Unfunded {
 }
 
 impl Pool {
-    pub(super) fn new(device: Arc<dyn Device>, options: PoolOptions) -> Arc<Self> {
-        let state = State {
+    /// With the first memory for what passes.
+    pub(super) fn new(
+        device: Arc<dyn Device>,
+        options: PoolOptions,
+    ) -> Result<Arc<Self>, VerbsError> {
+        let class =
+            |access, max| Class { access, max, registered: 0, blocks: Buddy::new(options.slot) };
+        let mut state = State {
             device: Some(device),
-            slots: Buddy::new(options.slot),
-            bulk: Buddy::new(options.slot),
-            slots_registered: 0,
-            bulk_registered: 0,
+            classes: [
+                class(Access::Local, options.slots_max),
+                class(Access::RemoteRead, options.kept_max),
+                class(Access::RemoteRead, options.passing_max),
+            ],
             funded: 0,
             held: 0,
             waiting: Vec::new(),
         };
-        Arc::new(Self { options, state: Mutex::new(state) })
+        state.register(Use::Passing, &options)?;
+        Ok(Arc::new(Self { options, state: Mutex::new(state) }))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -140,9 +162,9 @@ impl Pool {
             return Err(unfunded);
         }
         // Others may hold all that they may: nothing is promised that is not registered.
-        while state.slots_registered < state.funded + state.held + bytes {
-            if let Err(error) = state.register(Access::Local, &self.options) {
-                let spare = state.slots_registered.saturating_sub(state.funded + state.held);
+        while state.classes[0].registered < state.funded + state.held + bytes {
+            if let Err(error) = state.register(Use::Slots, &self.options) {
+                let spare = state.classes[0].registered.saturating_sub(state.funded + state.held);
                 unfunded.available = spare as u64;
                 unfunded.cause = Some(error);
                 return Err(unfunded);
@@ -155,7 +177,7 @@ impl Pool {
     /// A slot, of those that its taker has funds for.
     pub(super) fn slot(self: &Arc<Self>) -> Option<Buf> {
         let mut state = self.state();
-        let (memory, region) = state.slots.take(self.options.slot)?;
+        let (memory, region) = state.classes[0].blocks.take(self.options.slot)?;
         Some(Buf::new(memory, region, Some(self.clone())))
     }
 
@@ -166,66 +188,72 @@ impl Pool {
         if state.held + slot > self.options.held_max {
             return None;
         }
-        while state.slots_registered < state.funded + state.held + slot {
-            state.register(Access::Local, &self.options).ok()?;
+        while state.classes[0].registered < state.funded + state.held + slot {
+            state.register(Use::Slots, &self.options).ok()?;
         }
-        let (memory, region) = state.slots.take(slot)?;
+        let (memory, region) = state.classes[0].blocks.take(slot)?;
         state.held += slot;
         drop(state);
         let buf = Buf::new(memory, region, Some(self.clone()));
         Some((buf, Kept { pool: self.clone(), bytes: slot }))
     }
 
-    /// Bulk memory of at least `len` bytes, in one piece.
+    /// Memory of at least `len` bytes that a peer may read, in one piece.
     pub(super) fn bulk(self: &Arc<Self>, len: usize, purpose: Use) -> Option<Buf> {
         let mut state = self.state();
-        let block = state.bulk.block(len);
-        let limit = match purpose {
-            Use::Kept => self.options.bulk_max / 4 * 3,
-            Use::Passing => self.options.bulk_max,
-        };
-        if block > self.options.arena || state.bulk.used() + block > limit {
+        let blocks = &mut state.classes[purpose as usize].blocks;
+        if blocks.block(len) > self.options.arena {
             return None;
         }
-        let taken = match state.bulk.take(len) {
+        let (memory, region) = match blocks.take(len) {
             Some(taken) => taken,
             None => {
-                state.register(Access::RemoteRead, &self.options).ok()?;
-                state.bulk.take(len)?
+                state.register(purpose, &self.options).ok()?;
+                state.classes[purpose as usize].blocks.take(len)?
             }
         };
         drop(state);
         let home = Arc::new(Rejoin {
             pool: self.clone(),
-            whole: taken.0.len(),
+            purpose,
+            whole: memory.len(),
             parts: Mutex::new(Vec::new()),
         });
-        Some(Buf::new(taken.0, taken.1, Some(home)))
+        Some(Buf::new(memory, region, Some(home)))
     }
 
-    /// Wakes the task when bulk memory has come back.
-    pub(super) fn wait(&self, waker: &Waker) {
+    /// Memory for what passes; if there is none the task is woken when some has come back.
+    pub(super) fn passing(self: &Arc<Self>, len: usize, waker: &Waker) -> Option<Buf> {
+        self.bulk(len, Use::Passing).or_else(|| {
+            self.wait(waker);
+            // It may have come back between the look and the wait.
+            self.bulk(len, Use::Passing)
+        })
+    }
+
+    fn wait(&self, waker: &Waker) {
         let mut state = self.state();
         if state.waiting.len() < WAITERS_MAX && !state.waiting.iter().any(|w| w.will_wake(waker)) {
             state.waiting.push(waker.clone());
         }
     }
 
-    /// Bytes that lie in its bulk memory, wherever they came from, as a piece.
+    /// Bytes that lie in memory that users keep, wherever they came from, as a piece.
     pub(super) fn find(&self, bytes: &Bytes) -> Option<Piece> {
         let at = bytes.as_ptr().addr() as u64;
-        let region = self.state().bulk.region(at, bytes.len())?;
+        let region = self.state().classes[Use::Kept as usize].blocks.region(at, bytes.len())?;
         Some(Piece { bytes: bytes.clone(), region })
     }
 
     pub(super) fn in_use(&self) -> PoolUse {
         let state = self.state();
         PoolUse {
-            registered: state.slots_registered + state.bulk_registered,
+            registered: state.classes.iter().map(|class| class.registered).sum(),
             funded: state.funded,
-            slots: state.slots.used(),
+            slots: state.classes[Use::Slots as usize].blocks.used(),
             held: state.held,
-            bulk: state.bulk.used(),
+            kept: state.classes[Use::Kept as usize].blocks.used(),
+            passing: state.classes[Use::Passing as usize].blocks.used(),
         }
     }
 
@@ -234,9 +262,11 @@ impl Pool {
     pub(super) fn retire(&self) {
         let mut state = self.state();
         let device = state.device.take();
-        let mut regions = state.slots.clear();
-        regions.extend(state.bulk.clear());
-        (state.slots_registered, state.bulk_registered) = (0, 0);
+        let mut regions = Vec::new();
+        for class in &mut state.classes {
+            regions.extend(class.blocks.clear());
+            class.registered = 0;
+        }
         let waiting = std::mem::take(&mut state.waiting);
         drop(state);
         if let Some(device) = device {
@@ -245,47 +275,34 @@ impl Pool {
         waiting.into_iter().for_each(Waker::wake);
     }
 
-    fn put(&self, memory: BytesMut, bulk: bool) {
+    fn put(&self, memory: BytesMut, purpose: Use) {
         let mut state = self.state();
-        let mut waiting = Vec::new();
-        if bulk {
-            state.bulk.put(memory);
-            waiting = std::mem::take(&mut state.waiting);
-        } else {
-            state.slots.put(memory);
-        }
+        state.classes[purpose as usize].blocks.put(memory);
+        let waiting = match purpose {
+            Use::Passing => std::mem::take(&mut state.waiting),
+            Use::Slots | Use::Kept => Vec::new(),
+        };
         drop(state);
         waiting.into_iter().for_each(Waker::wake);
     }
 }
 
 impl State {
-    fn register(&mut self, access: Access, options: &PoolOptions) -> Result<(), VerbsError> {
+    /// Registers an arena more.
+    fn register(&mut self, purpose: Use, options: &PoolOptions) -> Result<(), VerbsError> {
         let gone = || VerbsError::new("ibv_reg_mr", VerbsErrorKind::DeviceGone);
         let device = self.device.clone().ok_or_else(gone)?;
-        let (registered, max) = match access {
-            Access::Local => (self.slots_registered, options.slots_max),
-            Access::RemoteRead => (self.bulk_registered, options.bulk_max),
-        };
-        let len = options.arena.min(max.saturating_sub(registered));
+        let class = &mut self.classes[purpose as usize];
         // A last, shorter arena is cut to a power of two.
-        let units = len / options.slot;
+        let units = options.arena.min(class.max.saturating_sub(class.registered)) / options.slot;
         if units == 0 {
             return Err(VerbsError::new("ibv_reg_mr", VerbsErrorKind::Exhausted));
         }
         let len = (1 << units.ilog2()) * options.slot;
         let (arena, memory) = Arena::allocate(len);
-        let region = device.register(arena, access)?;
-        match access {
-            Access::Local => {
-                self.slots_registered += len;
-                self.slots.add(memory, region);
-            }
-            Access::RemoteRead => {
-                self.bulk_registered += len;
-                self.bulk.add(memory, region);
-            }
-        }
+        let region = device.register(arena, class.access)?;
+        class.registered += len;
+        class.blocks.add(memory, region);
         Ok(())
     }
 }
@@ -327,7 +344,7 @@ impl AsRef<[u8]> for KeptSlot {
 /// Of slots; bulk memory has parts.
 impl Home for Pool {
     fn take_back(&self, memory: BytesMut) {
-        self.put(memory, false);
+        self.put(memory, Use::Slots);
     }
 }
 
@@ -335,6 +352,7 @@ impl Home for Pool {
 #[derive(Debug)]
 struct Rejoin {
     pool: Arc<Pool>,
+    purpose: Use,
     whole: usize,
     parts: Mutex<Vec<BytesMut>>,
 }
@@ -353,7 +371,7 @@ impl Home for Rejoin {
         });
         drop(parts);
         if let Some(whole) = whole {
-            self.pool.put(whole, true);
+            self.pool.put(whole, self.purpose);
         }
     }
 }

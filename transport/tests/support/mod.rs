@@ -14,6 +14,7 @@ use stellate_protocol::frame::{
 use stellate_protocol::{
     Attempt, Class, EntityName, Frame, FrameKind, Identity, Instance, Lane, Parcel, Seq, SessionId,
 };
+use stellate_transport::rdma::fake::FakeNet;
 use stellate_transport::{
     Address, Batch, CloseHow, Full, Link, LinkFault, Listener, SimNet, Token, Transport,
 };
@@ -24,6 +25,7 @@ pub(crate) struct Rig {
     pub(crate) listens: Arc<dyn Transport>,
     pub(crate) at: Address,
     pub(crate) net: Option<SimNet>,
+    pub(crate) fake: Option<FakeNet>,
 }
 
 /// Greetings and farewells have receives of their own.

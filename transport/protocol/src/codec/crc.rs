@@ -2,6 +2,11 @@
 
 use crc_fast::{CrcAlgorithm, Digest};
 
+/// The crc32c of `bytes`, as frames carry it: for transports that move pulled data by themselves.
+pub fn checksum(bytes: &[u8]) -> u32 {
+    crc(bytes)
+}
+
 /// Of one piece.
 #[inline]
 pub(super) fn crc(bytes: &[u8]) -> u32 {

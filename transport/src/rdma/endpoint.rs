@@ -1,0 +1,547 @@
+//! The owner of devices and of all that completes on them: one task that polls, and hands batches
+//! to links.
+//!
+//! ```text
+//!   CM events ────┐                  ┌─► dials, listeners
+//!   async events ─┼─► Endpoint::poll ┼─► inbox of a link: its completions of this turn, one wake-up
+//!   completions ──┘   ▲              └─► dying queue pairs: what came home
+//!                     └─ nothing left: arm, look again, only then sleep
+//! ```
+//!
+//! One lock guards the tables. Links take it to be buried, never to send or receive. When the
+//! endpoint dies everything on it is over at once: queue pairs are destroyed, so every buffer is
+//! home, and links and listeners report it.
+
+mod connect;
+mod nic;
+mod pairs;
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use tokio::time::{Instant, Sleep};
+
+use self::connect::{Dial, Listening};
+use self::nic::Nic;
+use self::pairs::{Pair, Phase};
+use super::link::RdmaLink;
+use super::options::RdmaOptions;
+use super::pool::PoolUse;
+use super::verbs::{
+    AsyncEvent, CmId, Completion, EventChannel, Operation, QpTag, Verbs, VerbsError, VerbsErrorKind,
+};
+use crate::address::Address;
+use crate::error::{AcceptError, DialError, ListenError};
+use crate::fault::LinkFault;
+
+/// Completions taken from one queue, or events from one source, in one turn.
+const TURN: usize = 64;
+/// Turns in one poll of the endpoint: then others get theirs.
+const TURNS: usize = 16;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Endpoint {
+    verbs: Arc<dyn Verbs>,
+    channel: Arc<dyn EventChannel>,
+    options: Arc<RdmaOptions>,
+    core: Mutex<Core>,
+}
+
+/// What an identifier is for.
+#[derive(Debug)]
+enum Owner {
+    Dial(u64),
+    Pair(QpTag),
+    Listener(u64),
+}
+
+#[derive(Debug)]
+struct Core {
+    dead: bool,
+    nics: BTreeMap<String, Nic>,
+    pairs: BTreeMap<u32, Pair>,
+    owners: BTreeMap<CmId, Owner>,
+    dials: BTreeMap<u64, Dial>,
+    listeners: BTreeMap<u64, Listening>,
+    tags: u32,
+    numbers: u64,
+    origin: Instant,
+    /// When to look at deadlines.
+    alarm: Option<Duration>,
+    /// When something was last done, for spinning.
+    worked: Duration,
+    /// The endpoint's own task.
+    task: Option<Waker>,
+    /// Whom to wake, and what to drop, once the lock is released.
+    wakes: Vec<Waker>,
+    #[allow(clippy::vec_box)] // They are boxed where they come from.
+    dropped: Vec<Box<RdmaLink>>,
+    scratch: Vec<Completion>,
+}
+
+/// What an endpoint has at the moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EndpointUse {
+    /// Queue pairs, those that are being buried too.
+    pub queue_pairs: usize,
+    /// Connection identifiers, those of listeners too.
+    pub identifiers: usize,
+    /// Places taken in completion queues.
+    pub cq_places: u32,
+    /// By device.
+    pub pools: BTreeMap<String, PoolUse>,
+}
+
+fn no_endpoint() -> VerbsError {
+    VerbsError::new("rdma", VerbsErrorKind::NoEndpoint)
+}
+
+impl Endpoint {
+    pub(super) fn open(
+        verbs: Arc<dyn Verbs>,
+        options: Arc<RdmaOptions>,
+    ) -> Result<Arc<Self>, VerbsError> {
+        let channel = verbs.event_channel()?;
+        let core = Core {
+            dead: false,
+            nics: BTreeMap::new(),
+            pairs: BTreeMap::new(),
+            owners: BTreeMap::new(),
+            dials: BTreeMap::new(),
+            listeners: BTreeMap::new(),
+            tags: 0,
+            numbers: 0,
+            origin: Instant::now(),
+            alarm: None,
+            worked: Duration::ZERO,
+            task: None,
+            wakes: Vec::new(),
+            dropped: Vec::new(),
+            scratch: Vec::new(),
+        };
+        Ok(Arc::new(Self { verbs, channel, options, core: Mutex::new(core) }))
+    }
+
+    pub(super) fn options(&self) -> &Arc<RdmaOptions> {
+        &self.options
+    }
+
+    fn core(&self) -> MutexGuard<'_, Core> {
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the tables; wakes and drops what that brings outside of the lock.
+    fn change<T>(&self, with: impl FnOnce(&mut Core) -> T) -> T {
+        let mut core = self.core();
+        let result = with(&mut core);
+        let wakes = core.take_wakes();
+        let dropped = std::mem::take(&mut core.dropped);
+        drop(core);
+        wakes.into_iter().for_each(Waker::wake);
+        drop(dropped);
+        result
+    }
+
+    pub(super) fn is_dead(&self) -> bool {
+        self.core().dead
+    }
+
+    pub(super) fn in_use(&self) -> EndpointUse {
+        let core = self.core();
+        EndpointUse {
+            queue_pairs: core.pairs.len(),
+            identifiers: core.owners.len(),
+            cq_places: core
+                .nics
+                .values()
+                .flat_map(|nic| &nic.queues)
+                .map(|queue| queue.room.taken())
+                .sum(),
+            pools: core.nics.iter().map(|(name, nic)| (name.clone(), nic.pool.in_use())).collect(),
+        }
+    }
+
+    pub(super) fn dial(&self, to: SocketAddr) -> Result<u64, DialError> {
+        self.change(|core| match core.dead {
+            true => Err(DialError::Verbs(no_endpoint())),
+            false => core.start_dial(self, to),
+        })
+    }
+
+    pub(super) fn poll_dial(
+        &self,
+        number: u64,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Box<RdmaLink>, DialError>> {
+        let mut core = self.core();
+        let Some(dial) = core.dials.get_mut(&number) else {
+            return Poll::Ready(Err(DialError::Verbs(no_endpoint())));
+        };
+        match dial.outcome.take() {
+            Some(outcome) => {
+                core.dials.remove(&number);
+                Poll::Ready(outcome)
+            }
+            None => {
+                dial.waker = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+
+    pub(super) fn give_up(&self, number: u64) {
+        let link = self.change(|core| core.give_up(self, number));
+        drop(link);
+    }
+
+    pub(super) fn listen(&self, at: SocketAddr) -> Result<(u64, Address), ListenError> {
+        self.change(|core| match core.dead {
+            true => Err(ListenError::Verbs(no_endpoint())),
+            false => core.start_listening(self, at),
+        })
+    }
+
+    pub(super) fn poll_accept(
+        &self,
+        number: u64,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Box<RdmaLink>, AcceptError>> {
+        let mut core = self.core();
+        let Some(listening) = core.listeners.get_mut(&number) else {
+            let gone = AcceptError::Fatal(std::io::ErrorKind::NotConnected, None);
+            return Poll::Ready(Err(gone));
+        };
+        match listening.links.pop_front() {
+            Some(link) => Poll::Ready(Ok(link)),
+            None => {
+                listening.waker = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+
+    pub(super) fn stop_listening(&self, number: u64) {
+        let links = self.change(|core| core.stop_listening(self, number));
+        drop(links);
+    }
+
+    /// A link is over.
+    pub(super) fn bury(&self, tag: QpTag) {
+        self.change(|core| core.bury(self, tag));
+    }
+
+    /// Everything is over at once.
+    pub(super) fn kill(&self) {
+        self.change(|core| {
+            if std::mem::replace(&mut core.dead, true) {
+                return;
+            }
+            let tags: Vec<u32> = core.pairs.keys().copied().collect();
+            for tag in tags {
+                core.lose(self, QpTag(tag), LinkFault::EndpointGone);
+            }
+            let dials: Vec<u64> = core.dials.keys().copied().collect();
+            for number in dials {
+                core.dial_over(number, Err(DialError::Verbs(no_endpoint())));
+            }
+            let listeners: Vec<u64> = core.listeners.keys().copied().collect();
+            for number in listeners {
+                let links = core.stop_listening(self, number);
+                core.dropped.extend(links);
+            }
+            for id in std::mem::take(&mut core.owners).into_keys() {
+                self.channel.destroy_id(id);
+            }
+            for nic in std::mem::take(&mut core.nics).into_values() {
+                nic.pool.retire();
+            }
+            core.wakes.extend(core.task.take());
+        });
+    }
+
+    /// Does what is to be done, a bounded amount, and sleeps if that was all. Ready when the
+    /// endpoint is dead.
+    pub(super) fn poll(
+        self: &Arc<Self>,
+        cx: &mut Context<'_>,
+        sleep: &mut Option<Pin<Box<Sleep>>>,
+    ) -> Poll<()> {
+        for _ in 0..TURNS {
+            if self.is_dead() {
+                return Poll::Ready(());
+            }
+            match self.turn() {
+                Err(error) => {
+                    tracing::error!(%error, "the RDMA endpoint lost its events and ends");
+                    self.kill();
+                    return Poll::Ready(());
+                }
+                Ok(true) => continue,
+                Ok(false) => {}
+            }
+            if self.is_spinning() {
+                break;
+            }
+            if self.arm() {
+                continue;
+            }
+            if !self.sleep(cx, sleep) {
+                return Poll::Pending;
+            }
+        }
+        self.core().task = Some(cx.waker().clone());
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// One turn over all sources; whether anything was done.
+    fn turn(self: &Arc<Self>) -> Result<bool, VerbsError> {
+        let mut worked = false;
+        for _ in 0..TURN {
+            let Some(event) = self.channel.next_event()? else { break };
+            worked = true;
+            self.change(|core| core.on_cm_event(self, event));
+        }
+        worked |= self.change(|core| core.turn(self));
+        if worked {
+            let mut core = self.core();
+            core.worked = core.now();
+        }
+        Ok(worked)
+    }
+
+    fn is_spinning(&self) -> bool {
+        let core = self.core();
+        !self.options.spin.is_zero()
+            && !core.nics.is_empty()
+            && core.now().saturating_sub(core.worked) < self.options.spin
+    }
+
+    /// Asks for wake-ups, then looks whether something completed meanwhile.
+    fn arm(self: &Arc<Self>) -> bool {
+        self.change(|core| {
+            let mut broken = Vec::new();
+            for (name, nic) in &core.nics {
+                if nic.queues.iter().any(|queue| queue.cq.arm().is_err()) {
+                    broken.push(name.clone());
+                }
+            }
+            for name in &broken {
+                core.lose_device(self, name);
+            }
+            core.turn(self) || !broken.is_empty()
+        })
+    }
+
+    /// Sleeps until something happens; true if it has already.
+    fn sleep(&self, cx: &mut Context<'_>, sleep: &mut Option<Pin<Box<Sleep>>>) -> bool {
+        self.change(|core| {
+            core.task = Some(cx.waker().clone());
+            let mut ready = self.channel.poll_readable(cx).is_ready();
+            for nic in core.nics.values() {
+                ready |= nic.device.poll_async_readable(cx).is_ready();
+                for queue in &nic.queues {
+                    ready |= queue.cq.poll_readable(cx).is_ready();
+                }
+            }
+            let Some(alarm) = core.alarm else {
+                *sleep = None;
+                return ready;
+            };
+            let due = core.origin + alarm;
+            match sleep {
+                Some(sleep) => sleep.as_mut().reset(due),
+                None => *sleep = Some(Box::pin(tokio::time::sleep_until(due))),
+            }
+            if sleep.as_mut().is_some_and(|sleep| sleep.as_mut().poll(cx).is_ready()) {
+                core.alarm = None;
+                core.check_deadlines(self);
+                ready = true;
+            }
+            ready
+        })
+    }
+}
+
+impl Drop for Endpoint {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+impl Core {
+    /// Time on the endpoint's clock.
+    fn now(&self) -> Duration {
+        self.origin.elapsed()
+    }
+
+    fn number(&mut self) -> u64 {
+        self.numbers += 1;
+        self.numbers
+    }
+
+    /// Looks at deadlines at that time, at the latest.
+    fn wake_at(&mut self, at: Duration) {
+        if self.alarm.is_none_or(|alarm| at < alarm) {
+            self.alarm = Some(at);
+            self.wakes.extend(self.task.take());
+        }
+    }
+
+    /// The device of that name, opened if it is not.
+    fn nic(&mut self, endpoint: &Endpoint, name: &str) -> Result<&mut Nic, VerbsError> {
+        if !self.nics.contains_key(name) {
+            let nic = Nic::open(&*endpoint.verbs, name, &endpoint.options)?;
+            self.nics.insert(name.to_owned(), nic);
+        }
+        let gone = || VerbsError::new("ibv_open_device", VerbsErrorKind::DeviceGone);
+        self.nics.get_mut(name).ok_or_else(gone)
+    }
+
+    /// Async events and completions of all devices; whether there were any.
+    fn turn(&mut self, endpoint: &Arc<Endpoint>) -> bool {
+        let mut worked = false;
+        let mut lost = Vec::new();
+        let names: Vec<String> = self.nics.keys().cloned().collect();
+        for name in &names {
+            let Some(nic) = self.nics.get_mut(name) else { continue };
+            let device = nic.device.clone();
+            let mut completions = std::mem::take(&mut self.scratch);
+            let mut alive = true;
+            for queue in &mut nic.queues {
+                match queue.cq.poll(TURN, &mut completions) {
+                    Ok(n) if n < TURN => queue.room.drained(),
+                    Ok(_) => {}
+                    Err(_) => alive = false,
+                }
+            }
+            worked |= !completions.is_empty();
+            self.route(endpoint, &mut completions);
+            completions.clear();
+            self.scratch = completions;
+            for _ in 0..TURN {
+                match device.next_async() {
+                    Ok(None) => break,
+                    Ok(Some(event)) => {
+                        worked = true;
+                        alive &= self.on_async(endpoint, name, event);
+                    }
+                    Err(_) => {
+                        alive = false;
+                        break;
+                    }
+                }
+            }
+            if !alive {
+                lost.push(name);
+            }
+        }
+        for name in lost {
+            worked = true;
+            self.lose_device(endpoint, name);
+        }
+        worked
+    }
+
+    /// Sorts completions by link: one delivery and one wake-up for each.
+    fn route(&mut self, endpoint: &Arc<Endpoint>, completions: &mut Vec<Completion>) {
+        completions.sort_by_key(|completion| completion.tag);
+        let mut rest = completions.drain(..).peekable();
+        let mut touched = Vec::new();
+        while let Some(first) = rest.next() {
+            let tag = first.tag;
+            let batch = std::iter::once(first)
+                .chain(std::iter::from_fn(|| rest.next_if(|next| next.tag == tag)));
+            let Some(pair) = self.pairs.get(&tag.0) else {
+                batch.for_each(drop);
+                continue;
+            };
+            let mut heard = false;
+            match pair.phase {
+                // What is flushed comes home by being dropped.
+                Phase::Dying(_) => batch.for_each(drop),
+                Phase::Up | Phase::Accepting { .. } | Phase::Dialling(_) => {
+                    let waker = pair.inbox.put(|mail| {
+                        mail.completions.extend(batch.inspect(|completion| {
+                            heard |= completion.operation == Operation::Receive
+                                && completion.result.is_ok();
+                        }));
+                    });
+                    self.wakes.extend(waker);
+                }
+            }
+            touched.push((tag, heard));
+        }
+        drop(rest);
+        for (tag, heard) in touched {
+            match self.pairs.get(&tag.0).map(|pair| (&pair.phase, pair.id)) {
+                // Its first message came before the event that says it is up.
+                Some((Phase::Accepting { .. }, id)) if heard => {
+                    endpoint.channel.communication_established(id);
+                    self.promote(endpoint, tag);
+                }
+                Some((Phase::Dying(_), _)) => self.check_home(endpoint, tag),
+                _ => {}
+            }
+        }
+    }
+
+    /// A device tells something by itself; false if it is lost.
+    fn on_async(&mut self, endpoint: &Arc<Endpoint>, nic: &str, event: AsyncEvent) -> bool {
+        let find = |core: &Self, number: u32| {
+            let mut pairs = core.pairs.iter();
+            pairs
+                .find(|(_, pair)| pair.nic == nic && pair.pair.number() == number)
+                .map(|(tag, _)| QpTag(*tag))
+        };
+        match event {
+            AsyncEvent::QpFatal(number) => {
+                if let Some(tag) = find(self, number)
+                    && let Some(pair) = self.pairs.get(&tag.0)
+                {
+                    let fault = LinkFault::Work(super::verbs::WorkFault::LocalProtection);
+                    pair.inbox.open().hint.get_or_insert(fault);
+                    pair.pair.to_error();
+                }
+                true
+            }
+            AsyncEvent::CommunicationEstablished(number) => {
+                if let Some(tag) = find(self, number) {
+                    if let Some(pair) = self.pairs.get(&tag.0) {
+                        endpoint.channel.communication_established(pair.id);
+                    }
+                    self.promote(endpoint, tag);
+                }
+                true
+            }
+            AsyncEvent::CqError | AsyncEvent::DeviceFatal => {
+                tracing::error!(device = nic, ?event, "an RDMA device is lost");
+                false
+            }
+            AsyncEvent::PortActive(_) | AsyncEvent::PortError(_) | AsyncEvent::Other(_) => {
+                tracing::debug!(device = nic, ?event, "a device event");
+                true
+            }
+        }
+    }
+
+    /// A device is gone: its links end, its memory is ours alone. Listeners and other devices go
+    /// on; a later dial opens it again if it is there.
+    fn lose_device(&mut self, endpoint: &Endpoint, name: &str) {
+        let tags: Vec<u32> =
+            self.pairs.iter().filter(|(_, pair)| pair.nic == name).map(|(tag, _)| *tag).collect();
+        for tag in tags {
+            self.lose(endpoint, QpTag(tag), LinkFault::DeviceGone);
+        }
+        if let Some(nic) = self.nics.remove(name) {
+            tracing::warn!(device = name, "an RDMA device is out of use");
+            nic.pool.retire();
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! A NIC in virtual time: verbs and rdma_cm without a device, with every fault they have.
+//!
+//! ```text
+//!   host a ── Verbs ─┐     ┌ queue pairs: SENDs and READs, in order, RNR, retries, flush ┐
+//!                    ├─ FakeNet: one agenda of ticks, one seed                           │
+//!   host b ── Verbs ─┘     └ rdma_cm: requests, answers, late and lost events ───────────┘
+//! ```
+//!
+//! It does what libibverbs and librdmacm do, and is stricter where hardware is careless: READs of
+//! memory that is not exported, more READs than agreed, an acceptor that speaks first, a SEND
+//! without a receive and an overrun completion queue are all listed in
+//! [`FakeNet::violations`]. Completions of different queue pairs come in an order that the seed
+//! decides. The same seed and the same calls give the same [`FakeNet::trace_hash`] (D1).
+
+mod cm;
+mod device;
+mod driver;
+mod handles;
+mod pair;
+mod world;
+
+use std::net::IpAddr;
+use std::sync::{Arc, MutexGuard};
+
+use self::handles::FakeVerbs;
+use self::world::{Shared, World};
+use super::verbs::{Fabric, Verbs};
+
+/// What a fake device is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Personality {
+    /// What it runs on.
+    pub fabric: Fabric,
+    /// Most inline data; more is refused.
+    pub inline_max: u32,
+    /// Most segments of a SEND.
+    pub segments_max: u32,
+    /// Most work in each queue of a queue pair.
+    pub qp_depth_max: u32,
+    /// Most queue pairs.
+    pub qp_max: u32,
+    /// Most entries of a completion queue.
+    pub cq_depth_max: u32,
+    /// READs outstanding, both ways.
+    pub reads_max: u8,
+    /// Bytes that may be registered: the limit of locked memory.
+    pub locked_max: usize,
+}
+
+impl Personality {
+    /// Soft RoCE, roughly.
+    pub const ROCE: Self = Self {
+        fabric: Fabric::RoCE,
+        inline_max: 512,
+        segments_max: 32,
+        qp_depth_max: 16 * 1024,
+        qp_max: 64 * 1024,
+        cq_depth_max: 32 * 1024,
+        reads_max: 128,
+        locked_max: 1 << 30,
+    };
+    /// Soft iWARP, roughly: no receive is fatal, little inline, six segments.
+    pub const IWARP: Self =
+        Self { fabric: Fabric::IWarp, inline_max: 80, segments_max: 6, ..Self::ROCE };
+}
+
+/// An event of the connection manager that can be lost or late.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum CmWord {
+    /// That a connection is up.
+    Established,
+    /// That it is over.
+    Disconnected,
+}
+
+/// A rule of the fabric that its user broke.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Violation {
+    /// A SEND found no receive.
+    NoReceive,
+    /// More READs outstanding than the peer allows.
+    TooManyReads,
+    /// A READ of memory that is not exported.
+    NotExported,
+    /// The acceptor sent before it had received.
+    SpokeFirst,
+    /// A completion queue was overrun.
+    CqOverrun,
+    /// A region was given back while work was posted in it, or a device closed with queue pairs.
+    InUse,
+}
+
+/// What a host has of its device and of rdma_cm: all of it comes back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Event channels.
+    pub channels: usize,
+    /// Connection identifiers.
+    pub identifiers: usize,
+    /// Queue pairs.
+    pub queue_pairs: usize,
+    /// Completion queues.
+    pub completion_queues: usize,
+    /// Regions.
+    pub regions: usize,
+    /// Bytes registered.
+    pub registered: usize,
+    /// Exports that were not withdrawn.
+    pub exports: usize,
+}
+
+/// The fabric between the fake hosts. Cloning copies a handle.
+#[derive(Clone, Debug)]
+pub struct FakeNet {
+    shared: Arc<Shared>,
+}
+
+impl FakeNet {
+    /// Without hosts.
+    pub fn new(seed: u64) -> Self {
+        Self { shared: Arc::new(Shared::new(seed)) }
+    }
+
+    /// The libraries of the host with that address, which has one device, `fake0`.
+    pub fn host(&self, ip: IpAddr, personality: Personality) -> Arc<dyn Verbs> {
+        let host = self.world().add_host(ip, personality);
+        Arc::new(FakeVerbs { shared: self.shared.clone(), host })
+    }
+
+    /// Whether nothing gets through between two hosts. Senders try again, then give up.
+    pub fn partition(&self, a: IpAddr, b: IpAddr, blocked: bool) {
+        self.world().block(a, b, blocked);
+    }
+
+    /// Loses the next so many events of that kind on their way to a host.
+    pub fn lose_words(&self, host: IpAddr, word: CmWord, count: u32) {
+        self.world().host_at(host).lost_words.insert(word, count);
+    }
+
+    /// Delays all events of that kind on their way to a host by so many ticks.
+    pub fn delay_words(&self, host: IpAddr, word: CmWord, ticks: u64) {
+        self.world().host_at(host).late_words.insert(word, ticks);
+    }
+
+    /// Changes how much a host may register from now on.
+    pub fn limit_memory(&self, host: IpAddr, bytes: usize) {
+        self.world().host_at(host).personality.locked_max = bytes;
+    }
+
+    /// Changes how many queue pairs a host may have.
+    pub fn limit_pairs(&self, host: IpAddr, pairs: u32) {
+        self.world().host_at(host).personality.qp_max = pairs;
+    }
+
+    /// Refuses everything on a host as if its RDMA files were not to be opened.
+    pub fn forbid(&self, host: IpAddr, forbidden: bool) {
+        self.world().host_at(host).forbidden = forbidden;
+    }
+
+    /// Moves all queue pairs of a host to error, as a fault of its NIC.
+    pub fn break_pairs(&self, host: IpAddr) {
+        self.shared.change(|world| world.break_pairs(host));
+    }
+
+    /// Takes a host's device away: its queue pairs complete nothing any more.
+    pub fn remove_device(&self, host: IpAddr) {
+        self.shared.change(|world| world.remove_device(host));
+    }
+
+    /// Plugs a device in again.
+    pub fn restore_device(&self, host: IpAddr) {
+        self.world().host_at(host).present = true;
+    }
+
+    /// The process of a host is gone without a word: nobody is told.
+    pub fn crash(&self, host: IpAddr) {
+        self.shared.change(|world| world.crash(host));
+    }
+
+    /// What a host has.
+    pub fn counts(&self, host: IpAddr) -> Counts {
+        self.world().counts(host)
+    }
+
+    /// Rules that were broken, the first few.
+    pub fn violations(&self) -> Vec<Violation> {
+        self.world().violations.clone()
+    }
+
+    /// Hash over everything that arrived, in order (D1).
+    pub fn trace_hash(&self) -> u64 {
+        self.world().trace
+    }
+
+    fn world(&self) -> MutexGuard<'_, World> {
+        self.shared.lock()
+    }
+}

@@ -1,0 +1,130 @@
+//! The fake device: regions, completion queues, and its removal.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
+use std::task::Waker;
+
+use super::Violation;
+use super::pair::PairState;
+use super::world::World;
+use crate::rdma::memory::Arena;
+use crate::rdma::verbs::{Access, AsyncEvent, CmEventKind, Completion};
+
+#[derive(Debug)]
+pub(super) struct Region {
+    pub(super) host: usize,
+    pub(super) arena: Arena,
+    pub(super) access: Access,
+}
+
+#[derive(Debug)]
+pub(super) struct Cq {
+    pub(super) host: usize,
+    pub(super) depth: u32,
+    /// By queue pair: each pair's are in order, the pairs are not.
+    pub(super) entries: BTreeMap<u32, VecDeque<Completion>>,
+    /// Entries of pairs that are destroyed: they still take places.
+    pub(super) stale: u32,
+    pub(super) armed: bool,
+    pub(super) woken: bool,
+    pub(super) broken: bool,
+    pub(super) waker: Option<Waker>,
+}
+
+impl Cq {
+    fn len(&self) -> u32 {
+        self.stale + self.entries.values().map(|entries| entries.len() as u32).sum::<u32>()
+    }
+}
+
+impl World {
+    pub(super) fn push_completion(&mut self, cq: u64, number: u32, completion: Completion) {
+        let Some(queue) = self.cqs.get_mut(&cq) else {
+            self.homeward.push(Box::new(completion.buf));
+            return;
+        };
+        if queue.broken || queue.len() >= queue.depth {
+            let host = queue.host;
+            let first = !std::mem::replace(&mut queue.broken, true);
+            self.homeward.push(Box::new(completion.buf));
+            if first {
+                self.violation(Violation::CqOverrun);
+                self.hosts[host].async_events.push_back(AsyncEvent::CqError);
+                self.wakes.extend(self.hosts[host].async_waker.take());
+            }
+            return;
+        }
+        queue.entries.entry(number).or_default().push_back(completion);
+        if std::mem::take(&mut queue.armed) {
+            queue.woken = true;
+            self.wakes.extend(queue.waker.take());
+        }
+    }
+
+    /// Takes up to `max` completions: the seed decides between pairs.
+    pub(super) fn poll_completions(
+        &mut self,
+        cq: u64,
+        max: usize,
+        out: &mut Vec<Completion>,
+    ) -> usize {
+        let mut taken = 0;
+        while taken < max {
+            let Some(queue) = self.cqs.get(&cq) else { break };
+            let pairs = queue.entries.len() as u64;
+            if pairs == 0 {
+                break;
+            }
+            let nth = self.rng.below(pairs) as usize;
+            let Some(queue) = self.cqs.get_mut(&cq) else { break };
+            let Some(number) = queue.entries.keys().nth(nth).copied() else { break };
+            if let Some(entries) = queue.entries.get_mut(&number) {
+                out.extend(entries.pop_front());
+                taken += 1;
+                if entries.is_empty() {
+                    queue.entries.remove(&number);
+                }
+            }
+        }
+        if taken < max
+            && let Some(queue) = self.cqs.get_mut(&cq)
+        {
+            queue.stale = 0;
+        }
+        taken
+    }
+
+    /// The completions of a destroyed pair give their buffers back, and lie there.
+    pub(super) fn forget_completions(&mut self, cq: u64, number: u32) {
+        if let Some(queue) = self.cqs.get_mut(&cq)
+            && let Some(entries) = queue.entries.remove(&number)
+        {
+            queue.stale += entries.len() as u32;
+            self.homeward.push(Box::new(entries));
+        }
+    }
+
+    /// Whether a region may be read by peers.
+    pub(super) fn is_readable(&self, region: u64, addr: u64, len: usize) -> bool {
+        self.regions.get(&region).is_some_and(|region| {
+            region.access == Access::RemoteRead && region.arena.contains(addr, len)
+        })
+    }
+
+    pub(super) fn remove_device(&mut self, ip: IpAddr) {
+        let Some(host) = self.index_of(ip) else {
+            return;
+        };
+        self.hosts[host].present = false;
+        self.hosts[host].async_events.push_back(AsyncEvent::DeviceFatal);
+        self.wakes.extend(self.hosts[host].async_waker.take());
+        for pair in self.pairs.values_mut().filter(|pair| pair.host == host) {
+            pair.state = PairState::Lost;
+        }
+        let bound = self.ids.iter().filter(|(_, id)| id.host == host && id.bound);
+        let ids: Vec<u64> = bound.map(|(id, _)| *id).collect();
+        for id in ids {
+            self.tell(id, CmEventKind::DeviceRemoval);
+        }
+    }
+}

@@ -430,7 +430,10 @@ fn forged(choices: &mut Choices<'_>, from: &Identity) -> Frame<Parcel> {
             Frame::Ack(Box::new(ack))
         }
         6 => Frame::Grant(Grant { slots: choices.number() as u32 }),
-        7 => Frame::Heartbeat(Heartbeat { ask: choices.byte() & 1 == 0 }),
+        7 => Frame::Heartbeat(Heartbeat {
+            ask: u32::from(choices.byte() & 1),
+            answer: u32::from(choices.byte() & 3),
+        }),
         8 => Frame::Close(Box::new(Close {
             reason: CloseReason::from_wire(choices.byte() % 6 + 1).unwrap_or(CloseReason::Closed),
             delivered: std::array::from_fn(|_| choices.number()),

@@ -18,11 +18,11 @@
 //! | 8 | 4 | data_len | bytes of the data after the front; Announce: bytes to be pulled, none follow |
 //! | 12 | 4 | body_crc | crc32c of front and data |
 //! | 16 | 8 | seq | place in the lane; Hello and Answer: `STELLA` and the wire version as u16 |
-//! | 24 | 8 | id | Notify, Request, Reply: request id; Rejected: the rejected seq |
+//! | 24 | 8 | id | Notify, Request, Reply: request id; Rejected: the rejected seq; Heartbeat: number of the question that it answers, or 0 |
 //! | 32 | 4 | type | number of the message type |
 //! | 36 | 2 | version | version of the type that encoded the front |
 //! | 38 | 2 | compat | oldest version whose reader understands the front |
-//! | 40 | 4 | aux | Request: milliseconds left; Chunk: offset; Grant: slots |
+//! | 40 | 4 | aux | Request: milliseconds left; Chunk: offset; Grant: slots; Heartbeat: number of its question |
 //! | 44 | 4 | header_crc | crc32c of the header with this field as 0 |
 //!
 //! A field without a meaning in a kind is sent as 0 and not looked at. Byte 0 and bytes 16 to 23

@@ -475,8 +475,11 @@ pub struct Grant {
 /// A sign of life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Heartbeat {
-    /// Please answer at once, with acks (a probe, or a drain that waits for the last ack).
-    pub ask: bool,
+    /// Number of a question that is to be answered at once, with acks (a probe); 0 asks nothing.
+    pub ask: u32,
+    /// Number of the latest question of the other side, which it answers; 0 if it answers none. So
+    /// what was sent before the question is told apart from what was sent after it.
+    pub answer: u32,
 }
 
 /// The session ends: why, and how far the speaker got.

@@ -51,7 +51,8 @@ pub struct Limits {
     pub backoff_max: Duration,
     /// The loser of a race waits so long for the winner's link (S5).
     pub race_wait: Duration,
-    /// An old instance on a live link must answer a probe within this.
+    /// An old instance on a live link must answer a probe within this, counted from the last that
+    /// came from it, and within the heartbeat deadline in any case.
     pub probe: Duration,
     /// A session lives so long without a link, on both sides.
     pub standby_max: Duration,

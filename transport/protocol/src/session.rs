@@ -134,6 +134,8 @@ struct Due {
     heartbeat: bool,
     /// The heartbeat asks for an answer.
     ask: bool,
+    /// Number of the question that it answers, or 0.
+    answer: u32,
     admitted: bool,
     /// Lanes whose acks or windows changed, a bit each.
     acks: u8,
@@ -194,6 +196,10 @@ pub struct Session<P: Payload> {
     closing: bool,
     /// An old instance was asked for a sign of life.
     probing: bool,
+    /// Number of the last such question.
+    probes: u32,
+    /// Whatever comes meanwhile, it is to be answered by then.
+    probe_until: Silent<Time>,
     /// It goes to another address once that sign is there.
     moves: bool,
     /// The deadline was restarted once because we woke late.
@@ -265,6 +271,8 @@ impl<P: Payload> Session<P> {
             rejections: [0; Class::COUNT],
             closing: false,
             probing: false,
+            probes: 0,
+            probe_until: Silent(Time(0)),
             moves: false,
             stalled: false,
             peer_delivered: None,

@@ -132,7 +132,7 @@ fn samples() -> Vec<(&'static str, Frame<Parcel>)> {
         ("chunk", chunks(LANE, Seq(6), &whole, 10).remove(0)),
         ("ack", ack()),
         ("grant", Frame::Grant(Grant { slots: 31 })),
-        ("heartbeat", Frame::Heartbeat(Heartbeat { ask: true })),
+        ("heartbeat", Frame::Heartbeat(Heartbeat { ask: 7, answer: 3 })),
         ("admitted", Frame::Admitted),
         ("close", Frame::Close(Box::new(close))),
     ]

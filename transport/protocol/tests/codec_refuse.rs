@@ -101,7 +101,7 @@ fn samples() -> Vec<Frame<Parcel>> {
         Frame::Pull(Pull { lane: LANE, seq: Seq(4) }),
         Frame::Ack(Box::new(ack)),
         Frame::Grant(Grant { slots: 12 }),
-        Frame::Heartbeat(Heartbeat { ask: true }),
+        Frame::Heartbeat(Heartbeat { ask: 1, answer: 0 }),
         Frame::Admitted,
         close(),
     ]

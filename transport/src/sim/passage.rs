@@ -74,7 +74,7 @@ fn detail(frame: &Frame<Parcel>) -> Option<Arc<str>> {
         Frame::Chunk(chunk) => write!(text, "offset={}", chunk.offset),
         Frame::Ack(ack) => write_ack(&mut text, ack),
         Frame::Grant(grant) => write!(text, "slots={}", grant.slots),
-        Frame::Heartbeat(beat) if beat.ask => write!(text, "asks"),
+        Frame::Heartbeat(beat) if beat.ask > 0 => write!(text, "asks {}", beat.ask),
         Frame::Close(close) => write_close(&mut text, close),
         _ => return None,
     };

@@ -463,7 +463,11 @@ fn read_record(header: &Header, front: &[u8]) -> Result<Frame<Parcel>, CodecErro
         FrameKind::Pull => Frame::Pull(Pull { lane: header.lane()?, seq: Seq(header.seq) }),
         FrameKind::Ack => Frame::Ack(Box::new(read_ack(header, front)?)),
         FrameKind::Grant => Frame::Grant(Grant { slots: header.aux }),
-        FrameKind::Heartbeat => Frame::Heartbeat(Heartbeat { ask: header.flags & flag::ASK != 0 }),
+        FrameKind::Heartbeat => {
+            let asks = header.flags & flag::ASK != 0;
+            let ask = if asks { header.aux.max(1) } else { 0 };
+            Frame::Heartbeat(Heartbeat { ask, answer: u32::try_from(header.id).unwrap_or(0) })
+        }
         FrameKind::Admitted => Frame::Admitted,
         FrameKind::Close => Frame::Close(Box::new(read_close(header, front)?)),
         // These have readers of their own and never come here.

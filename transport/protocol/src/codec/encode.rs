@@ -46,7 +46,9 @@ pub fn encode(frame: &Frame<Parcel>, out: &mut Outbound) -> Result<(), CodecErro
         }
         Frame::Heartbeat(heartbeat) => {
             let mut header = Header::new(FrameKind::Heartbeat);
-            header.flags = if heartbeat.ask { flag::ASK } else { 0 };
+            header.flags = if heartbeat.ask > 0 { flag::ASK } else { 0 };
+            header.aux = heartbeat.ask;
+            header.id = u64::from(heartbeat.answer);
             bare(out, header)
         }
         Frame::Admitted => bare(out, Header::new(FrameKind::Admitted)),

@@ -247,9 +247,13 @@ impl<P: Payload> Session<P> {
                 self.on_grant(grant.slots);
                 Ok(())
             }
-            Frame::Heartbeat(Heartbeat { ask }) => {
-                if ask {
+            Frame::Heartbeat(Heartbeat { ask, answer }) => {
+                if answer > 0 && answer == self.probes {
+                    self.alive_after_all();
+                }
+                if ask > 0 {
                     self.due.heartbeat = true;
+                    self.due.answer = ask;
                     self.due.acks = u8::MAX;
                     self.due.urgent = true;
                 }
@@ -286,7 +290,11 @@ impl<P: Payload> Session<P> {
                 link.owed += 1;
             }
         }
-        self.alive_after_all();
+        if self.probing {
+            // It may have been sent before its sender died: the answer may come behind it.
+            let patience = now.after(self.config.limits.probe).min(*self.probe_until);
+            self.timers.arm(Timer::Probe, patience);
+        }
     }
 
     /// The old instance answers while a new one uses its name: there are two.

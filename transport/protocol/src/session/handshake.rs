@@ -429,7 +429,11 @@ impl<P: Payload> Session<P> {
             return self.end(Row::PeerReplaced, EndCause::PeerRestarted);
         }
         self.step(Row::PeerProbed);
-        self.probing = true;
+        if !self.probing {
+            self.probing = true;
+            self.probes = self.probes.wrapping_add(1).max(1);
+            self.probe_until = Silent(now.after(self.config.limits.heartbeat_deadline));
+        }
         self.due.heartbeat = true;
         self.due.ask = true;
         // Asked already: who uses the name once more does not put the verdict off.

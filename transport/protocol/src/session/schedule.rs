@@ -183,8 +183,9 @@ impl<P: Payload> Session<P> {
         // The last slot is for a grant: two heartbeats that cross could leave neither side one.
         if self.due.heartbeat && credit > 1 {
             self.due.heartbeat = false;
-            let ask = std::mem::take(&mut self.due.ask);
-            return Some(self.spend(Frame::Heartbeat(Heartbeat { ask })));
+            let ask = if std::mem::take(&mut self.due.ask) { self.probes } else { 0 };
+            let answer = std::mem::take(&mut self.due.answer);
+            return Some(self.spend(Frame::Heartbeat(Heartbeat { ask, answer })));
         }
         if credit <= SLOTS_RESERVED {
             return Some(None);

@@ -84,7 +84,7 @@ rules! {
     PeerReplaced: [Backoff Dialing Greeting Yielding Standby Up] "Notice(NewInstance)" "" => Some(Ended), "Ended(PeerRestarted)";
     PeerSuperseded: [Backoff Dialing Greeting Yielding Up Standby] "Notice(NewInstance)" "a higher incarnation" => Some(Ended), "Ended(Superseded)";
     PeerProbed: [Up] "Notice(NewInstance)" "" => None, "ask for a sign of life; arm probe";
-    ProbeAnswered: [Up] "Frame" "while probing" => None, "NameConflict";
+    ProbeAnswered: [Up] "Frame" "answers the probe" => None, "NameConflict";
     ProbeSilent: [Up] "Timer(Probe)" "" => Some(Ended), "close the link; Ended(PeerRestarted)";
     PeerForgot: [Backoff Dialing Greeting Yielding Up Standby] "Notice(Forgotten)" "" => Some(Ended), "Ended(ClosedByPeer)";
     Admitted: [Backoff Dialing Greeting Yielding Up Standby Finishing] "Admission" "accept" => None, "hand out what was held; tell the peer";

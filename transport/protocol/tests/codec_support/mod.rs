@@ -216,7 +216,7 @@ pub fn frames() -> impl Strategy<Value = Frame<Parcel>> {
         1 => (lanes(), seqs()).prop_map(|(lane, seq)| Frame::Pull(Pull { lane, seq })),
         2 => acks.prop_map(|lanes| Frame::Ack(Box::new(Ack { lanes }))),
         1 => any::<u32>().prop_map(|slots| Frame::Grant(Grant { slots })),
-        1 => any::<bool>().prop_map(|ask| Frame::Heartbeat(Heartbeat { ask })),
+        1 => any::<(u32, u32)>().prop_map(|(ask, answer)| Frame::Heartbeat(Heartbeat { ask, answer })),
         1 => Just(Frame::Admitted),
         1 => closes,
     ]

@@ -233,7 +233,7 @@ fn frames_that_make_no_sense_but_break_nothing() {
     let (mut world, a, b) = up();
     for frame in [
         Frame::Grant(Grant { slots: u32::MAX }),
-        Frame::Heartbeat(Heartbeat { ask: true }),
+        Frame::Heartbeat(Heartbeat { ask: 1, answer: 0 }),
         Frame::Ack(Box::default()),
     ] {
         world.forge(a, frame);
@@ -271,7 +271,7 @@ fn a_greeting_that_is_no_answer_costs_the_link() {
             _ => answer.verdict = Verdict::NoSession,
         }
         let frame = match step {
-            0 => Frame::Heartbeat(Heartbeat { ask: false }),
+            0 => Frame::Heartbeat(Heartbeat { ask: 0, answer: 0 }),
             _ => Frame::Answer(Box::new(answer)),
         };
         world.forge(a, frame);

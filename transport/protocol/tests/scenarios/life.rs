@@ -273,7 +273,7 @@ fn s6_frames_of_an_old_link_are_counted_and_dropped() {
     let old = world.side(a).session.link().expect("up");
     world.feed(a, Input::Readdress);
     world.run();
-    let frame = stellate_protocol::Frame::Heartbeat(stellate_protocol::frame::Heartbeat { ask: true });
+    let frame = stellate_protocol::Frame::Heartbeat(stellate_protocol::frame::Heartbeat { ask: 1, answer: 0 });
     world.feed(a, Input::Frame { link: old, frame });
     world.feed(a, Input::LinkLost { link: old, blame: Blame::Transport, jitter: 0 });
     assert_eq!(world.side(a).session.counters().stale_frames, 1);

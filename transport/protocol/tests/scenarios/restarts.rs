@@ -3,6 +3,7 @@
 use stellate_protocol::Class;
 use stellate_protocol::Incarnation;
 use stellate_protocol::event::{EndCause, Event, Input};
+use stellate_protocol::frame::{Frame, Heartbeat};
 use stellate_protocol::policy::Policy;
 use stellate_protocol::session::Phase;
 
@@ -94,6 +95,44 @@ fn s6_a_probe_that_is_answered_is_a_name_conflict() {
     world.secs(5);
     world.check_healed(a, b);
     world.check_healed(other, second);
+}
+
+/// What it sent before it died lies on its way, and is read after the question: no answer to it.
+fn s6_late_data_of_a_dead_instance_is_no_sign_of_life() {
+    let (mut world, a, b) = up();
+    world.stall(A, true);
+    world.send(b, Class::Normal, 3);
+    world.send(b, Class::High, 3);
+    world.restart(B, true);
+    let fresh = world.connect(B, A);
+    world.run();
+    world.millis(700);
+    world.stall(A, false);
+    world.millis(700);
+    assert_eq!((world.phase(a), conflicts(&world, a)), (Phase::Up, 0), "it may still answer");
+    world.millis(400);
+    assert_eq!(cause(&world, a), Some(EndCause::PeerRestarted));
+    assert_eq!(conflicts(&world, a) + conflicts(&world, world.last(A)), 0);
+    assert_eq!(world.side(a).session.counters().messages_received, 6, "S2: it was received");
+    world.send(fresh, Class::Normal, 1);
+    world.run();
+    world.check_healed(fresh, world.last(A));
+}
+
+/// A peer that speaks and never answers is over in the end.
+fn s6_a_probe_without_an_answer_ends_within_the_deadline() {
+    let (mut world, a, _) = up();
+    world.restart(B, true);
+    world.connect(B, A);
+    world.run();
+    for _ in 0..39 {
+        world.forge(a, Frame::Heartbeat(Heartbeat { ask: 0, answer: 0 }));
+        world.millis(500);
+    }
+    assert_eq!((world.phase(a), conflicts(&world, a)), (Phase::Up, 0));
+    world.forge(a, Frame::Heartbeat(Heartbeat { ask: 0, answer: 99 }));
+    world.millis(500);
+    assert_eq!(cause(&world, a), Some(EndCause::PeerRestarted));
 }
 
 /// The old instance redials while it is probed: that is an answer.

@@ -15,7 +15,7 @@ use stellate_protocol::session::{Config, Phase, Session};
 use stellate_protocol::{Attempt, Lane, LinkId, Parcel, SessionId, Time};
 
 const LINK: LinkId = LinkId(1);
-const FACTS: LinkFacts = LinkFacts { slots: None, slot_bytes: 8 * 1024 };
+const FACTS: LinkFacts = LinkFacts { slots: None, slot_bytes: 8 * 1024, whole: false };
 
 fn config(me: u64, target: u64) -> Config {
     Config {

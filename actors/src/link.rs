@@ -21,6 +21,7 @@ use actix::{
 };
 use stellate_protocol::event::LinkFacts;
 use stellate_protocol::{Frame, LinkId, Parcel};
+use stellate_transport::limits::Boundary;
 use stellate_transport::{Batch, CloseHow, Link, LinkFault, Parked};
 
 use crate::endpoint::Greeted;
@@ -98,7 +99,8 @@ impl Carried {
 /// What the session needs to know of a link.
 pub(crate) fn facts(link: &dyn Link) -> LinkFacts {
     let limits = link.limits();
-    LinkFacts { slots: limits.recv_slots, slot_bytes: limits.slot_bytes }
+    let whole = limits.boundary == Boundary::Message;
+    LinkFacts { slots: limits.recv_slots, slot_bytes: limits.slot_bytes, whole }
 }
 
 /// End the link.

@@ -176,7 +176,7 @@ impl World {
     }
 
     fn facts(&self) -> LinkFacts {
-        LinkFacts { slots: self.slots, slot_bytes: 64 }
+        LinkFacts { slots: self.slots, slot_bytes: 64, whole: self.slots.is_some() }
     }
 
     fn dial(&mut self, side: usize, choices: &mut Choices<'_>) {

@@ -174,6 +174,8 @@ pub struct LinkFacts {
     pub slots: Option<u32>,
     /// Bytes of a slot.
     pub slot_bytes: u32,
+    /// Whether a frame must fit a slot, counted or not: the fabric takes frames, and not bytes.
+    pub whole: bool,
 }
 
 /// The user's word on a peer.

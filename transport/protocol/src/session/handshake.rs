@@ -336,10 +336,10 @@ impl<P: Payload> Session<P> {
     /// The answer names what we can take on this link; the same for both sides.
     fn opening(&mut self, facts: LinkFacts) -> Opening {
         let limits = &self.config.limits;
-        // Where receives are counted, a front must fit the one it lands in.
-        let front_max = match facts.slots {
-            Some(_) => limits.front_max.min(facts.slot_bytes),
-            None => limits.front_max,
+        // Where frames arrive whole, a front must fit the receive that it lands in.
+        let front_max = match facts.whole || facts.slots.is_some() {
+            true => limits.front_max.min(facts.slot_bytes),
+            false => limits.front_max,
         };
         let terms = Terms {
             front_max,

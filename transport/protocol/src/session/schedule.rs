@@ -270,8 +270,9 @@ impl<P: Payload> Session<P> {
 
     fn take_chunk(&mut self, lane: Lane) -> Option<Frame<P>> {
         let slot = self.terms.map_or(u32::MAX, |terms| terms.slot_bytes);
-        let counted = self.link.is_some_and(|link| link.credit.is_some());
-        let len_max = self.config.limits.chunk_bytes.min(if counted { slot } else { u32::MAX });
+        let whole = |link: super::Link| link.facts.whole || link.credit.is_some();
+        let fits = if self.link.is_some_and(whole) { slot } else { u32::MAX };
+        let len_max = self.config.limits.chunk_bytes.min(fits);
         let (seq, part, offset, len) = self.send[lane.index()].take_chunk(len_max.max(1))?;
         self.scheduler.charge(lane.class(), len);
         self.spend(Frame::Chunk(Chunk { lane, seq, offset, len, part: Some(part) }))

@@ -155,6 +155,6 @@ impl Spec {
     }
 
     pub(crate) fn facts(&self) -> LinkFacts {
-        LinkFacts { slots: self.slots, slot_bytes: 2 }
+        LinkFacts { slots: self.slots, slot_bytes: 2, whole: self.slots.is_some() }
     }
 }

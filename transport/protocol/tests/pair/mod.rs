@@ -46,6 +46,8 @@ pub struct Node {
     pub admission: Option<Admit>,
     /// Receives on each link, and their bytes.
     pub slots: Option<u32>,
+    /// Its fabric takes frames up to a slot, not bytes.
+    pub whole: bool,
     pub directory: Directory,
     pub sides: BTreeMap<SessionKey, Side>,
     pub attempt: Attempt,
@@ -152,6 +154,7 @@ impl World {
             metadata: Bytes::new(),
             admission: None,
             slots: None,
+            whole: false,
             directory: Directory::new(),
             sides: BTreeMap::new(),
             attempt: Attempt(0),

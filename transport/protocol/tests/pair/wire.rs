@@ -61,6 +61,16 @@ fn takes_slot(kind: FrameKind) -> bool {
     )
 }
 
+/// What of a frame has to fit a slot.
+fn frame_len(frame: &Frame<Parcel>) -> u32 {
+    match frame {
+        Frame::Message(message) => message.payload.front_len() + message.payload.data_len(),
+        Frame::Announce(message) => message.payload.front_len(),
+        Frame::Chunk(chunk) => chunk.len,
+        _ => 0,
+    }
+}
+
 /// As bytes and back.
 fn through_codec(decoder: &mut Decoder, frame: Frame<Parcel>) -> Frame<Parcel> {
     let mut bytes = Outbound::new();
@@ -88,7 +98,8 @@ fn through_codec(decoder: &mut Decoder, frame: Frame<Parcel>) -> Frame<Parcel> {
 
 impl World {
     pub(super) fn facts(&self, node: usize) -> LinkFacts {
-        LinkFacts { slots: self.nodes[node].slots, slot_bytes: self.nodes[node].limits.slot_bytes }
+        let node = &self.nodes[node];
+        LinkFacts { slots: node.slots, slot_bytes: node.limits.slot_bytes, whole: node.whole }
     }
 
     /// The oldest dial gets its result.
@@ -141,6 +152,10 @@ impl World {
 
     /// Puts a frame on a link.
     pub(super) fn transmit(&mut self, node: usize, link: LinkId, frame: Frame<Parcel>) {
+        if self.nodes[node].whole {
+            let (slot, len) = (self.nodes[node].limits.slot_bytes, frame_len(&frame));
+            assert!(len <= slot, "F6: {:?} of {len} bytes, a slot has {slot}", frame.kind());
+        }
         let Some(wire) = self.wires.get_mut(&link) else {
             return;
         };

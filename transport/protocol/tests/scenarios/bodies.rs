@@ -49,6 +49,22 @@ fn a_body_up_to_a_slot_goes_eagerly_a_larger_one_is_pulled() {
     world.check_healed(a, b);
 }
 
+/// F6: a fabric that takes frames and counts no receives has slots all the same.
+fn f6_nothing_is_longer_than_a_slot_where_frames_arrive_whole() {
+    let mut world = World::peers();
+    world.limits(|limits| (limits.slot_bytes, limits.chunk_bytes) = (1000, 100_000));
+    world.nodes.iter_mut().for_each(|node| node.whole = true);
+    let a = world.connect(A, B);
+    world.run();
+    let b = world.only(B);
+    for size in [0, 992, 993, 5_000, 10] {
+        world.send_data(a, Class::Normal, size);
+    }
+    world.millis(10);
+    assert_eq!(world.arrived(B, FrameKind::Chunk), 1 + 5);
+    world.check_healed(a, b);
+}
+
 /// S1: within the class a body keeps its place, small messages behind it wait for it.
 fn s1_a_body_keeps_its_place_in_its_class() {
     let (mut world, a, b) = up(|limits| limits.chunk_bytes = 1000);

@@ -141,7 +141,7 @@ fn late_dials_are_closed() {
     for phase in Phase::ALL.into_iter().filter(|phase| *phase != Phase::Dialing) {
         let (mut world, a, _) = in_phase(phase, None);
         let (now, link) = (world.now, LinkId(777));
-        let facts = LinkFacts { slots: None, slot_bytes: 8192 };
+        let facts = LinkFacts { slots: None, slot_bytes: 8192, whole: false };
         let attempt = stellate_protocol::Attempt(99);
         let session = &mut world.side_mut(a).session;
         session.handle(now, Input::Dialled { link, attempt, facts }).expect("legal");
@@ -156,7 +156,7 @@ fn s6_hellos_in_every_phase() {
     use stellate_protocol::event::{LinkFacts, Output};
     use stellate_protocol::frame::{Frame, Hello, PolicyOffer, Stance, Verdict};
     use stellate_protocol::{Attempt, Instance, LinkId};
-    let facts = LinkFacts { slots: None, slot_bytes: 8192 };
+    let facts = LinkFacts { slots: None, slot_bytes: 8192, whole: false };
     let link = LinkId(777);
     for phase in Phase::ALL {
         let answers = |change: &dyn Fn(&mut Hello)| {

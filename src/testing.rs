@@ -77,6 +77,7 @@
 
 mod chart;
 mod cluster;
+pub mod drill;
 mod recorder;
 mod rng;
 mod world;

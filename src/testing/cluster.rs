@@ -254,7 +254,7 @@ async fn phases(
     settle_within: Duration,
 ) {
     let desk = &running.inner.desk;
-    running.heal().await;
+    running.start_all().await;
     let begin = Instant::now();
     let played = play::play(running, script, begin);
     futures::future::join(drive(running.clone()), played).await;

@@ -5,6 +5,7 @@ use std::any::Any;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use stellate_protocol::EntityName;
 use stellate_transport::sim::SimNet;
@@ -136,6 +137,11 @@ impl NodeHandle {
     /// The node's wall clock, which may be wrong.
     pub fn clock(&self) -> &Clock {
         &self.inner.clock
+    }
+
+    /// Virtual time since the run began.
+    pub fn elapsed(&self) -> Duration {
+        self.inner.desk.elapsed()
     }
 
     /// What survives a crash.

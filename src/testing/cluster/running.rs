@@ -156,10 +156,14 @@ impl Running {
     }
 
     /// No partition, refusal, black hole, slow reader or stall is left, ways are as good as in the
-    /// cluster's description, and nodes that are down are started again.
+    /// cluster's description and cut no link any more, and nodes that are down are started again.
     pub async fn heal(&self) {
         self.inner.net.heal_all();
-        self.inner.net.set_quality(self.inner.quality);
+        self.inner.net.set_quality(Quality { cut_chance: 0, ..self.inner.quality });
+        self.start_all().await;
+    }
+
+    pub(super) async fn start_all(&self) {
         let down: Vec<_> = self.names().into_iter().filter(|name| !self.is_up(*name)).collect();
         futures::future::join_all(down.into_iter().map(|name| self.start(name))).await;
     }

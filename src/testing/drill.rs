@@ -1,0 +1,96 @@
+//! A drill: a cluster whose actors do nothing but send each other numbered messages in all classes,
+//! with checkers for every promise. What `stellate sim` runs.
+//!
+//! ```text
+//!   seed ── Draw ──► Case ── run ──► Cluster, Promises ──► Report
+//!                     ▲                                      │ a breach
+//!                     └──────────────── shrink ◄─────────────┘
+//! ```
+//!
+//! A [`Case`] is plain data: it can be written out, cut down, and read again.
+
+mod actor;
+mod case;
+mod draw;
+mod lane;
+mod promises;
+pub(crate) mod text;
+mod told;
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use stellate_protocol::Class;
+
+pub use self::case::{
+    Admission, COUNT_MAX, Case, CaseError, Does, LEN_MAX, Mail, NODES_MAX, Node, OPS_MAX, Op, Pace,
+    SPAN_MAX,
+};
+pub use self::draw::{Draw, Mix};
+use self::promises::Promises;
+use super::cluster::{Cluster, Outcome, Running, Skew};
+
+/// What came of a case.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Report {
+    /// What came of the run.
+    pub outcome: Outcome,
+    /// Messages that handlers were called with.
+    pub messages: u64,
+}
+
+impl Case {
+    /// Runs it, on this thread, with the checkers for S1 to S8 and V1 to V3.
+    ///
+    /// # Errors
+    /// [`CaseError`] if it makes no sense.
+    pub fn run(&self) -> Result<Report, CaseError> {
+        self.check()?;
+        let delivered = Arc::new(AtomicU64::new(0));
+        let shared = Rc::new(self.clone());
+        let mut cluster = Cluster::new(self.order)
+            .profile(self.fabric()?)
+            .quality(self.quality)
+            .script(self.script.clone())
+            .checker(Promises::new(self, delivered.clone()))
+            .settle_within(self.settles_within());
+        for node in &self.nodes {
+            let case = shared.clone();
+            cluster = cluster
+                .node(node.name, move |handle| actor::boot(handle, case.clone()))
+                .skew(node.name, Skew { offset_ms: node.clock_ms, drift_ppm: 0 });
+        }
+        let until = self.ends_at();
+        let outcome = cluster.run(async move |running: Running| {
+            let left = until.saturating_sub(running.elapsed());
+            running.sleep(left).await;
+        });
+        Ok(Report { outcome, messages: delivered.load(Ordering::Relaxed) })
+    }
+
+    /// S8: deadline, back-off and race, and what the case itself adds: handlers that keep messages,
+    /// and ways that take few bytes.
+    fn settles_within(&self) -> Duration {
+        let limits = self.limits();
+        let noticed = limits.heartbeat_deadline.max(limits.hello_timeout);
+        let mut added = Duration::from_secs(1);
+        for mail in self.ops.iter().filter_map(|op| op.does.mail()) {
+            let window = limits.window_messages[Class::Control.index()].max(1);
+            let rounds = mail.count.div_ceil(window);
+            added += Duration::from_millis(u64::from(mail.hold_ms)) * rounds;
+            if let Some(bandwidth) = self.quality.bandwidth {
+                let bytes = u64::from(mail.count) * (u64::from(mail.len) + 128);
+                added += Duration::from_millis(bytes / u64::from(bandwidth.max(1)));
+            }
+        }
+        let held = self.nodes.iter().map(|node| match node.admission {
+            Admission::Holds { ms } => u64::from(ms),
+            _ => 0,
+        });
+        added += Duration::from_millis(held.max().unwrap_or_default());
+        noticed + limits.backoff_max.mul_f64(1.5) + limits.race_wait + added
+    }
+}

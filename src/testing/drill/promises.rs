@@ -1,0 +1,347 @@
+//! The promises, checked by what actors saw and what was sent, and by nothing else.
+//!
+//! ```text
+//!   Took ──► Talk.out: what a session has taken, and how far its peer's handlers got
+//!   Delivered ──► the Talks of both ends are one conversation, in order (S1, S2, S6)
+//!   Ended ──► causes that can be, counts that add up, one end each (S4, S5)
+//!   Received, Answered ──► S3, fates
+//! ```
+
+mod calls;
+mod deliveries;
+mod ends;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use stellate_protocol::limits::Limits;
+use stellate_protocol::{Class, EntityKind, EntityName, Instance};
+
+use super::case::{Admission, Case};
+use super::told::{Answer, End, Place, Told, Way};
+use crate::testing::{Action, Breach, Checker, Happening, Seen};
+
+/// A session of one life of a node, as that node numbers it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct TalkId {
+    pub(super) node: EntityName,
+    pub(super) life: u64,
+    pub(super) key: u64,
+}
+
+impl TalkId {
+    /// The session at the end of a message's sender.
+    fn of((node, life): (EntityName, u64), place: &Place) -> Self {
+        Self { node, life, key: place.key }
+    }
+}
+
+/// What a session took in one class.
+#[derive(Debug, Default)]
+pub(super) struct Out {
+    /// How each message was sent; the first is number 1.
+    pub(super) ways: Vec<Way>,
+    /// Of those with an answer: the answer.
+    pub(super) answers: BTreeMap<u64, Answer>,
+    /// The next number that a handler there may see.
+    pub(super) next: u64,
+    /// Those that were skipped there, since their time was over.
+    pub(super) skipped: BTreeSet<u64>,
+    /// Handlers that were done with one, beyond those below the first gap.
+    pub(super) finished: BTreeSet<u64>,
+    /// Up to which number the peer is known to own all.
+    pub(super) received: u64,
+}
+
+/// A session, as one end of it knows it.
+#[derive(Debug)]
+pub(super) struct Talk {
+    /// The other side, once it is known.
+    pub(super) peer: Option<EntityName>,
+    pub(super) instance: Option<Instance>,
+    /// The session at the other end, once a message has shown it.
+    pub(super) mate: Option<TalkId>,
+    pub(super) out: [Out; Class::COUNT],
+    /// Messages whose handlers are not done, by class; requests not counted.
+    pub(super) in_hand: [u64; Class::COUNT],
+    /// Handed to handlers here.
+    pub(super) opened: [u64; Class::COUNT],
+    pub(super) closed: bool,
+    pub(super) end: Option<End>,
+    /// When that was told.
+    pub(super) ended_at: Duration,
+}
+
+/// One life of a node.
+#[derive(Debug, Default)]
+pub(super) struct Life {
+    pub(super) over: bool,
+    pub(super) gave_up: bool,
+    /// Lanes that have something to send.
+    lanes: u64,
+    /// When the actor was built, the last time.
+    started: Option<Duration>,
+    /// Sessions that were seen and have not ended, by the peer's name.
+    pub(super) open: BTreeMap<EntityName, BTreeSet<u64>>,
+}
+
+/// What a case allows to happen.
+#[derive(Debug)]
+pub(super) struct Allowed {
+    pub(super) crashes: bool,
+    pub(super) panics: bool,
+    /// Actors of the messenger's own panic.
+    pub(super) inner_panics: bool,
+    pub(super) closes: bool,
+    pub(super) refusals: bool,
+    pub(super) timeouts: bool,
+    pub(super) incarnations: bool,
+}
+
+/// See the module.
+pub(super) struct Promises {
+    pub(super) talks: BTreeMap<TalkId, Talk>,
+    pub(super) lives: BTreeMap<(EntityName, u64), Life>,
+    pub(super) allowed: Allowed,
+    limits: Limits,
+    delivered: Arc<AtomicU64>,
+}
+
+/// Whether the two make a lossless pair.
+pub(super) fn is_lossless(a: EntityName, b: EntityName) -> bool {
+    [a, b].iter().all(|name| name.kind() != EntityKind::MDS)
+}
+
+impl Promises {
+    /// `delivered` is where messages are counted.
+    pub(super) fn new(case: &Case, delivered: Arc<AtomicU64>) -> Self {
+        let steps = || case.script.steps().iter().map(|step| &step.action);
+        let mails = || case.ops.iter().filter_map(|op| op.does.mail());
+        let actor = |action: &Action| match action {
+            Action::Panic { actor, .. } => Some(actor != "drill"),
+            _ => None,
+        };
+        let inner_panics = steps().any(|action| actor(action) == Some(true));
+        let refuses =
+            |node: &super::case::Node| matches!(node.admission, Admission::Refuses { .. });
+        let holds = |node: &super::case::Node| matches!(node.admission, Admission::Holds { .. });
+        let longest = steps().filter_map(Action::lasts).max().unwrap_or_default();
+        let allowed = Allowed {
+            crashes: steps().any(|action| matches!(action, Action::Crash { .. })),
+            panics: steps().any(|action| actor(action).is_some())
+                || mails().any(|mail| mail.panics),
+            inner_panics,
+            closes: case
+                .ops
+                .iter()
+                .any(|op| matches!(op.does, super::case::Does::Close | super::case::Does::Abort)),
+            // A ticket dies with its actor, and who is held for ever is refused.
+            refusals: case.nodes.iter().any(refuses) || case.nodes.iter().any(holds),
+            timeouts: case.pace.standby_max <= longest.max(case.ends_at()),
+            incarnations: case.nodes.iter().any(|node| node.incarnations),
+        };
+        let (talks, lives) = (BTreeMap::new(), BTreeMap::new());
+        Self { talks, lives, allowed, limits: case.limits(), delivered }
+    }
+
+    pub(super) fn talk(&mut self, id: TalkId) -> &mut Talk {
+        self.talks.entry(id).or_insert_with(Talk::new)
+    }
+
+    pub(super) fn life(&mut self, node: EntityName, life: u64) -> &mut Life {
+        self.lives.entry((node, life)).or_default()
+    }
+
+    pub(super) fn is_over(&self, id: &TalkId) -> bool {
+        self.lives.get(&(id.node, id.life)).is_none_or(|life| life.over || life.gave_up)
+    }
+
+    fn told(&mut self, at: Duration, me: (EntityName, u64), told: &Told) -> Result<(), Breach> {
+        let (node, life) = me;
+        let id = |key: u64| TalkId { node, life, key };
+        match told {
+            Told::Started => self.started(at, me),
+            Told::Lane(begins) => {
+                let lanes = &mut self.life(node, life).lanes;
+                *lanes = if *begins { *lanes + 1 } else { lanes.saturating_sub(1) };
+                Ok(())
+            }
+            Told::Took { to, place, way } => self.took(id(place.key), *to, place, *way),
+            Told::Delivered { key, from, place, intact } => {
+                self.delivered.fetch_add(1, Ordering::Relaxed);
+                self.delivered(id(*key), TalkId::of(*from, place), place, *intact)
+            }
+            Told::Finished { key, from, place } => {
+                self.finished(id(*key), TalkId::of(*from, place), place)
+            }
+            Told::Received(place) => self.received(id(place.key), place),
+            Told::Answered(place, answer) => self.answered(id(place.key), place, answer),
+            Told::Closed(key) => {
+                self.talk(id(*key)).closed = true;
+                Ok(())
+            }
+            Told::Connected { key, instance } => self.connected(id(*key), *instance),
+            Told::Ended { key, end } => self.ended(at, id(*key), end),
+            Told::Wrong { invariant, text } => {
+                // Two that use one name are made by boots in a row, and by nothing else.
+                Err(Breach::new(*invariant, format!("{node}: {text}")))
+            }
+            Told::GaveUp(cause) => self.gave_up(me, cause),
+        }
+    }
+
+    /// V1, V2: it is built again, and not in a spin.
+    fn started(&mut self, at: Duration, (node, life): (EntityName, u64)) -> Result<(), Breach> {
+        let panics = self.allowed.panics;
+        let of = self.life(node, life);
+        let before = of.started.replace(at);
+        // What the value before had in hand went with it.
+        let mine = self.talks.range_mut(TalkId { node, life, key: 0 }..);
+        mine.take_while(|(id, _)| (id.node, id.life) == (node, life))
+            .for_each(|(_, talk)| talk.in_hand = [0; Class::COUNT]);
+        match before {
+            Some(_) if !panics => {
+                Err(Breach::new("V1", format!("the actor of {node} was built twice, for nothing")))
+            }
+            Some(before) if at - before < Duration::from_millis(2) => {
+                let text = format!("the actor of {node} was built twice in {:?}", at - before);
+                Err(Breach::new("V2", text))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// V3: the last word of a tree, for a reason.
+    fn gave_up(&mut self, (node, life): (EntityName, u64), cause: &str) -> Result<(), Breach> {
+        let panics = self.allowed.panics;
+        self.life(node, life).gave_up = true;
+        if panics {
+            return Ok(());
+        }
+        Err(Breach::new("V3", format!("the tree of {node} gave up: {cause}")))
+    }
+
+    /// What the phase after healing waits for (S8), the first of it.
+    fn first_open(&self) -> Option<String> {
+        for ((node, life), of) in &self.lives {
+            if !of.over && !of.gave_up && of.lanes > 0 {
+                return Some(format!("{} lanes of {node} in life {life}", of.lanes));
+            }
+        }
+        let mut live = self.talks.iter().filter(|(id, _)| !self.is_over(id));
+        live.find_map(|(id, talk)| self.waits(id, talk))
+    }
+
+    fn waits(&self, id: &TalkId, talk: &Talk) -> Option<String> {
+        let peer = talk.peer?;
+        for (class, out) in Class::ALL.iter().zip(&talk.out) {
+            let taken = out.ways.len() as u64;
+            let what = |what: &str| {
+                Some(format!("{what} of {taken} from {} to {peer}, {class:?}", id.node))
+            };
+            let open = out
+                .ways
+                .iter()
+                .zip(1..)
+                .find(|(way, n)| **way != Way::Plain && !out.answers.contains_key(n));
+            if let Some((way, n)) = open {
+                return what(&format!("the answer of {n} ({way:?})"));
+            }
+            let lossless = is_lossless(id.node, peer);
+            if lossless && talk.end.is_none() && out.next <= taken && !out.rest_may_lapse() {
+                return what(&format!("message {}", out.next));
+            }
+        }
+        None
+    }
+}
+
+impl Talk {
+    fn new() -> Self {
+        let out = || Out { next: 1, ..Out::default() };
+        Self {
+            peer: None,
+            instance: None,
+            mate: None,
+            out: [out(), out(), out(), out()],
+            in_hand: [0; Class::COUNT],
+            opened: [0; Class::COUNT],
+            closed: false,
+            end: None,
+            ended_at: Duration::ZERO,
+        }
+    }
+}
+
+impl Out {
+    /// How it was sent; `None` if no session took it.
+    pub(super) fn way(&self, n: u64) -> Option<Way> {
+        let index = usize::try_from(n.checked_sub(1)?).ok()?;
+        self.ways.get(index).copied()
+    }
+
+    /// Whether it need not be handed out: its time was over, or it never left.
+    pub(super) fn may_lapse(&self, n: u64) -> bool {
+        matches!(self.way(n), Some(Way::Ask { timed: true }))
+            || matches!(self.answers.get(&n), Some(Answer::NotSent | Answer::Wrong(_)))
+    }
+
+    fn rest_may_lapse(&self) -> bool {
+        (self.next..=self.ways.len() as u64).all(|n| self.may_lapse(n))
+    }
+}
+
+impl Checker for Promises {
+    fn see(&mut self, seen: &Seen<'_>) -> Result<(), Breach> {
+        match seen.what {
+            Happening::Booted => {
+                self.life(seen.node, seen.life);
+            }
+            Happening::Crashed => self.life(seen.node, seen.life).over = true,
+            _ => {}
+        }
+        match seen.note::<Told>() {
+            Some(told) => self.told(seen.at, (seen.node, seen.life), told),
+            None => Ok(()),
+        }
+    }
+
+    fn is_settled(&self) -> bool {
+        self.first_open().is_none()
+    }
+
+    fn waits_for(&self) -> String {
+        self.first_open().unwrap_or_default()
+    }
+
+    fn finish(&mut self) -> Result<(), Breach> {
+        self.limits_hold()?;
+        self.talks.iter().try_for_each(|(id, talk)| self.adds_up(id, talk))
+    }
+}
+
+impl Promises {
+    /// S7: no handler had more in hand than the window lets in; checked as it happens, too.
+    fn limits_hold(&self) -> Result<(), Breach> {
+        self.talks.iter().try_for_each(|(id, talk)| self.in_window(id, talk))
+    }
+
+    pub(super) fn in_window(&self, id: &TalkId, talk: &Talk) -> Result<(), Breach> {
+        for (class, (held, max)) in
+            Class::ALL.iter().zip(talk.in_hand.iter().zip(self.limits.window_messages))
+        {
+            if *held > u64::from(max) {
+                let text = format!("{} has {held} of {class:?} in hand, window {max}", id.node);
+                return Err(Breach::new("S7", text));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// For the messages of breaches.
+pub(super) fn said(id: &TalkId, place: &Place) -> String {
+    format!("{}/{} session {} {:?} {}", id.node, id.life, id.key, place.class, place.n)
+}

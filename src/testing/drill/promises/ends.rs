@@ -1,0 +1,160 @@
+//! S4: each end once, for a cause that can be, with counts that add up.
+
+use std::time::Duration;
+
+use stellate_protocol::Class;
+use stellate_protocol::event::EndCause;
+
+use super::{Out, Promises, Talk, TalkId, is_lossless};
+use crate::testing::Breach;
+use crate::testing::drill::told::{Answer, End, Way};
+
+impl Promises {
+    pub(super) fn ended(&mut self, at: Duration, me: TalkId, end: &End) -> Result<(), Breach> {
+        let talk = self.talk(me);
+        if talk.end.is_some() {
+            let text = format!("session {} of {} ended twice", me.key, me.node);
+            return Err(Breach::new("S4", text));
+        }
+        (talk.end, talk.ended_at) = (Some(end.clone()), at);
+        if let Some(peer) = talk.peer
+            && let Some(open) = self.life(me.node, me.life).open.get_mut(&peer)
+        {
+            open.remove(&me.key);
+        }
+        let Some(talk) = self.talks.get(&me) else {
+            return Ok(());
+        };
+        if !self.may_be(&me, talk, end.cause) {
+            let text = format!(
+                "session {} of {} with {:?} ended for no reason: {:?}",
+                me.key, me.node, talk.peer, end.cause
+            );
+            // A lossless session that ends without need breaks the promise itself.
+            return Err(Breach::new("S2", text));
+        }
+        for (class, out) in Class::ALL.into_iter().zip(&talk.out) {
+            comes_back(class, out, end).map_err(|text| {
+                Breach::new("S4", format!("session {} of {}: {text}", me.key, me.node))
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Whether something in the case may have caused it.
+    fn may_be(&self, me: &TalkId, talk: &Talk, cause: EndCause) -> bool {
+        let allowed = &self.allowed;
+        let lossy = talk.peer.is_none_or(|peer| !is_lossless(me.node, peer));
+        let gave_up = self.lives.values().any(|life| life.gave_up);
+        match cause {
+            EndCause::ClosedHere => talk.closed || gave_up,
+            EndCause::ClosedByPeer => {
+                allowed.closes
+                    || allowed.inner_panics
+                    || allowed.refusals
+                    || allowed.timeouts
+                    || gave_up
+                    || lossy
+            }
+            EndCause::PeerRestarted => allowed.crashes || gave_up,
+            EndCause::Superseded => allowed.crashes && allowed.incarnations,
+            EndCause::AdmissionRefused => allowed.refusals,
+            EndCause::TimedOut | EndCause::Unreachable => allowed.timeouts,
+            EndCause::LinkLost => lossy,
+            EndCause::InternalFault => allowed.inner_panics || gave_up,
+            EndCause::Refused(_) => gave_up,
+            EndCause::PolicyMismatch | EndCause::ProtocolViolation { .. } => false,
+        }
+    }
+
+    /// The run is over: both ends of each session tell the same story.
+    pub(super) fn adds_up(&self, me: &TalkId, talk: &Talk) -> Result<(), Breach> {
+        let Some(mate) = talk.mate.and_then(|mate| self.talks.get(&mate).map(|of| (mate, of)))
+        else {
+            return Ok(());
+        };
+        for (class, out) in Class::ALL.into_iter().zip(&talk.out) {
+            let found = accounts(class, out, talk, mate.1, self.is_over(&mate.0));
+            found.map_err(|text| {
+                let text = format!("session {} of {}, {class:?}: {text}", me.key, me.node);
+                Breach::new("S4", text)
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// What came back is the last that was taken, in order, and as many as the counts say.
+fn comes_back(class: Class, out: &Out, end: &End) -> Result<(), String> {
+    if end.cause == EndCause::InternalFault {
+        // The messages are gone with the session's own actor; the ledger knows how many.
+        return Ok(());
+    }
+    let counts = end.counts[class.index()];
+    let back: Vec<_> = end.back.iter().filter(|back| back.class == class).collect();
+    if counts.unacked != back.len() as u64 {
+        return Err(format!("{class:?}: {} unacked, {} came back", counts.unacked, back.len()));
+    }
+    let sent = back.iter().filter(|back| back.was_sent).count() as u64;
+    if counts.unacked_sent != sent {
+        return Err(format!("{class:?}: {} unacked sent, {sent} came back", counts.unacked_sent));
+    }
+    let numbers: Vec<u64> = back.iter().map(|back| back.n).collect();
+    if !numbers.is_sorted_by(|a, b| a < b) {
+        return Err(format!("{class:?}: came back out of order: {numbers:?}"));
+    }
+    let Some(first) = numbers.first() else {
+        return Ok(());
+    };
+    // What has no answer to wait for comes back without a gap.
+    let gap = (*first..=out.ways.len() as u64)
+        .find(|n| out.way(*n) == Some(Way::Plain) && !numbers.contains(n));
+    if let Some(gap) = gap {
+        return Err(format!("{class:?}: {gap} did not come back, {first} did"));
+    }
+    if *first <= out.received {
+        return Err(format!("{class:?}: {first} came back, {} was received", out.received));
+    }
+    Ok(())
+}
+
+fn accounts(
+    class: Class,
+    out: &Out,
+    talk: &Talk,
+    mate: &Talk,
+    mate_over: bool,
+) -> Result<(), String> {
+    let opened = mate.opened[class.index()];
+    let taken = out.ways.len() as u64;
+    let Some(end) = &talk.end else {
+        return Ok(());
+    };
+    let counts = end.counts[class.index()];
+    if let Some(told) = counts.peer_delivered
+        && told != opened
+    {
+        return Err(format!("the peer is said to have opened {told}, it did {opened}"));
+    }
+    let Some(there) = mate.end.as_ref().filter(|_| !mate_over) else {
+        return Ok(());
+    };
+    // A request whose time was over was received, and neither opened nor counted.
+    let lapsed = (1..=taken).filter(|n| out.may_lapse(*n)).count() as u64;
+    let known = taken.saturating_sub(counts.unacked).saturating_sub(lapsed);
+    let accounted = opened + there.counts[class.index()].undelivered;
+    let expired = (1..=taken)
+        .filter(|n| matches!(out.answers.get(n), Some(Answer::TooLate | Answer::NotSent)))
+        .count() as u64;
+    if accounted + expired < known {
+        return Err(format!(
+            "{taken} taken, {} unacked, {lapsed} may lapse: {opened} opened there, {} not",
+            counts.unacked,
+            there.counts[class.index()].undelivered
+        ));
+    }
+    if accounted > taken {
+        return Err(format!("{taken} taken, {accounted} opened or counted there"));
+    }
+    Ok(())
+}

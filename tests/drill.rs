@@ -1,0 +1,77 @@
+//! Drills: the built-in workload and its checkers, over drawn cases.
+#![allow(clippy::unwrap_used)] // Helpers are outside of `#[test]` functions.
+
+use stellate::testing::drill::{Case, Draw, Mix, Report};
+use stellate::testing::sim::Profile;
+
+fn held(case: &Case, what: &str) -> Report {
+    let report = case.run().unwrap();
+    assert!(report.outcome.held(), "{what} {}: {:?}", case.order, report.outcome.breach);
+    report
+}
+
+/// S1 to S8, V1 to V3: a few seeds of each mix; `stellate sim` runs more.
+#[test]
+fn s1_to_s8_hold_in_every_mix() {
+    for mix in Mix::ALL {
+        let draw = Draw { mix, ..Draw::default() };
+        let (mut messages, mut faults) = (0, 0);
+        for seed in 1..5 {
+            let report = held(&draw.case(seed), mix.name());
+            messages += report.messages;
+            faults += report.outcome.faults;
+        }
+        assert!(messages > 500, "{}: {messages} messages", mix.name());
+        assert_eq!(faults == 0, mix == Mix::Calm, "{}: {faults} faults", mix.name());
+    }
+}
+
+#[test]
+fn s1_to_s8_hold_over_every_profile() {
+    for profile in Profile::ALL {
+        held(&Draw { profile: Some(profile), ..Draw::default() }.case(2), profile.name);
+    }
+}
+
+/// D1: with all faults there are, to the last event, and written out and read again.
+#[test]
+fn d1_a_case_gives_the_same_run_each_time() {
+    let draw = Draw::default();
+    let case = draw.case(8);
+    let text = serde_json::to_string(&case).unwrap();
+    let read: Case = serde_json::from_str(&text).unwrap();
+    assert_eq!(read, case);
+    let hashes = [&case, &case, &read].map(|case| held(case, "again").outcome.trace_hash);
+    assert!(hashes.iter().all(|hash| *hash == hashes[0]), "{hashes:?}");
+    let other = Case { order: 9, ..case };
+    assert_ne!(held(&other, "another order").outcome.trace_hash, hashes[0]);
+}
+
+/// A file is no reason to panic, and is told where it is wrong.
+#[test]
+fn a_case_that_makes_no_sense_says_why() {
+    let good = Draw { nodes: Some(3), ..Draw::default() }.case(3);
+    let wrong = |change: &dyn Fn(&mut serde_json::Value)| {
+        let mut value = serde_json::to_value(&good).unwrap();
+        change(&mut value);
+        match serde_json::from_value::<Case>(value) {
+            Ok(case) => case.check().unwrap_err().to_string(),
+            Err(error) => error.to_string(),
+        }
+    };
+    type Change<'a> = &'a dyn Fn(&mut serde_json::Value);
+    let cases: [(&str, Change<'_>); 8] = [
+        ("no profile \"avian\"", &|case| case["profile"] = "avian".into()),
+        ("unknown field `colour`", &|case| case["colour"] = "blue".into()),
+        ("1 to 1000 nodes, not 0", &|case| case["nodes"] = serde_json::json!([])),
+        ("two nodes have one name", &|case| case["nodes"][1] = case["nodes"][0].clone()),
+        ("op 0: there is no node osd.99", &|case| case["ops"][0]["from"] = "osd.99".into()),
+        ("op 0: 9999999s is more than", &|case| case["ops"][0]["at_ms"] = 9_999_999_000u64.into()),
+        ("\"osd.x\": ", &|case| case["nodes"][0]["name"] = "osd.x".into()),
+        ("a window has 1 to", &|case| case["pace"]["window_messages"] = 0.into()),
+    ];
+    for (says, change) in cases {
+        let error = wrong(change);
+        assert!(error.contains(says), "{error:?} does not say {says:?}");
+    }
+}

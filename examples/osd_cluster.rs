@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, stream};
 use osd::client::Client;
-use osd::daemon::{self, Config, Daemon};
+use osd::daemon::{self, MONITOR};
 use osd::messages::Got;
 use osd::placement;
 use stellate::prelude::Bytes;
@@ -19,15 +19,9 @@ const OBJECTS: usize = 200;
 #[actix::main(actix_rt)]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let home = tempfile::tempdir()?;
-    let monitor = daemon::start_monitor(3).await?;
-    let address = monitor.local_addresses()[0].to_string();
-    let mut daemons = Vec::new();
-    for osd in 0..3 {
-        let store = home.path().join(format!("osd-{osd}.redb"));
-        let config = Config { osd, monitor: address.clone(), store, sabotage: None };
-        daemons.push(Daemon::start(config).await?);
-    }
-    let client = Client::start(&address).await?;
+    let cluster = daemon::blueprint(3, 3, None).deploy(home.path()).start().await?;
+    let monitor = cluster.address_of(MONITOR).ok_or("the monitor listens nowhere")?;
+    let client = Client::start(&monitor).await?;
     client.wait_for(3).await;
     println!("map epoch {}: {:?}", client.map().epoch, client.map().osds);
 
@@ -60,9 +54,6 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("{OBJECTS} objects stored, {copies} copies read back and compared");
 
     client.stop().await;
-    for daemon in daemons {
-        daemon.stop().await;
-    }
-    monitor.shutdown().await;
+    cluster.stop().await;
     Ok(())
 }

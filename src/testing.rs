@@ -67,6 +67,7 @@
 //! | | |
 //! | --- | --- |
 //! | [`Cluster`] | nodes that crash and start again, faults from a script, checkers |
+//! | [`Blueprint`] | one description of a cluster: in virtual time, in one process, as processes |
 //! | [`Recorder`] | every event of a messenger's sessions |
 //! | [`Connection::state`](crate::Connection::state), [`counters`](crate::Connection::counters), [`why`](crate::Connection::why) | a session: where it stands, what it counted, what it waits for |
 //! | [`Faults::seen`], [`Faults::hits`] | which frames passed, which faults struck |
@@ -75,6 +76,7 @@
 //! | [`Chart`] | the same as a sequence chart, one HTML file to look at and click through |
 //! | [`Messenger::tree`](crate::Messenger::tree) | the verbs `kill`, `panic`, `pause`, `resume` by path, and what happened |
 
+mod blueprint;
 mod chart;
 mod cluster;
 pub mod drill;
@@ -82,6 +84,10 @@ mod recorder;
 mod rng;
 mod world;
 
+pub use blueprint::{
+    Blueprint, Deploy, DeployError, Deployment, SEAT_VARIABLE, START_MAX, STOP_MAX, Seat,
+    SeatError, Site, Storage,
+};
 pub use chart::Chart;
 pub use cluster::{
     Action, BootError, Breach, Checker, Clock, Cluster, Disk, DiskFile, DiskFull, FILE_MAX,

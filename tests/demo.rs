@@ -9,13 +9,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use osd::client::Client;
-use osd::daemon::{self, Config, Daemon};
+use osd::daemon::{self, MONITOR};
 use osd::messages::{Get, Got};
 use osd::report::Report;
 use osd::sabotage::Sabotage;
 use osd::trial::Trial;
 use stellate::prelude::*;
-use stellate_transport::Tcp;
+use stellate::testing::{Seat, Tcp};
 
 /// Object number `n`: none, small ones, and some that are pulled in chunks.
 fn object(n: usize) -> Bytes {
@@ -25,16 +25,9 @@ fn object(n: usize) -> Bytes {
 
 async fn trial(osds: u64, objects: usize, sabotage: Option<Sabotage>) -> Report {
     let home = tempfile::tempdir().unwrap();
-    let monitor = daemon::start_monitor(3).await.unwrap();
-    let address = monitor.local_addresses()[0].to_string();
-    let mut daemons = Vec::new();
-    for osd in 0..osds {
-        let (monitor, store) = (address.clone(), home.path().join(format!("{osd}.redb")));
-        let config = Config { osd, monitor, store, sabotage };
-        daemons.push(Daemon::start(config).await.unwrap());
-    }
-    let client = Client::start(&address).await.unwrap();
-    client.wait_for(daemons.len()).await;
+    let cluster = daemon::blueprint(osds, 3, sabotage).deploy(home.path()).start().await.unwrap();
+    let client = Client::start(&cluster.address_of(MONITOR).unwrap()).await.unwrap();
+    client.wait_for(osds as usize).await;
     let names: Vec<String> = (0..objects).map(|n| format!("object-{n}")).collect();
     let trial = Trial {
         client: client.clone(),
@@ -47,10 +40,7 @@ async fn trial(osds: u64, objects: usize, sabotage: Option<Sabotage>) -> Report 
     };
     let report = trial.run().await.unwrap();
     client.stop().await;
-    for daemon in daemons {
-        daemon.stop().await;
-    }
-    monitor.shutdown().await;
+    cluster.stop().await;
     report
 }
 
@@ -105,14 +95,9 @@ async fn a_store_path_that_flips_is_seen() {
 #[actix::test(actix_rt)]
 async fn a_peer_with_a_newer_map_waits_for_ours() {
     let home = tempfile::tempdir().unwrap();
-    let monitor = daemon::start_monitor(3).await.unwrap();
-    let address = monitor.local_addresses()[0].to_string();
-    let config = |osd| {
-        let (monitor, store) = (address.clone(), home.path().join(format!("{osd}.redb")));
-        Config { osd, monitor, store, sabotage: None }
-    };
-    let first = Daemon::start(config(0)).await.unwrap();
-    let client = Client::start(&address).await.unwrap();
+    let cluster = daemon::blueprint(1, 3, None).deploy(home.path()).start().await.unwrap();
+    let monitor = cluster.address_of(MONITOR).unwrap();
+    let client = Client::start(&monitor).await.unwrap();
     client.wait_for(1).await;
 
     // It says that it has epoch 2, and there is only epoch 1 yet.
@@ -134,12 +119,18 @@ async fn a_peer_with_a_newer_map_waits_for_ours() {
     }
 
     // A second OSD makes epoch 2: now it is let in, and what it had asked is answered.
-    let second = Daemon::start(config(1)).await.unwrap();
+    let second = Seat {
+        name: EntityName::osd(1),
+        life: 0,
+        home: home.path().to_owned(),
+        bind: "tcp://127.0.0.1:0".parse().unwrap(),
+        peers: [(MONITOR, monitor)].into(),
+    };
+    let second = daemon::blueprint(2, 3, None).sit(second).await.unwrap();
     assert_eq!(asked.await.unwrap().body, Got::Missing);
 
     prophet.shutdown().await;
     client.stop().await;
-    first.stop().await;
     second.stop().await;
-    monitor.shutdown().await;
+    cluster.stop().await;
 }

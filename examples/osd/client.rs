@@ -7,8 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use stellate::prelude::*;
-use stellate::testing::Faults;
-use stellate_transport::Tcp;
+use stellate::testing::{Faults, Site, Tcp};
 
 use super::check::Witness;
 use super::lane::LaneNumbers;
@@ -69,14 +68,32 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// A client with its messenger.
+    /// A client of its own over TCP, with its messenger.
     ///
     /// # Errors
     /// What the messenger says.
-    pub(crate) async fn start(monitor: &str) -> Result<Self, Box<dyn std::error::Error>> {
+    pub(crate) async fn start(monitor: &Address) -> Result<Self, Box<dyn std::error::Error>> {
         let faults = Faults::new();
-        let messenger = Messenger::builder(EntityName::client(1))
-            .transport(faults.wrap(Arc::new(Tcp::new())))
+        let tcp = faults.wrap(Arc::new(Tcp::new()));
+        Self::with(Messenger::builder(daemon::CLIENT).transport(tcp), faults, monitor).await
+    }
+
+    /// A client on a node of a cluster, wherever that runs.
+    ///
+    /// # Errors
+    /// What the messenger says.
+    pub(crate) async fn at(site: &Site) -> Result<Self, Box<dyn std::error::Error>> {
+        let faults = Faults::new();
+        let messenger = site.messenger().transport(faults.wrap(site.transport()));
+        Self::with(messenger, faults, &site.address_of(daemon::MONITOR).await).await
+    }
+
+    async fn with(
+        messenger: MessengerBuilder,
+        faults: Faults,
+        monitor: &Address,
+    ) -> Result<Self, Box<dyn std::error::Error>> {
+        let messenger = messenger
             .default_policy(Policy::lossless_client())
             .limits(daemon::limits())
             .build()
@@ -89,7 +106,7 @@ impl Client {
             .placement(Placement::Inline)
             .start()?;
         messenger.ready();
-        let monitor = messenger.connect(EntityName::mon(0), monitor)?;
+        let monitor = messenger.connect(daemon::MONITOR, monitor.clone())?;
         let peers = Peers::new(messenger, LaneNumbers::default());
         let client = Self {
             peers,

@@ -1,19 +1,20 @@
-//! One OSD, whole: a messenger with the actors in it.
+//! The daemons, whole: each a messenger with the actors in it, and the cluster of them.
 //!
 //! ```text
 //!   messenger osd.N ── tree ─┬─ store   the database, on a thread of its own
 //!                            ├─ osd     the logic, on a thread of its own
 //!                            └─ admin   commands, on the messenger's thread
 //! ```
+//!
+//! A boot asks its [`Site`] where it is, and nothing here knows more: the same daemons run in
+//! virtual time, in one process and as many processes.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use stellate::prelude::*;
-use stellate::testing::Faults;
-use stellate_transport::Tcp;
+use stellate::testing::{Blueprint, BootError, Faults, Site};
 
 use super::admin::Admin;
 use super::check::Witness;
@@ -24,26 +25,10 @@ use super::osd::{Lasting, Osd};
 use super::sabotage::Sabotage;
 use super::store::{self, Store};
 
-type Trouble = Box<dyn std::error::Error>;
-
-/// How to run an OSD.
-#[derive(Clone, Debug)]
-pub(crate) struct Config {
-    /// Its number.
-    pub(crate) osd: u64,
-    /// Where the monitor listens.
-    pub(crate) monitor: String,
-    /// The file of its database.
-    pub(crate) store: PathBuf,
-    /// How its storage path lies, if it does.
-    pub(crate) sabotage: Option<Sabotage>,
-}
-
-/// An OSD that runs.
-pub(crate) struct Daemon {
-    pub(crate) messenger: Messenger,
-    pub(crate) faults: Faults,
-}
+/// The one monitor.
+pub(crate) const MONITOR: EntityName = EntityName::mon(0);
+/// Where the client of a test is.
+pub(crate) const CLIENT: EntityName = EntityName::client(1);
 
 /// Limits for machines that are near each other: a peer that comes back is found at once.
 pub(crate) fn limits() -> Limits {
@@ -54,77 +39,80 @@ pub(crate) fn limits() -> Limits {
     }
 }
 
-impl Daemon {
-    /// Starts it. It is in the map when its actor has reached the monitor.
-    ///
-    /// # Errors
-    /// What the store or the messenger says.
-    pub(crate) async fn start(config: Config) -> Result<Self, Trouble> {
-        let Config { osd, monitor, store, sabotage } = config;
-        let database = store::open(&store)?;
-        let faults = Faults::new();
-        let messenger = Messenger::builder(EntityName::osd(osd))
-            .bind("tcp://127.0.0.1:0")
-            .transport(faults.wrap(Arc::new(Tcp::new())))
-            .policy(EntityKind::OSD, Policy::lossless_peer())
-            .accept(EntityKind::CLIENT, Policy::stateful_server())
-            .dial(EntityKind::MON, Policy::lossless_client())
-            .limits(limits())
-            .build()
-            .await?;
-        let store = messenger
-            .supervise("store", move || Store::new(database.clone()), Restart::default())
-            .start()?;
-        let lasting = Lasting {
-            osd,
-            messenger: messenger.clone(),
-            monitor: messenger.connect(EntityName::mon(0), monitor.as_str())?,
-            store,
-            witness: Witness::default(),
-            numbers: LaneNumbers::default(),
-            fuse: Arc::new(AtomicBool::new(false)),
-            sabotage,
-        };
-        let (witness, fuse) = (lasting.witness.clone(), lasting.fuse.clone());
-        messenger
-            .supervise("osd", move || Osd::new(lasting.clone()), Restart::default())
-            .handle::<Put>()
-            .handle::<Replicate>()
-            .handle::<Get>()
-            .events()
-            .admission()
-            .start()?;
-        let (node, plan) = (messenger.clone(), faults.clone());
-        let admin = move || Admin {
-            messenger: node.clone(),
-            faults: plan.clone(),
-            witness: witness.clone(),
-            fuse: fuse.clone(),
-        };
-        messenger
-            .supervise("admin", admin, Restart::default())
-            .handle::<GetStatus>()
-            .handle::<CutLink>()
-            .handle::<PanicNow>()
-            .placement(Placement::Inline)
-            .start()?;
-        messenger.ready();
-        Ok(Self { messenger, faults })
-    }
-
-    /// Drains and stops.
-    pub(crate) async fn stop(self) {
-        self.messenger.shutdown().await;
-    }
+/// A monitor and OSDs from 0 on, which keep so many copies of each object. `sabotage`: how their
+/// storage paths lie, if they do.
+pub(crate) fn blueprint(osds: u64, replicas: u32, sabotage: Option<Sabotage>) -> Blueprint {
+    let monitor = Blueprint::new()
+        .node(MONITOR, move |site| async move { boot_monitor(&site, replicas).await });
+    (0..osds).fold(monitor, |cluster, osd| {
+        cluster
+            .node(EntityName::osd(osd), move |site| async move { boot_osd(&site, sabotage).await })
+    })
 }
 
-/// Starts a monitor; its address is among `local_addresses`.
+/// Starts an OSD. It is in the map when its actor has reached the monitor.
+///
+/// # Errors
+/// What the store or the messenger says.
+pub(crate) async fn boot_osd(site: &Site, sabotage: Option<Sabotage>) -> Result<(), BootError> {
+    let database = store::open(site)?;
+    let faults = Faults::new();
+    let messenger = site
+        .messenger()
+        .transport(faults.wrap(site.transport()))
+        .policy(EntityKind::OSD, Policy::lossless_peer())
+        .accept(EntityKind::CLIENT, Policy::stateful_server())
+        .dial(EntityKind::MON, Policy::lossless_client())
+        .limits(limits())
+        .build()
+        .await?;
+    let store = messenger
+        .supervise("store", move || Store::new(database.clone()), Restart::default())
+        .start()?;
+    let lasting = Lasting {
+        osd: site.name().number().unwrap_or_default(),
+        messenger: messenger.clone(),
+        monitor: messenger.connect(MONITOR, site.address_of(MONITOR).await)?,
+        store,
+        witness: Witness::default(),
+        numbers: LaneNumbers::default(),
+        fuse: Arc::new(AtomicBool::new(false)),
+        sabotage,
+    };
+    let (witness, fuse) = (lasting.witness.clone(), lasting.fuse.clone());
+    messenger
+        .supervise("osd", move || Osd::new(lasting.clone()), Restart::default())
+        .handle::<Put>()
+        .handle::<Replicate>()
+        .handle::<Get>()
+        .events()
+        .admission()
+        .start()?;
+    let (node, plan) = (messenger.clone(), faults.clone());
+    let admin = move || Admin {
+        messenger: node.clone(),
+        faults: plan.clone(),
+        witness: witness.clone(),
+        fuse: fuse.clone(),
+    };
+    messenger
+        .supervise("admin", admin, Restart::default())
+        .handle::<GetStatus>()
+        .handle::<CutLink>()
+        .handle::<PanicNow>()
+        .placement(Placement::Inline)
+        .start()?;
+    messenger.ready();
+    Ok(())
+}
+
+/// Starts a monitor.
 ///
 /// # Errors
 /// What the messenger says.
-pub(crate) async fn start_monitor(replicas: u32) -> Result<Messenger, Trouble> {
-    let messenger = Messenger::builder(EntityName::mon(0))
-        .bind("tcp://127.0.0.1:0")
+pub(crate) async fn boot_monitor(site: &Site, replicas: u32) -> Result<(), BootError> {
+    let messenger = site
+        .messenger()
         .accept(EntityKind::OSD, Policy::stateful_server())
         .accept(EntityKind::CLIENT, Policy::stateful_server())
         .limits(limits())
@@ -137,5 +125,5 @@ pub(crate) async fn start_monitor(replicas: u32) -> Result<Messenger, Trouble> {
         .placement(Placement::Inline)
         .start()?;
     messenger.ready();
-    Ok(messenger)
+    Ok(())
 }

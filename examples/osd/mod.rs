@@ -22,6 +22,7 @@
 //! | [`client`] | retries until a write is stored, safely, since every write has an id |
 //! | [`daemon`], [`admin`] | puts the actors into one messenger, with commands to look at them and break them |
 //! | [`check`], [`sabotage`] | the demonstration's own: counts what arrives, and a layer that can be told to lie |
+//! | [`ledger`] | a checker for every run: what was acknowledged is read, and is on every replica |
 //! | [`trial`], [`report`] | the demonstration: store, break, read back, compare |
 #![allow(dead_code)] // Shared by the example, the command line and the tests: each uses a part.
 
@@ -30,6 +31,7 @@ pub(crate) mod check;
 pub(crate) mod client;
 pub(crate) mod daemon;
 pub(crate) mod lane;
+pub(crate) mod ledger;
 pub(crate) mod map;
 pub(crate) mod messages;
 pub(crate) mod mon;

@@ -11,12 +11,16 @@
 //! forgotten; it says so with each write. A copy that is older than what is here is not
 //! stored over it.
 
-use std::path::Path;
+use std::io;
 use std::sync::Arc;
 
 use actix::prelude::*;
 use bytes::Bytes;
-use redb::{Database, ReadableDatabase, ReadableTable, Table, TableDefinition, WriteTransaction};
+use redb::{
+    Database, ReadableDatabase, ReadableTable, StorageBackend, Table, TableDefinition,
+    WriteTransaction,
+};
+use stellate::testing::{DiskFile, NodeHandle, Site, Storage};
 use tokio::sync::oneshot;
 
 use super::messages::{Got, OpId};
@@ -48,20 +52,74 @@ impl std::error::Error for StoreError {}
 ///
 /// # Errors
 /// Another process has it open, or the disk does not take it.
-pub(crate) fn open(path: &Path) -> Result<Arc<Database>, StoreError> {
+pub(crate) fn open(site: &Site) -> Result<Arc<Database>, StoreError> {
     let failed = |what: &dyn std::fmt::Display| {
-        StoreError(format!("cannot open the store {}: {what}", path.display()))
+        StoreError(format!("cannot open the store of {}: {what}", site.name()))
     };
-    let database = Database::create(path).map_err(|error| failed(&error))?;
-    let tables = || -> Result<(), redb::Error> {
-        let transaction = database.begin_write()?;
-        transaction.open_table(OBJECTS)?;
-        transaction.open_table(OPS)?;
-        transaction.open_table(FLOORS)?;
-        Ok(transaction.commit()?)
+    let created = match (site.storage(), site.simulation()) {
+        (Storage::Disk(disk), Some(node)) => {
+            let file = Simulated { file: disk.file("objects.redb"), node: node.clone() };
+            Database::builder().create_with_backend(file)
+        }
+        (Storage::Directory(home), _) => Database::create(home.join("objects.redb")),
+        (Storage::Disk(_), None) => return Err(failed(&"only a simulation has such a disk")),
     };
-    tables().map_err(|error| failed(&error))?;
-    Ok(Arc::new(database))
+    let database = created.map_err(|error| failed(&error))?;
+    with_tables(Arc::new(database)).map_err(|error| failed(&error))
+}
+
+fn with_tables(database: Arc<Database>) -> Result<Arc<Database>, redb::Error> {
+    let transaction = database.begin_write()?;
+    transaction.open_table(OBJECTS)?;
+    transaction.open_table(OPS)?;
+    transaction.open_table(FLOORS)?;
+    transaction.commit()?;
+    Ok(database)
+}
+
+/// A file of a simulated disk, as the database wants it. What a crashed node would still write, as
+/// the database does when it is dropped, does not get there.
+#[derive(Debug)]
+struct Simulated {
+    file: DiskFile,
+    node: NodeHandle,
+}
+
+impl Simulated {
+    fn alive(&self) -> io::Result<()> {
+        if self.node.is_alive() { Ok(()) } else { Err(io::ErrorKind::BrokenPipe.into()) }
+    }
+}
+
+impl StorageBackend for Simulated {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.file.len())
+    }
+
+    fn read(&self, at: u64, out: &mut [u8]) -> io::Result<()> {
+        let read = self.file.read_at(at, out.len());
+        if read.len() < out.len() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        out.copy_from_slice(&read);
+        Ok(())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.alive()?;
+        self.file.set_len(len).map_err(io::Error::other)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.alive()?;
+        self.file.sync();
+        Ok(())
+    }
+
+    fn write(&self, at: u64, data: &[u8]) -> io::Result<()> {
+        self.alive()?;
+        self.file.write_at(at, data).map_err(io::Error::other)
+    }
 }
 
 /// Store these bytes.
@@ -276,8 +334,8 @@ mod tests {
     #[test]
     fn a_write_is_applied_once_and_an_old_copy_never_over_a_new_one() {
         let home = tempfile::tempdir().unwrap();
-        let path = home.path().join("x.redb");
-        let store = Store::new(open(&path).unwrap());
+        let open = || Arc::new(Database::create(home.path().join("x.redb")).unwrap());
+        let store = Store::new(with_tables(open()).unwrap());
         let first = Applied { version: 1, repeated: false };
         assert_eq!(apply(&store, 0, 0, None, "one"), first);
         assert_eq!(apply(&store, 1, 0, None, "two").version, 2);
@@ -288,7 +346,7 @@ mod tests {
         drop(store);
 
         // After a restart as well, and after the ids were forgotten.
-        let store = Store::new(open(&path).unwrap());
+        let store = Store::new(with_tables(open()).unwrap());
         assert!(apply(&store, 1, 0, None, "two").repeated);
         assert_eq!(apply(&store, 4, 4, None, "three").version, 3);
         let ops = store.database.begin_read().unwrap().open_table(OPS).unwrap();

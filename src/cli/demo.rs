@@ -16,13 +16,14 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use stellate::Messenger;
+use stellate::testing::Seat;
 #[cfg(unix)]
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
 
-use self::cluster::Cluster;
+use self::cluster::{Cluster, REPLICAS};
 use self::osd::client::{Client, GivenUp};
-use self::osd::daemon::{Config, Daemon};
+use self::osd::daemon::blueprint;
 use self::osd::report::Report;
 use self::osd::sabotage::Sabotage;
 use self::osd::trial::{Progress, Trial};
@@ -76,12 +77,6 @@ pub(crate) struct Args {
 /// What the hidden `demo-osd` takes.
 #[derive(Debug, clap::Args)]
 pub(crate) struct OsdArgs {
-    #[arg(long)]
-    osd: u64,
-    #[arg(long)]
-    monitor: String,
-    #[arg(long)]
-    store: PathBuf,
     #[arg(long)]
     sabotage: Option<Sabotage>,
 }
@@ -244,21 +239,17 @@ async fn pause(seconds: Option<u64>, half: &Notify, cluster: &Cluster) {
 /// Runs one OSD of `demo --processes`: until its stdin ends, which it does with its parent.
 pub(crate) fn run_osd(args: &OsdArgs) -> Ended {
     quiet_ordered_panics();
-    let config = Config {
-        osd: args.osd,
-        monitor: args.monitor.clone(),
-        store: args.store.clone(),
-        sabotage: args.sabotage,
-    };
+    let seat = Seat::from_env()?.ok_or_else(|| Trouble::new("`demo` starts this, nobody else"))?;
+    let number = seat.name.number().unwrap_or_default();
     actix_rt::System::new().block_on(async {
         // A Ctrl-C at the terminal is for the parent, which then ends our stdin.
         actix_rt::spawn(async { while tokio::signal::ctrl_c().await.is_ok() {} });
-        let daemon =
-            Daemon::start(config).await.map_err(|error| Trouble::new(error.to_string()))?;
-        let inspected = inspected(vec![daemon.messenger.clone()]).await;
-        let mut stdin = tokio::io::stdin();
-        tokio::io::copy(&mut stdin, &mut tokio::io::sink()).await?;
-        daemon.stop().await;
+        let cluster = blueprint(number + 1, REPLICAS, args.sabotage);
+        let booted = cluster.sit(seat.clone()).await;
+        let site = booted.map_err(|error| Trouble::new(error.to_string()))?;
+        let inspected = inspected(site.messengers()).await;
+        seat.until_left().await?;
+        site.stop().await;
         // Its file goes with it.
         drop(inspected);
         // The reader of stdin may be in the middle of a read: do not wait for it.

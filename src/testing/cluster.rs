@@ -95,7 +95,8 @@ use stellate_protocol::EntityName;
 use stellate_transport::sim::{Profile, Quality, SimNet};
 use tokio::time::Instant;
 
-use self::check::{Desk, What as Told};
+pub(in crate::testing) use self::check::Desk;
+use self::check::What as Told;
 use self::running::{Inner, Slot};
 use super::world::run_paused;
 
@@ -213,7 +214,7 @@ impl Cluster {
             let net = SimNet::with_profile(seed, profile);
             net.set_quality(quality);
             net.record(record);
-            let desk = Arc::new(Desk::new(checkers, net.clone()));
+            let desk = Arc::new(Desk::new(checkers, Some(net.clone())));
             let slot = |name: &EntityName, (boot, skew): (Rc<Boot>, Skew)| Slot {
                 boot,
                 clock: Clock::new(skew),

@@ -1,6 +1,6 @@
 // Draws the part of a view that is on the screen. Where too much is, it draws how much.
 
-const HEAD = 34, LANE_MIN = 26, EDGE = 56;
+const HEAD = 34, LANE_MIN = 26, EDGE = 70;
 // More events than this on the screen are drawn as a density.
 const SINGLE_MAX = 6000;
 

@@ -115,13 +115,13 @@ impl fmt::Display for Breach {
 impl std::error::Error for Breach {}
 
 /// Where everything that is seen goes: the checkers, and what the run adds up.
-pub(super) struct Desk {
+pub(in crate::testing) struct Desk {
     checkers: Mutex<Vec<Box<dyn Checker>>>,
     breach: Mutex<Option<Breach>>,
     /// A breach is there.
     pub(super) broken: Notify,
     pub(super) coverage: Arc<Mutex<Coverage>>,
-    net: SimNet,
+    net: Option<SimNet>,
     origin: Instant,
 }
 
@@ -130,7 +130,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Desk {
-    pub(super) fn new(checkers: Vec<Box<dyn Checker>>, net: SimNet) -> Self {
+    /// `net`: where a breach is to stand in the trace.
+    pub(in crate::testing) fn new(checkers: Vec<Box<dyn Checker>>, net: Option<SimNet>) -> Self {
         Self {
             checkers: Mutex::new(checkers),
             breach: Mutex::default(),
@@ -145,7 +146,7 @@ impl Desk {
         self.origin.elapsed()
     }
 
-    pub(super) fn tell(&self, node: EntityName, life: u64, what: What<'_>) {
+    pub(in crate::testing) fn tell(&self, node: EntityName, life: u64, what: What<'_>) {
         let seen = Seen { at: self.elapsed(), node, life, what };
         let mut found = None;
         for checker in lock(&self.checkers).iter_mut() {
@@ -161,16 +162,18 @@ impl Desk {
         let at = self.elapsed();
         let breach = Breach { at, ..breach };
         let (promise, text) = (breach.invariant.as_str().into(), breach.text.as_str().into());
-        self.net.tell(trace::What::Broken { promise, text });
+        if let Some(net) = &self.net {
+            net.tell(trace::What::Broken { promise, text });
+        }
         lock(&self.breach).get_or_insert(breach);
         self.broken.notify_one();
     }
 
-    pub(super) fn breach(&self) -> Option<Breach> {
+    pub(in crate::testing) fn breach(&self) -> Option<Breach> {
         lock(&self.breach).clone()
     }
 
-    pub(super) fn is_settled(&self) -> bool {
+    pub(in crate::testing) fn is_settled(&self) -> bool {
         lock(&self.checkers).iter().all(|checker| checker.is_settled())
     }
 
@@ -183,7 +186,7 @@ impl Desk {
         waits.join("; ")
     }
 
-    pub(super) fn finish(&self) {
+    pub(in crate::testing) fn finish(&self) {
         let found = lock(&self.checkers).iter_mut().find_map(|checker| checker.finish().err());
         if let Some(breach) = found {
             self.report(breach);

@@ -1,0 +1,232 @@
+//! The ledger: what was acknowledged, and whether reads and replicas show it. A checker, and the
+//! work that it judges.
+//!
+//! ```text
+//!   work   ── Writing, Acked, Reading, Read ──► Ledger: a read shows the last write that was
+//!   verify ── Copy of every replica ──────────►         acknowledged before it, or a later one;
+//!                                                       every copy shows the last one
+//! ```
+//!
+//! Each object has one writer, and its content says which write it is of. The same work, and the
+//! same ledger, serve in virtual time, in one process and over as many.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures::{StreamExt, TryStreamExt, stream};
+use stellate::prelude::*;
+use stellate::testing::{Action, Breach, Checker, Rng, Script, Seen, Site};
+
+use super::client::{Client, GivenUp};
+use super::messages::Got;
+use super::placement;
+
+/// What the client notes of its work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Fact {
+    /// It sends the nth write of an object.
+    Writing { object: u64, nth: u64 },
+    /// That write was acknowledged.
+    Acked { object: u64, nth: u64 },
+    /// It asks for an object.
+    Reading { read: u64, object: u64 },
+    /// It was answered, with what the nth write wrote; 0 is nothing.
+    Read { read: u64, nth: u64 },
+    /// When all was over, an OSD had that of an object.
+    Copy { osd: u64, object: u64, nth: u64 },
+}
+
+/// One object, as the ledger has it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Entry {
+    sent: u64,
+    acked: u64,
+    copies: u64,
+}
+
+/// The checker.
+#[derive(Debug)]
+pub(crate) struct Ledger {
+    replicas: u64,
+    objects: BTreeMap<u64, Entry>,
+    /// Open reads: of which object, and the least that they may show.
+    reads: BTreeMap<u64, (u64, u64)>,
+}
+
+impl Ledger {
+    /// For a cluster that keeps so many copies.
+    pub(crate) fn new(replicas: u64) -> Self {
+        Self { replicas, objects: BTreeMap::new(), reads: BTreeMap::new() }
+    }
+
+    fn enter(&mut self, fact: &Fact) -> Result<(), String> {
+        match *fact {
+            Fact::Writing { object, nth } => {
+                self.objects.entry(object).or_default().sent = nth;
+                Ok(())
+            }
+            Fact::Acked { object, nth } => {
+                self.objects.entry(object).or_default().acked = nth;
+                Ok(())
+            }
+            Fact::Reading { read, object } => {
+                let least = self.objects.get(&object).map_or(0, |entry| entry.acked);
+                self.reads.insert(read, (object, least));
+                Ok(())
+            }
+            Fact::Read { read, nth } => {
+                let Some((object, least)) = self.reads.remove(&read) else {
+                    return Err(format!("read {read} was answered and never asked"));
+                };
+                let sent = self.objects.get(&object).map_or(0, |entry| entry.sent);
+                match (least..=sent).contains(&nth) {
+                    true => Ok(()),
+                    false => Err(format!(
+                        "object {object} was read as of write {nth}; {least} was acknowledged \
+                         before, {sent} sent at most"
+                    )),
+                }
+            }
+            Fact::Copy { osd, object, nth } => {
+                let entry = self.objects.entry(object).or_default();
+                entry.copies += 1;
+                match nth == entry.acked {
+                    true => Ok(()),
+                    false => Err(format!(
+                        "osd.{osd} has object {object} as of write {nth}; {} was acknowledged",
+                        entry.acked
+                    )),
+                }
+            }
+        }
+    }
+}
+
+impl Checker for Ledger {
+    fn see(&mut self, seen: &Seen<'_>) -> Result<(), Breach> {
+        match seen.note::<Fact>() {
+            Some(fact) => self.enter(fact).map_err(|text| Breach::new("ledger", text)),
+            None => Ok(()),
+        }
+    }
+
+    fn finish(&mut self) -> Result<(), Breach> {
+        if self.objects.is_empty() {
+            return Err(Breach::new("ledger", "nothing was written"));
+        }
+        for (object, Entry { acked, copies, .. }) in &self.objects {
+            if *acked == 0 || *copies != self.replicas {
+                let text =
+                    format!("object {object}: write {acked} acknowledged, {copies} copies seen");
+                return Err(Breach::new("ledger", text));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How much there is to do.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Work {
+    pub(crate) osds: u64,
+    pub(crate) objects: u64,
+    /// Writes of each object, one after the other.
+    pub(crate) writes: u64,
+    /// Between two writes of one object.
+    pub(crate) pause: Duration,
+}
+
+/// Writes and reads all objects, as a client on that node.
+///
+/// # Errors
+/// What the client says.
+pub(crate) async fn work(site: Site, work: Work) -> Result<Client, GivenUp> {
+    let started = Client::at(&site).await;
+    let client = started.map_err(|error| GivenUp(error.to_string()))?;
+    client.wait_for(work.osds as usize).await;
+    stream::iter(0..work.objects)
+        .map(|object| one_object(&site, &client, object, work))
+        .buffer_unordered(work.objects.max(1) as usize)
+        .try_for_each(|()| async { Ok(()) })
+        .await?;
+    Ok(client)
+}
+
+async fn one_object(site: &Site, client: &Client, object: u64, work: Work) -> Result<(), GivenUp> {
+    for nth in 1..=work.writes {
+        site.note(Fact::Writing { object, nth });
+        client.put(name(object), content(object, nth)).await?;
+        site.note(Fact::Acked { object, nth });
+        tokio::time::sleep(work.pause).await;
+        let read = object * work.writes + nth;
+        let primary = placement::replicas(&client.map(), &name(object))[0];
+        site.note(Fact::Reading { read, object });
+        // A read that fails shows nothing, and is not tried again.
+        if let Ok((got, data)) = client.get(primary, &name(object)).await {
+            site.note(Fact::Read { read, nth: shown(&got, &data)? });
+        }
+    }
+    Ok(())
+}
+
+/// Reads every object from each OSD that should have it.
+///
+/// # Errors
+/// An OSD cannot be asked.
+pub(crate) async fn verify(site: &Site, client: &Client, work: Work) -> Result<(), GivenUp> {
+    for object in 0..work.objects {
+        for osd in placement::replicas(&client.map(), &name(object)) {
+            let (got, data) = client.get(osd, &name(object)).await?;
+            site.note(Fact::Copy { osd, object, nth: shown(&got, &data)? });
+        }
+    }
+    Ok(())
+}
+
+fn name(object: u64) -> String {
+    format!("object-{object}")
+}
+
+/// Its first bytes say which write it is of; some are so long that they are pulled.
+fn content(object: u64, nth: u64) -> Bytes {
+    let mut content = nth.to_le_bytes().to_vec();
+    content.resize(8 + (object * 97 + nth * 1009) as usize % 12_000, object as u8);
+    content.into()
+}
+
+fn shown(got: &Got, data: &[u8]) -> Result<u64, GivenUp> {
+    match got {
+        Got::Found { .. } => {
+            let nth = data.first_chunk().map(|nth| u64::from_le_bytes(*nth));
+            nth.ok_or_else(|| GivenUp("an object is shorter than what was written".into()))
+        }
+        Got::Missing => Ok(0),
+        other => Err(GivenUp(format!("an OSD says {other:?}"))),
+    }
+}
+
+/// What goes wrong in a run of that seed, within so much time: any OSD, none of it for long.
+pub(crate) fn faults(seed: u64, osds: u64, span: Duration) -> Script {
+    let mut rng = Rng::fork(seed, "faults");
+    let mut draw = |below: u64| if below == 0 { 0 } else { rng.next_u64() % below };
+    let millis = Duration::from_millis;
+    let mut script = Script::new();
+    for _ in 0..8 + draw(8) {
+        let at = millis(200 + draw(span.as_millis() as u64));
+        let (node, other) = (EntityName::osd(draw(osds)), EntityName::osd(draw(osds)));
+        let lasts = millis(50 + draw(1_500));
+        script = script.at(
+            at,
+            match draw(8) {
+                0 | 1 => Action::Crash { node, down: lasts },
+                2 => Action::Panic { node, actor: "osd".into() },
+                3 => Action::Partition { side: vec![node], lasts },
+                4 => Action::Stall { from: node, to: super::daemon::CLIENT, lasts },
+                5 => Action::CutAfterBytes { from: node, to: other, bytes: 1 + draw(20_000) },
+                6 => Action::Cut { a: node, b: super::daemon::CLIENT },
+                _ => Action::Cut { a: node, b: other },
+            },
+        );
+    }
+    script
+}

@@ -1,0 +1,148 @@
+//! One description, three runs: the OSD cluster of the demo in virtual time with faults, in one
+//! process over TCP, and as processes over TCP. The actors, the work and the checker are the same.
+#![allow(clippy::unwrap_used)] // Helpers of tests are outside of what the lint takes for a test.
+
+#[path = "../examples/osd/mod.rs"]
+mod osd;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use osd::daemon::{CLIENT, blueprint};
+use osd::ledger::{Ledger, Work, faults, verify, work};
+use osd::sabotage::Sabotage;
+use stellate::prelude::*;
+use stellate::testing::{Blueprint, Breach, Outcome, Running, Seat, Site};
+
+const OSDS: u64 = 4;
+const REPLICAS: u64 = 3;
+
+/// The OSDs, and a node for the client that does the work.
+fn cluster(sabotage: Option<Sabotage>) -> Blueprint {
+    blueprint(OSDS, REPLICAS as u32, sabotage).node(CLIENT, async |_| Ok(()))
+}
+
+fn load(pause: Duration) -> Work {
+    Work { osds: OSDS, objects: 8, writes: 6, pause }
+}
+
+/// In virtual time: faults from a seed while the client works, then every copy is read.
+fn simulate(seed: u64, sabotage: Option<Sabotage>) -> Outcome {
+    let span = Duration::from_secs(4);
+    let load = load(span / 6);
+    cluster(sabotage)
+        .simulate(seed)
+        .checker(Ledger::new(REPLICAS))
+        .script(faults(seed, OSDS, span))
+        .run(async move |running: Running| {
+            let site = Site::from(running.node(CLIENT).unwrap());
+            let worked = running.spawn_on(CLIENT, work(site.clone(), load)).unwrap();
+            let client = match worked.await.unwrap() {
+                Ok(client) => client,
+                Err(error) => return running.fail(Breach::new("work", error.to_string())),
+            };
+            running.sleep(span).await;
+            running.heal().await;
+            let verified =
+                running.spawn_on(CLIENT, async move { verify(&site, &client, load).await });
+            if let Err(error) = verified.unwrap().await.unwrap() {
+                running.fail(Breach::new("work", error.to_string()));
+            }
+        })
+}
+
+#[test]
+fn s2_in_virtual_time_every_acknowledged_write_is_on_every_replica() {
+    let seeds: u64 = if std::env::var_os("STELLATE_LONG").is_some() { 500 } else { 4 };
+    let mut hashes = BTreeSet::new();
+    for seed in 0..seeds {
+        let outcome = simulate(seed, None);
+        outcome.assert_held();
+        assert!(outcome.faults >= 4, "seed {seed}: {}", outcome.faults);
+        hashes.insert(outcome.trace_hash);
+    }
+    assert_eq!(hashes.len() as u64, seeds, "each seed is another run");
+}
+
+/// D1: with databases and all.
+#[test]
+fn d1_the_same_seed_gives_the_same_run_of_the_daemons() {
+    let (first, again) = (simulate(3, None), simulate(3, None));
+    assert_eq!((first.trace_hash, first.trace_events), (again.trace_hash, again.trace_events));
+}
+
+/// The ledger can fail: a store that says that it stored, and did not.
+#[test]
+fn a_store_that_lies_is_found_by_the_ledger() {
+    let breach = simulate(1, Some(Sabotage::Drop)).breach.unwrap();
+    assert_eq!(breach.invariant, "ledger");
+    assert!(breach.text.contains("acknowledged"), "{breach}");
+}
+
+#[actix::test(actix_rt)]
+async fn in_one_process_over_tcp() {
+    let home = tempfile::tempdir().unwrap();
+    let load = load(Duration::from_millis(1));
+    let deploy = cluster(None).deploy(home.path()).checker(Ledger::new(REPLICAS));
+    let deployment = deploy.start().await.unwrap();
+    let site = deployment.site(CLIENT).unwrap().clone();
+    let client = work(site.clone(), load).await.unwrap();
+    verify(&site, &client, load).await.unwrap();
+    assert_eq!(deployment.finish(), None);
+    deployment.stop().await;
+}
+
+/// Starts this test's program again, as the one node that its seat says.
+fn this_program(seat: &Seat) -> std::process::Command {
+    let mut command = seat.command(std::env::current_exe().unwrap());
+    command.args(["--exact", "a_node_of_its_own", "--include-ignored", "--nocapture"]);
+    command
+}
+
+#[test]
+#[ignore = "is a node, when it is started as one by the test below"]
+fn a_node_of_its_own() {
+    let Some(seat) = Seat::from_env().unwrap() else { return };
+    actix_rt::System::new().block_on(async {
+        let site = cluster(None).sit(seat.clone()).await.unwrap();
+        seat.until_left().await.unwrap();
+        site.stop().await;
+    });
+}
+
+/// With one of them killed half-way, and started again on its database.
+#[actix::test(actix_rt)]
+async fn as_processes_over_tcp() {
+    let home = tempfile::tempdir().unwrap();
+    let load = load(Duration::from_millis(20));
+    let apart = (0..OSDS).map(EntityName::osd);
+    let deploy = cluster(None).deploy(home.path()).processes(apart, this_program);
+    let mut deployment = deploy.checker(Ledger::new(REPLICAS)).start().await.unwrap();
+    let site = deployment.site(CLIENT).unwrap().clone();
+    let worked = actix_rt::spawn(work(site.clone(), load));
+    tokio::time::sleep(Duration::from_millis(60)).await;
+    deployment.restart(EntityName::osd(1)).await.unwrap();
+    let client = worked.await.unwrap().unwrap();
+    verify(&site, &client, load).await.unwrap();
+    assert_eq!(deployment.finish(), None);
+    assert_eq!(deployment.died(), None);
+    assert!(!deployment.kill(CLIENT), "it lives here");
+    deployment.stop().await;
+}
+
+/// A node that does not boot is told, and the others are ended.
+#[actix::test(actix_rt)]
+async fn a_boot_that_fails_is_told() {
+    let home = tempfile::tempdir().unwrap();
+    let broken = cluster(None).node(EntityName::osd(9), async |_| Err("no disk".into()));
+    let error = broken.deploy(home.path()).start().await.unwrap_err();
+    assert_eq!(error.to_string(), "osd.9 does not boot: no disk");
+    let nobody = |seat: &Seat| {
+        let mut command = seat.command(std::env::current_exe().unwrap());
+        command.args(["--exact", "no test of that name"]);
+        command
+    };
+    let deploy = cluster(None).deploy(home.path()).processes([EntityName::osd(0)], nobody);
+    let error = deploy.start().await.unwrap_err().to_string();
+    assert!(error.starts_with("osd.0 did not start"), "{error}");
+}

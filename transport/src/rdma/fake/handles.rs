@@ -67,6 +67,8 @@ impl Verbs for FakeVerbs {
     fn open(&self, name: &str) -> Result<Arc<dyn Device>, VerbsError> {
         let found = self.devices()?.into_iter().find(|device| device.name == name);
         let info = found.ok_or_else(|| failed("ibv_open_device", VerbsErrorKind::NoDevice))?;
+        // Events are told to who has it open.
+        self.shared.lock().hosts[self.host].async_events.clear();
         Ok(Arc::new(FakeDevice { shared: self.shared.clone(), host: self.host, info }))
     }
 

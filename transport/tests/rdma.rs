@@ -1,0 +1,455 @@
+//! RDMA links on a fake NIC: every fault it has, and that everything comes back.
+
+mod support;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use futures::FutureExt;
+use stellate_protocol::{Frame, Seq};
+use stellate_transport::rdma::fake::{CmWord, Counts, FakeNet, Personality};
+use stellate_transport::rdma::verbs::{VerbsErrorKind, WorkFault};
+use stellate_transport::rdma::{PoolOptions, Rdma, RdmaOptions};
+use stellate_transport::{CloseHow, DialError, LinkFault, Transport};
+use support::{End, Pair, Rig, announce, chunks, hello, lane, message, pattern, pull, seqs};
+
+const NEAR: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
+const FAR: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2));
+
+/// Two hosts.
+struct Two {
+    fake: FakeNet,
+    near: Rdma,
+    far: Rdma,
+    rig: Rig,
+}
+
+impl Two {
+    fn new(seed: u64, personality: Personality, options: RdmaOptions) -> Self {
+        let fake = FakeNet::new(seed);
+        let near = Rdma::with(fake.host(NEAR, personality), options.clone());
+        let far = Rdma::with(fake.host(FAR, personality), options);
+        let rig = Rig {
+            dials: Arc::new(near.clone()),
+            listens: Arc::new(far.clone()),
+            at: "rdma://10.0.0.2:0".parse().expect("an address"),
+            net: None,
+            fake: Some(fake.clone()),
+        };
+        Self { fake, near, far, rig }
+    }
+
+    async fn pair(&self) -> Pair {
+        Pair::up(&self.rig).await
+    }
+
+    /// Nothing of any link is left on either side, besides so many listeners.
+    async fn nothing_left(&self, listeners: usize) {
+        // Teardown takes a round trip, or its deadline.
+        tokio::time::sleep(std::time::Duration::from_secs(30)).await;
+        for (name, rdma, listeners) in [("near", &self.near, 0), ("far", &self.far, listeners)] {
+            let used = rdma.in_use();
+            assert_eq!((used.queue_pairs, used.identifiers), (0, listeners), "{name}");
+            assert_eq!(used.cq_places, 0, "{name}");
+            for pool in used.pools.values() {
+                let out = (pool.funded, pool.slots, pool.held, pool.kept, pool.passing);
+                assert_eq!(out, (0, 0, 0, 0, 0), "{name}");
+            }
+        }
+        for (host, listeners) in [(NEAR, 0), (FAR, listeners)] {
+            let counts = self.fake.counts(host);
+            assert_eq!((counts.queue_pairs, counts.identifiers), (0, listeners));
+            assert_eq!(counts.exports, 0);
+        }
+        assert_eq!(self.fake.violations(), []);
+    }
+}
+
+fn two() -> Two {
+    Two::new(7, Personality::ROCE, RdmaOptions::default())
+}
+
+/// Drives one end alone.
+async fn until_one(end: &mut End, mut done: impl FnMut(&End) -> bool) {
+    std::future::poll_fn(|cx| {
+        end.drive(cx);
+        if done(end) { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+    })
+    .await;
+}
+
+/// A message whose data is pulled, from near to far, all the way.
+async fn pull_through(pair: &mut Pair, data: &bytes::Bytes, seq: u64) -> bytes::Bytes {
+    pair.near.send(announce(seq, data.len() as u32));
+    pair.until(|pair| pair.far.frames.len() == 1).await;
+    pair.far.frames.clear();
+    pair.far.link().expect(lane(), Seq(seq), data.len() as u32);
+    pair.far.send(pull(seq));
+    pair.until(|pair| pair.near.frames.len() == 1).await;
+    pair.near.frames.clear();
+    for frame in chunks_of(seq, data, 128 * 1024) {
+        pair.near.send(frame);
+    }
+    let whole = |frame: &Frame<_>| matches!(frame, Frame::Chunk(chunk) if chunk.part.is_some());
+    pair.until(|pair| pair.far.frames.last().is_some_and(whole)).await;
+    let last = pair.far.frames.pop();
+    pair.far.frames.clear();
+    match last {
+        Some(Frame::Chunk(chunk)) => chunk.part.expect("the last has the data").into_data(),
+        other => panic!("not a chunk: {other:?}"),
+    }
+}
+
+/// Chunks of data that is not copied.
+fn chunks_of(seq: u64, data: &bytes::Bytes, piece: usize) -> Vec<Frame<stellate_protocol::Parcel>> {
+    let mut frames = chunks(seq, data, piece);
+    let front = bytes::Bytes::from_static(b"front");
+    let part = stellate_protocol::Parcel::new(7, 1, 1, front, data.clone());
+    for frame in &mut frames {
+        if let Frame::Chunk(chunk) = frame {
+            chunk.part = Some(part.clone());
+        }
+    }
+    frames
+}
+
+#[tokio::test(start_paused = true)]
+async fn f8_a_thousand_links_and_faults_leave_nothing_behind() {
+    for personality in [Personality::ROCE, Personality::IWARP] {
+        // Both together are a thousand.
+        let two = Two::new(3, personality, RdmaOptions::default());
+        let mut listener = two.rig.listens.listen(&two.rig.at).expect("listens");
+        let at = listener.local();
+        for round in 0..500 {
+            let dial = two.rig.dials.dial(&at);
+            let accept = std::future::poll_fn(|cx| listener.poll_accept(cx));
+            let (near, far) = futures::join!(dial, accept);
+            let (mut near, mut far) = (End::new(near.expect("up")), End::new(far.expect("up")));
+            near.send(hello());
+            for seq in 1..=5 {
+                near.send(message(seq, &pattern(3000)));
+            }
+            match round % 7 {
+                0 => {}
+                1 => until_one(&mut far, |far| far.frames.len() == 6).now_or_never().unwrap_or(()),
+                2 => two.fake.break_pairs(FAR),
+                3 => two.fake.break_pairs(NEAR),
+                4 => near.link().close(CloseHow::Drain),
+                5 => far.link().close(CloseHow::Abort),
+                _ => {
+                    two.fake.partition(NEAR, FAR, true);
+                    until_one(&mut near, |near| near.closed.is_some()).await;
+                    two.fake.partition(NEAR, FAR, false);
+                }
+            }
+            if round % 2 == 0 {
+                drop((near, far));
+            } else {
+                drop((far, near));
+            }
+        }
+        two.nothing_left(1).await;
+        drop(listener);
+        two.nothing_left(0).await;
+        let (fake, regions) = (two.fake.clone(), two.fake.counts(NEAR).registered);
+        assert!(regions > 0, "memory is kept for the next link");
+        drop(two);
+        tokio::task::yield_now().await;
+        for host in [NEAR, FAR] {
+            assert_eq!(fake.counts(host), Counts::default(), "all of it is given back");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broken_queue_pair_ends_its_link_with_the_cause_and_every_submit_is_done() {
+    let two = two();
+    let mut pair = two.pair().await;
+    for seq in 1..=20 {
+        pair.near.submit(message(seq, &pattern(3000))).expect("room");
+    }
+    two.fake.break_pairs(NEAR);
+    until_one(&mut pair.near, |near| near.closed.is_some()).await;
+    let broken = LinkFault::Work(WorkFault::LocalProtection);
+    assert_eq!(pair.near.closed, Some(broken), "the device said so");
+    assert_eq!(pair.near.done, pair.near.submitted, "F1");
+    until_one(&mut pair.far, |far| far.closed.is_some()).await;
+    assert_eq!(pair.far.closed, Some(LinkFault::Reset));
+    drop(pair);
+    two.nothing_left(0).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_acknowledges_nothing_ends_the_link() {
+    let two = two();
+    let mut pair = two.pair().await;
+    two.fake.partition(NEAR, FAR, true);
+    pair.near.submit(message(1, b"into the void")).expect("room");
+    until_one(&mut pair.near, |near| near.closed.is_some()).await;
+    assert_eq!(pair.near.closed, Some(LinkFault::Work(WorkFault::RetryExceeded)));
+    assert_eq!((pair.near.done, pair.near.failed), (pair.near.submitted, 1), "F1");
+    // Nobody told the other end: its own session has to find out.
+    assert_eq!(pair.far.closed, None);
+    drop(pair);
+    two.nothing_left(0).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn lost_and_late_words_of_the_connection_manager_lose_no_link() {
+    for lost in [true, false] {
+        let two = two();
+        if lost {
+            two.fake.lose_words(FAR, CmWord::Established, 1);
+        } else {
+            two.fake.delay_words(FAR, CmWord::Established, 500);
+        }
+        // The first message stands for the word; nobody accepts before it.
+        let mut listener = two.rig.listens.listen(&two.rig.at).expect("listens");
+        let near = two.rig.dials.dial(&listener.local()).await.expect("up here");
+        let mut near = End::new(near);
+        near.send(hello());
+        until_one(&mut near, |near| near.done == 1).await;
+        let far = std::future::poll_fn(|cx| listener.poll_accept(cx)).await.expect("accepted");
+        let mut far = End::new(far);
+        until_one(&mut far, |far| far.frames.len() == 1).await;
+        far.send(support::answer());
+        until_one(&mut far, |far| far.done == far.submitted && far.submitted > 0).await;
+        two.fake.lose_words(NEAR, CmWord::Disconnected, 1);
+        drop(far);
+        until_one(&mut near, |near| near.closed.is_some()).await;
+        assert_eq!(near.closed, Some(LinkFault::Reset), "its queue pair was flushed");
+        drop((near, listener));
+        two.nothing_left(0).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_accepted_link_that_never_comes_up_is_buried() {
+    let two = two();
+    two.fake.lose_words(FAR, CmWord::Established, 1);
+    let listener = two.rig.listens.listen(&two.rig.at).expect("listens");
+    let near = two.rig.dials.dial(&listener.local()).await.expect("up here");
+    tokio::time::sleep(std::time::Duration::from_secs(30)).await;
+    assert_eq!(two.far.in_use().queue_pairs, 0, "its time is over");
+    drop(near);
+    two.nothing_left(1).await;
+    drop(listener);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_removed_device_ends_its_links_and_nothing_else() {
+    let two = two();
+    let mut pair = two.pair().await;
+    let data = bytes::Bytes::from(pattern(200_000));
+    let held = pull_through(&mut pair, &data, 1).await;
+    two.fake.remove_device(FAR);
+    until_one(&mut pair.far, |far| far.closed.is_some()).await;
+    assert_eq!(pair.far.closed, Some(LinkFault::DeviceGone));
+    assert_eq!(held, data, "what a user holds is memory like any other");
+    let at = pair.listener.local();
+    drop((pair, held));
+    let listens = two.rig.listens.listen(&at).expect_err("no device");
+    assert!(listens.to_string().contains("rdma link"), "{listens}");
+    two.fake.restore_device(FAR);
+    let mut again = two.pair().await;
+    again.near.send(message(1, b"on another"));
+    again.until(|pair| pair.far.frames.len() == 1).await;
+    drop(again);
+    two.nothing_left(0).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_listener_that_cannot_fund_a_link_refuses_it_with_the_number() {
+    let pool = PoolOptions { slots_max: 2 << 20, held_max: 0, ..PoolOptions::default() };
+    let options = RdmaOptions { pool, ..RdmaOptions::default() };
+    let needed = options.bytes_per_link();
+    let two = Two::new(7, Personality::ROCE, options);
+    let mut listener = two.rig.listens.listen(&two.rig.at).expect("listens");
+    let at = listener.local();
+    let elsewhere = Rdma::on(two.fake.host([10, 0, 0, 3].into(), Personality::ROCE));
+    let mut links = Vec::new();
+    let refused = loop {
+        match elsewhere.dial(&at).await {
+            Ok(link) => links.push(link),
+            Err(error) => break error,
+        }
+    };
+    let want = DialError::Unfunded {
+        needed,
+        available: (2 << 20) - needed * links.len() as u64,
+        here: false,
+    };
+    assert_eq!((refused.clone(), links.len()), (want, 2));
+    assert!(refused.to_string().contains(&needed.to_string()), "{refused}");
+    assert!(refused.is_retryable());
+    // With one link less there is room again.
+    links.pop();
+    let _ =
+        listener.poll_accept(&mut std::task::Context::from_waker(futures::task::noop_waker_ref()));
+    tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+    elsewhere.dial(&at).await.expect("funded");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_machine_lacks_is_said_with_the_remedy() {
+    let two = two();
+    let listener = two.rig.listens.listen(&two.rig.at).expect("listens");
+    let at = listener.local();
+    let failure = |error: DialError| match error {
+        DialError::Verbs(error) => (error.kind, error.to_string()),
+        other => panic!("not of verbs: {other:?}"),
+    };
+    two.fake.limit_memory(NEAR, 64 * 1024);
+    let (kind, text) = failure(two.near.dial(&at).await.expect_err("no memory"));
+    assert_eq!(kind, VerbsErrorKind::LockedMemory);
+    assert!(text.contains("ulimit -l"), "{text}");
+    // A little, but not for a ring: the number, at this side.
+    two.fake.limit_memory(NEAR, 5 << 20);
+    let unfunded = two.near.dial(&at).await.expect_err("no ring");
+    assert!(matches!(unfunded, DialError::Unfunded { here: true, .. }), "{unfunded:?}");
+    two.fake.limit_memory(NEAR, 1 << 30);
+    two.fake.limit_pairs(FAR, 0);
+    assert_eq!(two.near.dial(&at).await.expect_err("no pairs there"), DialError::Busy);
+    two.fake.limit_pairs(NEAR, 0);
+    let (kind, _) = failure(two.near.dial(&at).await.expect_err("no pairs here"));
+    assert_eq!(kind, VerbsErrorKind::Exhausted);
+    let closed = two.fake.host([10, 0, 0, 9].into(), Personality::ROCE);
+    two.fake.forbid([10, 0, 0, 9].into(), true);
+    let (kind, text) = failure(Rdma::on(closed).dial(&at).await.expect_err("forbidden"));
+    assert_eq!(kind, VerbsErrorKind::Permission);
+    assert!(text.contains("/dev/infiniband"), "{text}");
+    drop(listener);
+    two.nothing_left(0).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn completion_queues_are_never_overrun_however_many_links_there_are() {
+    // A queue for one link and a half: each link gets one of its own.
+    let options = RdmaOptions { cq_depth: 170, ..RdmaOptions::default() };
+    let two = Two::new(7, Personality::ROCE, options);
+    let mut pairs = Vec::new();
+    for _ in 0..6 {
+        pairs.push(two.pair().await);
+    }
+    assert_eq!(two.fake.counts(NEAR).completion_queues, 6);
+    for pair in &mut pairs {
+        for seq in 1..=300 {
+            pair.near.send(message(seq, &pattern(100)));
+            pair.far.send(message(seq, &pattern(100)));
+        }
+    }
+    for pair in &mut pairs {
+        pair.until(|pair| pair.far.frames.len() == 300 && pair.near.frames.len() == 300).await;
+    }
+    two.fake.break_pairs(NEAR);
+    two.fake.break_pairs(FAR);
+    drop(pairs);
+    two.nothing_left(0).await;
+    // And queues are used again.
+    let pair = two.pair().await;
+    assert_eq!(two.fake.counts(NEAR).completion_queues, 6);
+    drop(pair);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_receiver_stalls_only_its_own_link() {
+    let two = two();
+    let (mut slow, mut quick) = (two.pair().await, two.pair().await);
+    // Nobody drives the far end of the slow link.
+    for seq in 1..=400 {
+        slow.near.send(message(seq, &pattern(8000)));
+    }
+    let stalled = |near: &End| !near.waiting.is_empty() && near.done < 400;
+    until_one(&mut slow.near, stalled).await;
+    for seq in 1..=2000 {
+        quick.near.send(message(seq, &pattern(3000)));
+    }
+    quick.until(|pair| pair.far.frames.len() == 2000).await;
+    assert!(slow.near.done < 200, "it has spent its credit and no more");
+    assert_eq!(slow.near.closed, None, "and lives");
+    slow.until(|pair| pair.far.frames.len() == 400).await;
+    assert_eq!(seqs(&slow.far.frames), (1..=400).collect::<Vec<_>>());
+    drop((slow, quick));
+    two.nothing_left(0).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn pulled_data_lies_in_the_pool_and_goes_on_from_there_without_a_copy() {
+    let two = two();
+    let mut pair = two.pair().await;
+    let data = bytes::Bytes::from(pattern(1_000_000));
+    let there = pull_through(&mut pair, &data, 1).await;
+    assert_eq!(there, data);
+    let kept = || two.far.in_use().pools["fake0"].kept;
+    assert_eq!(kept(), 1 << 20, "the user holds pool memory");
+    // Back again: it is offered where it lies.
+    std::mem::swap(&mut pair.near, &mut pair.far);
+    let mut passing = 0;
+    pair.near.send(announce(2, there.len() as u32));
+    pair.until(|pair| pair.far.frames.len() == 1).await;
+    pair.far.frames.clear();
+    pair.far.link().expect(lane(), Seq(2), there.len() as u32);
+    for frame in chunks_of(2, &there, 128 * 1024) {
+        pair.near.send(frame);
+    }
+    pair.until(|pair| {
+        passing = passing.max(two.far.in_use().pools["fake0"].passing);
+        pair.far.frames.len() == 8
+    })
+    .await;
+    assert_eq!(passing, 0, "nothing was copied to be offered");
+    drop(there);
+    pair.until(|pair| pair.near.done == pair.near.submitted).await;
+    assert_eq!(kept(), 0, "it came home with the last handle");
+    drop(pair);
+    two.nothing_left(0).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn data_that_the_pool_has_no_place_for_comes_by_way_of_a_copy() {
+    let pool = PoolOptions { kept_max: 0, passing_max: 0, ..PoolOptions::default() };
+    let two = Two::new(7, Personality::IWARP, RdmaOptions { pool, ..RdmaOptions::default() });
+    let mut pair = two.pair().await;
+    let data = bytes::Bytes::from(pattern(3_000_000));
+    assert_eq!(pull_through(&mut pair, &data, 1).await, data);
+    drop(pair);
+    two.nothing_left(0).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn eager_data_that_users_keep_is_counted_and_beyond_the_limit_copied() {
+    let pool = PoolOptions { held_max: 16 * 8192, ..PoolOptions::default() };
+    let two = Two::new(7, Personality::ROCE, RdmaOptions { pool, ..RdmaOptions::default() });
+    let mut pair = two.pair().await;
+    for seq in 1..=500 {
+        pair.near.send(message(seq, &pattern(7000)));
+    }
+    pair.until(|pair| pair.far.frames.len() == 500).await;
+    assert_eq!(two.far.in_use().pools["fake0"].held, 16 * 8192, "S7");
+    for frame in &pair.far.frames {
+        let Frame::Message(message) = frame else { panic!("only messages") };
+        assert_eq!(message.payload.data(), pattern(7000));
+    }
+    drop(pair);
+    two.nothing_left(0).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn d1_the_same_seed_gives_the_same_trace() {
+    let mut hashes = Vec::new();
+    for seed in [1, 1, 2] {
+        let two = Two::new(seed, Personality::ROCE, RdmaOptions::default());
+        let (mut one, mut other) = (two.pair().await, two.pair().await);
+        for seq in 1..=200 {
+            one.near.send(message(seq, &pattern(500)));
+            other.near.send(message(seq, &pattern(900)));
+        }
+        futures::join!(
+            one.until(|pair| pair.far.frames.len() == 200),
+            other.until(|pair| pair.far.frames.len() == 200)
+        );
+        hashes.push(two.fake.trace_hash());
+    }
+    assert_eq!(hashes[0], hashes[1]);
+    assert_ne!(hashes[0], hashes[2]);
+}

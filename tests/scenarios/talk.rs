@@ -51,12 +51,17 @@ struct Talk<'a> {
     pace: Pace,
     a: Node,
     b: Node,
+    /// How often the case's fault struck, and any, the cut in the second leg too; and when the last
+    /// of them is over.
+    struck: [usize; 2],
+    faults_over: Instant,
     slowest: Duration,
 }
 
 pub async fn play(stage: &Stage, case: &Case) -> Result<Outcome, String> {
     let (a, b) = (Node::new(stage, case, Which::A).await, Node::new(stage, case, Which::B).await);
-    let mut talk = Talk { case, pace: stage.pace(), a, b, slowest: Duration::ZERO };
+    let (faults_over, slowest) = (Instant::now(), Duration::ZERO);
+    let mut talk = Talk { case, pace: stage.pace(), a, b, struck: [0; 2], faults_over, slowest };
     if let Some((strike, step)) = case.fault {
         arm(&talk.node(step.at).faults, strike, step, &talk.pace);
     }
@@ -127,8 +132,9 @@ impl Talk<'_> {
         let start = Instant::now();
         loop {
             self.go_on();
+            self.look_at_faults();
             if self.is_settled() {
-                self.slowest = self.slowest.max(start.elapsed());
+                self.slowest = self.slowest.max(start.max(self.faults_over).elapsed());
                 return Ok(());
             }
             if start.elapsed() > self.pace.patience {
@@ -136,6 +142,32 @@ impl Talk<'_> {
             }
             look_again(start).await;
         }
+    }
+
+    /// S8 counts from when faults stop. What holds a frame up stops later than it struck.
+    fn look_at_faults(&mut self) {
+        let all = self.a.faults.hits().len() + self.b.faults.hits().len();
+        let struck = [self.strikes(), all];
+        let before = std::mem::replace(&mut self.struck, struck);
+        if struck == before {
+            return;
+        }
+        let lasts = match self.case.fault {
+            Some((Strike::Block, _)) if struck[0] > before[0] => self.pace.held,
+            Some((Strike::BlockLong, _)) if struck[0] > before[0] => self.pace.held_long,
+            Some((Strike::Delay, _)) if struck[0] > before[0] => self.pace.delay,
+            _ => Duration::ZERO,
+        };
+        self.faults_over = self.faults_over.max(Instant::now() + lasts);
+    }
+
+    /// How often the case's fault struck.
+    fn strikes(&self) -> usize {
+        let Some((_, step)) = self.case.fault else { return 0 };
+        let struck = |hit: &&stellate::testing::Hit| {
+            (hit.edge, hit.direction, hit.nth) == (step.edge, step.direction, step.nth)
+        };
+        self.node(step.at).faults.hits().iter().filter(struck).count()
     }
 
     /// The client of a lossy session makes another.
@@ -201,14 +233,8 @@ impl Talk<'_> {
     }
 
     async fn outcome(self, stage: &Stage) -> Outcome {
-        let Self { case, a, b, slowest, .. } = self;
-        let hits = case.fault.map_or(0, |(_, step)| {
-            let faults = if step.at == Which::A { &a.faults } else { &b.faults };
-            let struck = |hit: &&stellate::testing::Hit| {
-                (hit.edge, hit.direction, hit.nth) == (step.edge, step.direction, step.nth)
-            };
-            faults.hits().iter().filter(struck).count()
-        });
+        let hits = self.strikes();
+        let Self { a, b, slowest, .. } = self;
         let violations = stage.violations();
         let (a, b) = (retire(a).await, retire(b).await);
         Outcome { a, b, hits, violations, slowest }

@@ -139,6 +139,6 @@ pub struct Outcome {
     /// How often the fault struck.
     pub hits: usize,
     pub violations: usize,
-    /// The longest that a leg took to settle.
+    /// The longest that a leg took to settle, from when faults had stopped.
     pub slowest: std::time::Duration,
 }

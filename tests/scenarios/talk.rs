@@ -35,12 +35,16 @@ pub fn in_virtual_time(case: &Case) -> Result<Outcome, String> {
     })
 }
 
+fn winner(case: &Case) -> Which {
+    match case.order {
+        Order::AGreater => Which::A,
+        Order::BGreater => Which::B,
+    }
+}
+
 /// The winner's hello is long on its way, so that it has to tell the loser that it lost.
 fn slow_winner(world: &World, case: &Case) {
-    let (winner, loser) = match case.order {
-        Order::AGreater => (Which::A, Which::B),
-        Order::BGreater => (Which::B, Which::A),
-    };
+    let (winner, loser) = (winner(case), winner(case).other());
     let node = |which| EntityName::osd(case.order.number(which)).to_string();
     let quality = Quality { latency: 10, ..Quality::default() };
     world.net().set_quality_between(&node(winner), &node(loser), quality);
@@ -62,6 +66,11 @@ pub async fn play(stage: &Stage, case: &Case) -> Result<Outcome, String> {
     let (a, b) = (Node::new(stage, case, Which::A).await, Node::new(stage, case, Which::B).await);
     let (faults_over, slowest) = (Instant::now(), Duration::ZERO);
     let mut talk = Talk { case, pace: stage.pace(), a, b, struck: [0; 2], faults_over, slowest };
+    if let (Stage::Tcp, Some((_, Step { edge: Edge::Lost, .. }))) = (stage, case.fault) {
+        // As in virtual time: the winner's hello is long on its way.
+        let late = Fault::Delay(talk.pace.delay * 6);
+        talk.node(winner(case)).faults.on(Edge::Hello, Direction::Sent, 1, late);
+    }
     if let Some((strike, step)) = case.fault {
         arm(&talk.node(step.at).faults, strike, step, &talk.pace);
     }

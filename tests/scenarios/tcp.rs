@@ -6,9 +6,11 @@
 //! | | what is compared |
 //! | --- | --- |
 //! | one side dials | all columns |
-//! | … and an accepted link is cut | all but hellos: one may have left, or not |
+//! | … and an accepted link is cut | all but hellos and resumes: one may have left, or not |
 //! | … and the fault is at an ack or heartbeat | births and ends: which leg it is in depends on time |
-//! | peers | births and ends: after a loss both may dial |
+//! | peers of which one dials | hellos, births, resets, ends: after a loss both may dial |
+//! | … and an accepted link or a first answer is cut, or a frame is held for long | births, resets, ends |
+//! | peers that both dial | the same: who wins the race depends on time |
 //! | … and a close is lost | births: who had something to say asks, who had not waits |
 
 use std::cell::Cell;
@@ -106,12 +108,17 @@ async fn idle() {
     }
 }
 
-/// What is reached in virtual time is played here. A race is not lost for certain, and nobody
-/// counts the receives of a stream.
-fn cases(pair: Pair, order: Order, strikes: &[Strike]) -> Vec<Case> {
+/// What is reached in virtual time is played here: every edge at its nth passage, but grants, since
+/// nobody counts the receives of a stream, and races that a loss begins.
+fn cases(pair: Pair, order: Order, strikes: &[Strike], nth: u64) -> Vec<Case> {
     let expected = Expected::of(pair, order);
     let mut cases = Vec::new();
-    for step in steps(1).filter(|step| ![Edge::Lost, Edge::Grant].contains(&step.edge)) {
+    let played = |step: &Step| match step.edge {
+        Edge::Grant => false,
+        Edge::Lost => pair.both,
+        _ => true,
+    };
+    for step in steps(nth).filter(|step| step.nth == nth && played(step)) {
         let reached = strikes.iter().filter(|strike| expected.find(step, **strike).is_some());
         cases.extend(reached.map(|strike| Case::new(pair, order, Some((*strike, step)))));
     }
@@ -121,14 +128,22 @@ fn cases(pair: Pair, order: Order, strikes: &[Strike]) -> Vec<Case> {
 /// What can be compared of a side: from `from` on, of the columns of the table.
 fn columns(side: &str, case: &Case) -> String {
     let edge = case.fault.map(|(_, step)| step.edge);
+    let held_long = case.fault.is_some_and(|(strike, _)| strike == Strike::BlockLong);
+    let peers = case.pair.a == case.pair.b;
+    // How many hellos there are before the first is answered, or how long a race is.
+    let uncertain = held_long
+        || case.pair.both
+        || matches!(edge, Some(Edge::Accept | Edge::Hello | Edge::HelloAnswer));
     let kept = |column: &&str| {
         let counter = column.starts_with(|first: char| "dhrlz".contains(first));
         let resumes = column.starts_with("re");
+        let hellos = column.starts_with('h') && !uncertain;
         match edge {
-            Some(Edge::Close) if case.pair.a == case.pair.b => column.starts_with("up"),
-            _ if case.pair.a == case.pair.b => !counter && !resumes,
+            Some(Edge::Close) if peers => column.starts_with("up") || hellos,
+            _ if peers => column.starts_with('z') || hellos || (!counter && !resumes),
+            _ if held_long => !counter && !resumes,
             Some(Edge::Ack | Edge::Heartbeat) => !counter && !resumes,
-            Some(Edge::Accept) => !column.starts_with('h'),
+            Some(Edge::Accept) => resumes || !column.starts_with(['h', 'r']),
             // Whether the other side still had something to say, and so dialled and was told, or
             // waited in vain, is a matter of microseconds.
             Some(Edge::Close) => {
@@ -143,7 +158,7 @@ fn columns(side: &str, case: &Case) -> String {
 fn check(cases: Vec<Case>) {
     let mut wrong = Vec::new();
     let count = cases.len();
-    let mut only_promises = 0;
+    let (mut only_promises, mut lost) = (0, Vec::new());
     for Played { case, outcome, disturbed } in run(cases) {
         let outcome = match outcome {
             Ok(outcome) => outcome,
@@ -162,7 +177,11 @@ fn check(cases: Vec<Case>) {
         }
         let Some((strike, step)) = case.fault else { continue };
         let peers = case.pair.a == case.pair.b;
-        if outcome.hits == 0 && !peers {
+        if step.edge == Edge::Lost {
+            lost.push(outcome.hits);
+        }
+        // Which of two peers dials after a loss is not certain, nor whose dial is the slower.
+        if outcome.hits == 0 && !(peers && UNCERTAIN.contains(&step.edge)) {
             wrong.push(format!("{case}: never reached"));
             continue;
         }
@@ -176,20 +195,36 @@ fn check(cases: Vec<Case>) {
         }
     }
     println!("{count} conversations, of {only_promises} of them only the promises were checked");
+    let reached = lost.iter().filter(|hits| **hits > 0).count();
+    println!("of {} races {reached} were lost where it was to be", lost.len());
+    assert!(reached * 2 >= lost.len(), "S5: {reached} of {} races", lost.len());
     assert!(wrong.is_empty(), "{} of {count}:\n{}", wrong.len(), wrong.join("\n"));
 }
 
 const STRIKES: [Strike; 4] = [Strike::Fail, Strike::Block, Strike::StallAfter, Strike::Delay];
 
+const UNCERTAIN: [Edge; 8] = [
+    Edge::Lost,
+    Edge::Dial,
+    Edge::Accept,
+    Edge::Resume,
+    Edge::ResumeAnswer,
+    Edge::Hello,
+    Edge::HelloAnswer,
+    Edge::Close,
+];
+
 #[test]
 fn s2_s4_every_fault_at_every_edge_over_tcp_where_one_side_dials() {
     let mut all = Vec::new();
     for pair in [LOSSY, LOSSLESS] {
-        all.extend(cases(pair, Order::AGreater, &STRIKES));
+        all.extend(cases(pair, Order::AGreater, &STRIKES, 1));
+        all.extend(cases(pair, Order::AGreater, &[Strike::BlockLong], 1));
+        all.extend(cases(pair, Order::AGreater, &[Strike::Fail], 2));
     }
     // The server makes the client lossy, or the other way round: nothing new at each edge.
     for pair in [LOSSY_STATEFUL, LOSSLESS_STATELESS] {
-        all.extend(cases(pair, Order::AGreater, &[Strike::Fail]));
+        all.extend(cases(pair, Order::AGreater, &[Strike::Fail], 1));
     }
     check(all);
 }
@@ -199,8 +234,10 @@ fn s2_s5_every_fault_at_every_edge_over_tcp_between_peers() {
     let mut all = Vec::new();
     for pair in [PEERS, PEERS_BOTH] {
         for order in [Order::AGreater, Order::BGreater] {
-            all.extend(cases(pair, order, &STRIKES));
+            all.extend(cases(pair, order, &STRIKES, 1));
         }
     }
+    all.extend(cases(PEERS, Order::AGreater, &[Strike::BlockLong], 1));
+    all.extend(cases(PEERS, Order::BGreater, &[Strike::Fail], 2));
     check(all);
 }

@@ -8,6 +8,7 @@
 //! | one side dials | all columns |
 //! | … and an accepted link is cut | all but hellos and resumes: one may have left, or not |
 //! | … and the fault is at an ack or heartbeat | births and ends: which leg it is in depends on time |
+//! | … and a frame is held for long | births and ends; at the handshake nothing |
 //! | peers of which one dials | hellos, births, resets, ends: after a loss both may dial |
 //! | … and an accepted link or a first answer is cut, or a frame is held for long | births, resets, ends |
 //! | peers that both dial | the same: who wins the race depends on time |
@@ -141,6 +142,8 @@ fn columns(side: &str, case: &Case) -> String {
         match edge {
             Some(Edge::Close) if peers => column.starts_with("up") || hellos,
             _ if peers => column.starts_with('z') || hellos || (!counter && !resumes),
+            // It comes out when another link may be up, or may not.
+            Some(Edge::Dial | Edge::Accept | Edge::Hello | Edge::HelloAnswer) if held_long => false,
             _ if held_long => !counter && !resumes,
             Some(Edge::Ack | Edge::Heartbeat) => !counter && !resumes,
             Some(Edge::Accept) => resumes || !column.starts_with(['h', 'r']),

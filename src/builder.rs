@@ -278,10 +278,11 @@ fn check(limits: &Limits) -> Result<(), BuildError> {
         return wrong("replies_bytes must be above zero");
     }
     let counts = [limits.requests_max, limits.sessions_max, limits.handshakes_max];
-    if counts.contains(&0) || limits.events_max == 0 {
-        return wrong(
-            "requests_max, sessions_max, handshakes_max and events_max must be above zero",
-        );
+    if counts.contains(&0) {
+        return wrong("requests_max, sessions_max and handshakes_max must be above zero");
+    }
+    if limits.events_max == 0 || limits.events_bytes == 0 {
+        return wrong("events_max and events_bytes must be above zero");
     }
     Ok(())
 }

@@ -12,7 +12,8 @@
 //! within a class stays (S1), is decided by [`Queues`], of which this is the shell: lock and wakers.
 //! Messages are bounded by `inbox_messages` and the windows behind it (S7). Events are merged where
 //! a later one says it all, and a session can cause no more of them than its peer was sent messages;
-//! no session begins while `events_max` of them wait, so the ends of short ones are bounded too.
+//! no session begins while `events_max` of them wait, or `events_bytes` of what they give back, so
+//! the ends of short ones are bounded too.
 
 mod batch;
 mod park;
@@ -26,7 +27,7 @@ pub use batch::Batch;
 use bytes::Bytes;
 use futures::task::AtomicWaker;
 use stellate_protocol::directory::SessionKey;
-use stellate_protocol::event::{Decision, Delivery, EndCause, Event};
+use stellate_protocol::event::{Decision, Delivery, End, EndCause, Event};
 use stellate_protocol::frame::{Call, Message, Outcome, UndeliverableReason};
 use stellate_protocol::inbox::Queues;
 use stellate_protocol::limits::window_cost;
@@ -251,7 +252,7 @@ pub enum Notice {
         /// The one after.
         new: Arc<SessionShared>,
         /// How the old one ended.
-        end: Box<stellate_protocol::event::End<Parcel>>,
+        end: Box<End<Parcel>>,
     },
     /// A message that nobody here can handle; its sender is told when this is dropped.
     Undeliverable(Box<Arrived>, UndeliverableReason, Option<Parcel>),
@@ -283,6 +284,8 @@ pub struct Inbox {
 #[derive(Debug)]
 struct InboxState {
     notices: VecDeque<Notice>,
+    /// Bytes of messages that come back with them.
+    notice_bytes: u64,
     messages: Queues<Arrived>,
     closed: bool,
     upstream: Vec<Waker>,
@@ -301,6 +304,7 @@ impl Inbox {
             name: name.into(),
             state: Mutex::new(InboxState {
                 notices: VecDeque::new(),
+                notice_bytes: 0,
                 messages: Queues::new(messages_max as usize),
                 closed: false,
                 upstream: Vec::new(),
@@ -378,6 +382,7 @@ impl Inbox {
             *place = notice;
             return;
         }
+        state.notice_bytes += notice.bytes();
         state.notices.push_back(notice);
         drop(state);
         self.waker.wake();
@@ -434,7 +439,13 @@ impl Inbox {
 
     /// Events and questions waiting.
     pub fn notices(&self) -> usize {
-        lock(&self.state).notices.len()
+        self.notices_and_bytes().0
+    }
+
+    /// Events and questions waiting, and the bytes of messages that come back with them.
+    pub fn notices_and_bytes(&self) -> (usize, u64) {
+        let state = lock(&self.state);
+        (state.notices.len(), state.notice_bytes)
     }
 
     /// Whether nothing waits.
@@ -449,6 +460,7 @@ impl Inbox {
         state.closed = true;
         let messages = state.messages.drain();
         let notices = std::mem::take(&mut state.notices);
+        state.notice_bytes = 0;
         let upstream = std::mem::take(&mut state.upstream);
         drop(state);
         drop(notices);
@@ -477,7 +489,10 @@ impl InboxState {
     /// Notices first, then messages. Whether there was anything that need not wait.
     fn take(&mut self, into: &mut Batch, max: usize, inbox: &Weak<Inbox>) -> Poll<()> {
         let notices = max.min(self.notices.len());
-        into.notices.extend(self.notices.drain(..notices));
+        for notice in self.notices.drain(..notices) {
+            self.notice_bytes -= notice.bytes();
+            into.notices.push_back(notice);
+        }
         let parks = |next: &Arrived| next.session.wait_for_replies(inbox);
         let messages = self.messages.take(&mut into.messages, max - notices, parks);
         if notices + messages > 0 { Poll::Ready(()) } else { Poll::Pending }
@@ -485,6 +500,21 @@ impl InboxState {
 }
 
 impl Notice {
+    /// Bytes of messages that it gives back. Those that replace each other give back none.
+    fn bytes(&self) -> u64 {
+        let end = |end: &End<Parcel>| end.unacked.iter().map(|one| one.payload.bytes()).sum();
+        match self {
+            Self::Event(_, event) => match &**event {
+                Event::Ended(ended) => end(ended),
+                Event::Undeliverable { payload, .. } => payload.as_ref().map_or(0, Parcel::bytes),
+                _ => 0,
+            },
+            Self::Reset { end: ended, .. } => end(ended),
+            Self::Undeliverable(_, _, parcel) => parcel.as_ref().map_or(0, Parcel::bytes),
+            Self::Writable(_) | Self::Admission(_) => 0,
+        }
+    }
+
     fn is_replaced_by(&self, later: &Self) -> bool {
         match (self, later) {
             (Self::Event(session, event), Self::Event(other, later)) => {

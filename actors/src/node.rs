@@ -514,12 +514,14 @@ impl Node {
         }
     }
 
-    /// Whether somebody has so much to read that no session should begin (`events_max`).
+    /// Whether somebody has so much to read that no session should begin.
     pub(crate) fn events_are_full(&self) -> bool {
         let routes = self.inner.router.routes();
-        let max = self.inner.limits.events_max as usize;
         let mut readers = routes.events().iter().chain(routes.admission());
-        readers.any(|inbox| inbox.notices() >= max)
+        readers.any(|inbox| {
+            let (events, bytes) = inbox.notices_and_bytes();
+            self.inner.limits.events_are_full(events as u64, bytes)
+        })
     }
 
     /// The session is over: its name is free.

@@ -153,6 +153,7 @@ fn all(limits: &Limits) -> Value {
         "sessions_max": limits.sessions_max,
         "user_held": limits.user_held,
         "events_max": limits.events_max,
+        "events_bytes": limits.events_bytes,
     })
 }
 

@@ -52,6 +52,7 @@ impl Inbox {
             return;
         }
         while let Some(notice) = batch.notices.pop_back() {
+            state.notice_bytes += notice.bytes();
             state.notices.push_front(notice);
         }
         state.messages.put_back(&mut batch.messages);

@@ -15,7 +15,8 @@
 //!   user_held                  buffers that messages kept by users are slices of; beyond it
 //!                              users have memory of their own, of the size of what they keep
 //!   + sessions_max × the above + handshakes_max × hello bytes
-//!   + (events_max + what is told of live sessions) × an event and what it gives back
+//!   + (events_max + what is told of live sessions) × an event
+//!   + events_bytes             what unread events give back, beyond what a session held
 //! ```
 
 use std::time::Duration;
@@ -105,6 +106,10 @@ pub struct Limits {
     /// dials is told `Busy` and comes again, and what is dialled here and was never up waits. So
     /// the ends of short sessions press back, and no end is ever dropped (S4, S7).
     pub events_max: u32,
+    /// Bytes of messages that come back with events that an actor has not read yet: the unacked ones
+    /// of an end above all. As with [`events_max`](Self::events_max), while there are so many no
+    /// session begins.
+    pub events_bytes: u64,
 }
 
 impl Default for Limits {
@@ -138,6 +143,7 @@ impl Default for Limits {
             sessions_max: 65_536,
             user_held: 64 * u64::from(MIB),
             events_max: 65_536,
+            events_bytes: 64 * u64::from(MIB),
         }
     }
 }
@@ -166,6 +172,12 @@ impl Limits {
     #[inline]
     pub fn replies_are_full(&self, waiting: u64) -> bool {
         waiting >= self.replies_bytes.max(1)
+    }
+
+    /// Whether an actor has so much to read that no session should begin: so many events, and
+    /// so many bytes that come back with them (S7).
+    pub fn events_are_full(&self, events: u64, bytes: u64) -> bool {
+        events >= u64::from(self.events_max) || bytes >= self.events_bytes
     }
 
     /// The wait before the dial that follows `failures` failed ones; `jitter` is a fraction of

@@ -149,8 +149,11 @@ fn limits() -> String {
         ("front_max, data_max", format!("{}, {}", limits.front_max, limits.data_max)),
         ("slot_bytes, chunk_bytes", format!("{}, {}", limits.slot_bytes, limits.chunk_bytes)),
         (
-            "handshakes_max, sessions_max, events_max",
-            format!("{}, {}, {}", limits.handshakes_max, limits.sessions_max, limits.events_max),
+            "handshakes_max, sessions_max, events_max, events_bytes",
+            format!(
+                "{}, {}, {}, {}",
+                limits.handshakes_max, limits.sessions_max, limits.events_max, limits.events_bytes
+            ),
         ),
         ("one session at most", format!("{} bytes", limits.session_bytes_max())),
     ];

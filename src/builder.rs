@@ -13,6 +13,10 @@ use stellate_protocol::limits::Limits;
 use stellate_protocol::policy::Policy;
 use stellate_protocol::session::Coverage;
 use stellate_protocol::{Blame, EntityKind, EntityName, Identity, Incarnation, Instance, Role};
+#[cfg(feature = "rsockets")]
+use stellate_transport::RSockets;
+#[cfg(feature = "rdma")]
+use stellate_transport::rdma::{Rdma, RdmaOptions, sys::System};
 use stellate_transport::sim::Scribe;
 use stellate_transport::{Address, AddressError, ListenError, Tcp, TcpOptions, Transport};
 
@@ -195,11 +199,10 @@ impl MessengerBuilder {
             incarnation: self.incarnation,
         };
         let mut transports = self.transports;
-        if !transports.iter().any(|transport| transport.scheme() == "tcp") {
-            let wire = WireLimits::from(&self.limits);
-            let user_held = usize::try_from(self.limits.user_held).unwrap_or(usize::MAX);
-            let options = TcpOptions { wire, user_held, ..TcpOptions::default() };
-            transports.push(Arc::new(Tcp::with(options)));
+        for transport in built_in(&self.limits) {
+            if !transports.iter().any(|given| given.scheme() == transport.scheme()) {
+                transports.push(transport);
+            }
         }
         let config = NodeConfig {
             me,
@@ -224,6 +227,23 @@ impl MessengerBuilder {
     fn fail(&mut self, error: BuildError) {
         self.wrong.get_or_insert(error);
     }
+}
+
+/// The transports of this build. None opens anything before it is asked to dial or to listen.
+fn built_in(limits: &Limits) -> Vec<Arc<dyn Transport>> {
+    let wire = WireLimits::from(limits);
+    let user_held = usize::try_from(limits.user_held).unwrap_or(usize::MAX);
+    let stream = TcpOptions { wire, user_held, ..TcpOptions::default() };
+    vec![
+        #[cfg(feature = "rdma")]
+        Arc::new(Rdma::with(
+            Arc::new(System::new()),
+            RdmaOptions { wire, ..RdmaOptions::default() },
+        )),
+        #[cfg(feature = "rsockets")]
+        Arc::new(RSockets::with(stream.clone())),
+        Arc::new(Tcp::with(stream)),
+    ]
 }
 
 impl fmt::Debug for MessengerBuilder {

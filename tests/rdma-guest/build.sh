@@ -10,8 +10,10 @@ binaries() {
         sed -n 's/.*"name":"\([^"]*\)".*"executable":"\([^"]*\)".*/\1 \2/p'
 }
 
-binaries -p stellate-transport --features rdma,rsockets --lib --test contract |
-    while read -r name path; do
+{
+    binaries -p stellate-transport --features rdma,rsockets --lib --test contract --test leaks --test figures
+    binaries -p stellate --features rdma,rsockets --test fabric
+} | while read -r name path; do
     # Debug data is most of it, and the guest reads it over 9p.
     strip --strip-debug -o "$bin/$name" "$path"
 done

@@ -8,6 +8,8 @@ share=/mnt
 
 # Seconds that one test may take. Emulation is ten to thirty times slower.
 each=300
+# How many times a link is made and broken.
+connects=1000
 
 # serve NAME COMMAND...: a server in the background, ended when the test is.
 serve() {
@@ -28,12 +30,32 @@ listens() {
     return 1
 }
 
+# Its exit status says nothing: what it read back does.
 rping_over() {
-    serve rping rping -s -a "$1" -p 7174
-    listens "7174" && rping -c -a "$1" -p 7174 -C 20 -S 1000 -v | tail -n 2
+    local data
+    serve rping rping -s -a "$1" -p 7174 -S 1000
+    listens "7174" || return
+    data=$(rping -c -a "$1" -p 7174 -C 20 -S 1000 -v 2>&1 | grep -c "ping data: rdma-ping")
+    echo "$data of 20 pings"
+    ((data == 20))
 }
 test_rping_rxe() { rping_over 10.77.0.2; }
 test_rping_siw() { rping_over 10.78.0.2; }
+
+# The cable itself: what works before it is pulled works after.
+cable_of() {
+    local counter=/sys/class/net/$1/statistics/rx_packets before
+    before=$(<"$counter")
+    rping_over "$2" || return
+    (($(<"$counter") > before + 40)) || { echo "it went another way" && return 1; }
+    kill "${servers[@]}"
+    down "$1"
+    sleep 2
+    up "$1"
+    rping_over "$2" || { ip rule && ip route show table all && rdma link show && return 1; }
+}
+check_cable_rxe() { cable_of rb 10.77.0.2; }
+check_cable_siw() { cable_of sb 10.78.0.2; }
 
 send_lat_over() {
     serve ib_send_lat ib_send_lat -R -d "$2" -n 500 -s 64 -p 7175
@@ -52,11 +74,55 @@ binding_over() { STELLATE_RDMA=$1 rust stellate_transport --ignored rdma::sys; }
 test_binding_rxe() { binding_over 10.77.0.2; }
 test_binding_siw() { binding_over 10.78.0.2; }
 
-contract_over() { STELLATE_RDMA=$1 rust contract --ignored "$2::"; }
+contract_over() { STELLATE_RDMA=$1 rust contract --ignored "$2"; }
+test_contract_rxe() { contract_over 10.77.0.2 rdma; }
+test_contract_siw() { contract_over 10.78.0.2 rdma::; }
 test_contract_rsockets_rxe() { contract_over 10.77.0.2 rsockets; }
 test_contract_rsockets_siw() { contract_over 10.78.0.2 rsockets; }
 
-# For the harness's own check only: not among the tests that run by themselves.
+# F8 after many connects, and faults.
+leaks_over() { STELLATE_CONNECTS=$connects STELLATE_RDMA=$1 rust leaks --ignored --nocapture; }
+check_leaks_rxe() { leaks_over 10.77.0.2; }
+check_leaks_siw() { leaks_over 10.78.0.2; }
+
+# Links beside the tools of rdma-core. Reported, not asserted.
+figures_over() {
+    serve ib_send_lat ib_send_lat -R -d "$2" -n 1000 -s 64 -p 7176
+    listens 7176 && ib_send_lat -R -d "$1" -n 1000 -s 64 -p 7176 "$3" | awk '$1 == 64 { print "ib_send_lat: 64 B one way", $5, "us, doubled", 2 * $5 }'
+    local size
+    for size in 65536 1048576; do
+        serve ib_read_bw ib_read_bw -R -d "$2" -n 100 -s "$size" -p 7177
+        listens 7177 && ib_read_bw -R -d "$1" -n 100 -s "$size" -p 7177 "$3" | awk -v size="$size" '$1 == size { print "ib_read_bw:", size / 1024, "KiB", $4, "MiB/s" }'
+        kill "${servers[-1]}" 2>/dev/null
+    done
+    STELLATE_RDMA=$3 rust figures --ignored --nocapture
+}
+check_figures_rxe() { figures_over rxe0 rxe1 10.77.0.2; }
+check_figures_siw() { figures_over siw0 siw1 10.78.0.2; }
+
+# Sessions: the address to listen at, and the cable under it.
+fabric_over() { STELLATE_FABRIC=$1 STELLATE_CABLE=$2 STELLATE_HOSTS=$share/hosts.sh rust fabric --ignored --nocapture --skip peer_process --skip an_error; }
+check_fabric_rxe() { fabric_over rdma://10.77.0.2:0 rb; }
+check_fabric_siw() { fabric_over rdma://10.78.0.2:0 sb; }
+check_fabric_rsockets() { fabric_over rsocket://10.77.0.2:0 rb; }
+
+# What is said where something is missing. Nobody is a user without privileges.
+says() {
+    local words=$1
+    shift
+    STELLATE_FABRIC=rdma://10.77.0.2:0 STELLATE_EXPECT=$words "$@" "$share/bin/fabric" --exact \
+        an_error_says_what_and_what_to_do --ignored --nocapture
+}
+nobody() { setpriv --reuid 65534 --regid 65534 --clear-groups "$@"; }
+check_refusals() {
+    (ulimit -l 64 && says "locked memory" nobody) || return
+    chmod 600 /dev/infiniband/rdma_cm
+    says "permission" nobody || return
+    chmod 666 /dev/infiniband/rdma_cm
+    says "address" env STELLATE_FABRIC=rdma://192.0.2.1:0
+}
+
+# By name only: for the harness's own check, and what is not to be relied on yet.
 check_fails() { false; }
 check_panics() { echo c >/proc/sysrq-trigger; sleep 60; }
 check_hangs() { echo f >/proc/sysrq-trigger; while :; do :; done; }

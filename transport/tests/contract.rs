@@ -389,10 +389,24 @@ contract! {
 }
 
 /// Where a device of this machine is: `tests/rdma-guest.sh` says.
-#[cfg(feature = "rsockets")]
+#[cfg(any(feature = "rdma", feature = "rsockets"))]
 fn on_device(scheme: &str) -> String {
     let ip = std::env::var("STELLATE_RDMA").expect("STELLATE_RDMA, an address of a device");
     format!("{scheme}://{ip}:0")
+}
+
+#[cfg(feature = "rdma")]
+fn system(options: RdmaOptions) -> Rig {
+    let verbs = Arc::new(stellate_transport::rdma::sys::System::new());
+    one(Rdma::with(verbs, options), &on_device("rdma"))
+}
+
+#[cfg(feature = "rdma")]
+contract! {
+    #[ignore = "needs an RDMA device"]
+    rdma: false, system(RdmaOptions::default());
+    #[ignore = "needs an RDMA device"]
+    rdma_least_system: false, system(least());
 }
 
 #[cfg(feature = "rsockets")]

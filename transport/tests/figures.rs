@@ -1,0 +1,195 @@
+//! What links over a real fabric do, to be set beside the tools of rdma-core. Prints, holds no bar.
+//!
+//! `tests/rdma-guest.sh` runs it and the tools in one guest. `STELLATE_RDMA` is an address of a device.
+//! Both ends are threads of one process, each with its own runtime and endpoint.
+#![cfg(feature = "rdma")]
+
+mod support;
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::task::Poll;
+use std::time::Duration;
+
+use stellate_protocol::{Frame, Parcel, Seq};
+use stellate_transport::rdma::{Rdma, RdmaOptions, sys::System};
+use stellate_transport::{Address, Batch, Link, Transport};
+use support::{announce, answer, chunks, hello, lane, message, pattern, pull};
+use tokio::time::Instant;
+
+const PINGS: usize = 1000;
+/// Announced and not yet whole.
+const WINDOW: u64 = 4;
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
+}
+
+/// Moves the link until it has said `until`, and gives it what to do.
+async fn drive(
+    link: &mut dyn Link,
+    mut on_frame: impl FnMut(Frame<Parcel>, &mut dyn Link) -> bool,
+) {
+    let mut batch = Batch::default();
+    poll_fn(|cx| {
+        loop {
+            batch.clear();
+            let polled = link.poll(cx, &mut batch);
+            assert!(batch.closed.is_none(), "{:?}", batch.closed);
+            let mut over = false;
+            for frame in std::mem::take(&mut batch.frames) {
+                over |= on_frame(frame, link);
+            }
+            if over {
+                return Poll::Ready(());
+            }
+            if polled.is_pending() {
+                return Poll::Pending;
+            }
+        }
+    })
+    .await;
+}
+
+/// Runs `far` on an accepted link in a thread of its own, and `near` on the one that dialled.
+fn pair<T>(
+    options: &RdmaOptions,
+    far: impl AsyncFnOnce(&mut dyn Link) + Send + 'static,
+    near: impl AsyncFnOnce(&mut dyn Link) -> T,
+) -> T {
+    let ip = std::env::var("STELLATE_RDMA").expect("STELLATE_RDMA, an address of a device");
+    let at: Address = format!("rdma://{ip}:0").parse().expect("an address");
+    let (tell, told) = channel();
+    let make = options.clone();
+    #[allow(clippy::disallowed_methods)] // Two ends on two cores, as the tools have it.
+    let thread = std::thread::spawn(move || {
+        runtime().block_on(async move {
+            let rdma = Rdma::with(Arc::new(System::new()), make);
+            let mut listener = rdma.listen(&at).expect("listens");
+            tell.send(listener.local()).expect("the other end waits");
+            let mut link = poll_fn(|cx| listener.poll_accept(cx)).await.expect("accepts");
+            drive(&mut *link, |_, link| link.submit(answer()).is_ok()).await;
+            let run = tokio::time::timeout(Duration::from_secs(200), far(&mut *link));
+            // The other end says when it has what it wants: it just leaves.
+            let _ = run.await;
+        });
+    });
+    let at = told.recv().expect("it listens");
+    let result = runtime().block_on(async {
+        let rdma = Rdma::with(Arc::new(System::new()), options.clone());
+        let mut link = rdma.dial(&at).await.expect("dials");
+        link.submit(hello()).expect("room");
+        drive(&mut *link, |_, _| true).await;
+        near(&mut *link).await
+    });
+    drop(thread);
+    result
+}
+
+/// Half of the round trips of 64 bytes take less, microseconds; and processor time for each.
+fn pingpong(options: &RdmaOptions) -> (f64, f64) {
+    let echo = async |link: &mut dyn Link| {
+        drive(link, |frame, link| {
+            link.submit(frame).expect("room");
+            false
+        })
+        .await;
+    };
+    pair(options, echo, async |link| {
+        let ping = message(1, &pattern(64));
+        let (mut times, mut start) = (Vec::new(), Instant::now());
+        let before = processor();
+        link.submit(ping.clone()).expect("room");
+        drive(link, |_, link| {
+            times.push(start.elapsed());
+            start = Instant::now();
+            link.submit(ping.clone()).expect("room");
+            times.len() == PINGS
+        })
+        .await;
+        let spent = processor() - before;
+        times.sort();
+        let micros = |time: Duration| time.as_secs_f64() * 1e6;
+        (micros(times[PINGS / 2]), micros(spent) / (2 * PINGS) as f64)
+    })
+}
+
+/// Mebibytes per second of announced and pulled data.
+fn bandwidth(options: &RdmaOptions, size: usize, count: u64) -> f64 {
+    let sink = async move |link: &mut dyn Link| {
+        let mut whole = 0;
+        drive(link, |frame, link| {
+            match frame {
+                Frame::Announce(announced) => {
+                    link.expect(lane(), announced.seq, size as u32);
+                    link.submit(pull(announced.seq.0)).expect("room");
+                }
+                Frame::Chunk(chunk) => whole += u64::from(chunk.part.is_some()),
+                _ => {}
+            }
+            if whole == count {
+                link.submit(message(1, b"all")).expect("room");
+            }
+            false
+        })
+        .await;
+    };
+    pair(options, sink, async |link| {
+        let data = pattern(size);
+        let piece = link.limits().chunk_bytes as usize;
+        let (mut next, mut waiting) = (1, VecDeque::new());
+        let start = Instant::now();
+        while next <= WINDOW.min(count) {
+            link.submit(announce(next, size as u32)).expect("room");
+            next += 1;
+        }
+        drive(link, |frame, link| {
+            match frame {
+                Frame::Pull(pull) => {
+                    waiting.extend(chunks(pull.seq.0, &data, piece));
+                    if next <= count {
+                        waiting.push_back(announce(next, size as u32));
+                        next += 1;
+                    }
+                }
+                Frame::Message(all) => return all.seq == Seq(1),
+                _ => {}
+            }
+            while link.room() > 0
+                && let Some(frame) = waiting.pop_front()
+            {
+                link.submit(frame).expect("room");
+            }
+            false
+        })
+        .await;
+        (size as u64 * count) as f64 / 1048576.0 / start.elapsed().as_secs_f64()
+    })
+}
+
+/// Processor time of this process.
+fn processor() -> Duration {
+    let stat = std::fs::read_to_string("/proc/self/stat").expect("procfs");
+    let after_name = stat.rsplit_once(')').expect("a name").1;
+    let fields: Vec<&str> = after_name.split_whitespace().collect();
+    let ticks: u64 = fields[11..13].iter().map(|ticks| ticks.parse::<u64>().expect("ticks")).sum();
+    // USER_HZ is 100 wherever Linux runs.
+    Duration::from_millis(ticks * 10)
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn figures() {
+    let sleeping = RdmaOptions::default();
+    let spinning = RdmaOptions { spin: Duration::from_millis(2), ..RdmaOptions::default() };
+    let (p50, each) = pingpong(&sleeping);
+    println!("ours: 64 B ping-pong p50 {p50:.0} us, {each:.0} us of processor a message");
+    let (p50, each) = pingpong(&spinning);
+    println!("ours: 64 B ping-pong p50 {p50:.0} us, {each:.0} us of processor a message, spinning");
+    for (size, count) in [(64 * 1024, 100), (1024 * 1024, 10)] {
+        let rate = bandwidth(&sleeping, size, count);
+        println!("ours: {} KiB messages {rate:.1} MiB/s", size / 1024);
+    }
+}

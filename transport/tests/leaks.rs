@@ -1,0 +1,151 @@
+//! F8 on a real kernel stack: after many connects and faults everything is given back.
+//!
+//! `tests/rdma-guest.sh` runs it. `STELLATE_RDMA` is an address of a device, `STELLATE_CONNECTS` how
+//! many connects.
+#![cfg(feature = "rdma")]
+
+mod support;
+mod tap;
+
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use stellate_transport::rdma::{Rdma, sys::System};
+use stellate_transport::{CloseHow, LinkFault, Transport};
+use support::{Pair, Rig, announce, chunks, close_both, lane, message, pattern, pull};
+use tap::Tap;
+
+fn setting(name: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| panic!("{name} says on what to run: see the module"))
+}
+
+/// What this process, and this machine, have of everything.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct InUse {
+    regions: String,
+    queue_pairs: usize,
+    identifiers: usize,
+    completion_queues: usize,
+    descriptors: usize,
+}
+
+impl InUse {
+    fn now() -> Self {
+        let shown = |object: &str| {
+            let output = Command::new("rdma").args(["resource", "show", object]).output();
+            String::from_utf8(output.expect("rdma runs").stdout).expect("text")
+        };
+        // Of each region its device and length: their numbers change as they are made anew.
+        let regions = shown("mr");
+        let regions = regions.lines().map(|line| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let len = words.iter().position(|word| *word == "mrlen").map(|at| words[at + 1]);
+            format!("{} {} ", words.get(1).unwrap_or(&""), len.unwrap_or(""))
+        });
+        let mut regions: Vec<String> = regions.collect();
+        regions.sort();
+        Self {
+            regions: regions.concat(),
+            queue_pairs: shown("qp").lines().count(),
+            identifiers: shown("cm_id").lines().count(),
+            completion_queues: shown("cq").lines().count(),
+            descriptors: std::fs::read_dir("/proc/self/fd").expect("procfs").count(),
+        }
+    }
+}
+
+/// Connects, moves a little and a lot, and ends it in one way out of many.
+async fn once(rig: &Rig, tap: &Tap, turn: u64) {
+    let mut pair = Pair::up(rig).await;
+    pair.near.send(message(1, &pattern(3000)));
+    pair.far.send(message(1, b"back"));
+    pair.until(|pair| pair.far.frames.len() == 1 && pair.near.frames.len() == 1).await;
+    let big = pattern(100_000);
+    let piece = rig.listens.limits().chunk_bytes as usize;
+    match turn % 6 {
+        0 => pair.near.link().close(CloseHow::Drain),
+        1 => close_both(&mut pair),
+        // The other end is gone; sent frames are under way.
+        2 => {
+            pair.near.send(message(2, &pattern(6000)));
+            drop(pair.far.link.take());
+            return;
+        }
+        // A READ is under way.
+        3 => {
+            pair.near.send(announce(2, big.len() as u32));
+            pair.until(|pair| pair.far.frames.len() == 2).await;
+            pair.far.link().expect(lane(), stellate_protocol::Seq(2), big.len() as u32);
+            pair.far.send(pull(2));
+            pair.until(|pair| pair.near.frames.len() == 2).await;
+            chunks(2, &big, piece).into_iter().for_each(|chunk| pair.near.send(chunk));
+            pair.until(|pair| pair.near.waiting.is_empty()).await;
+            pair.far.link().close(CloseHow::Abort);
+        }
+        // The NIC gives up a queue pair.
+        4 => {
+            tap.to_error();
+            pair.near.send(message(2, b"into the void"));
+            pair.until(|pair| pair.near.closed.is_some() || pair.far.closed.is_some()).await;
+            let causes = [&pair.near.closed, &pair.far.closed];
+            assert!(causes.iter().all(|cause| **cause != Some(LinkFault::ClosedHere)));
+            close_both(&mut pair);
+        }
+        // A dial that nobody waits for any more.
+        _ => {
+            let at = pair.listener.local();
+            let dial = rig.dials.dial(&at);
+            let gave_up = tokio::time::timeout(Duration::from_millis(turn % 7), dial).await;
+            drop(gave_up);
+            return;
+        }
+    }
+    if turn.is_multiple_of(6) {
+        pair.until(|pair| pair.far.closed.is_some()).await;
+        drop(pair.far.link.take());
+    } else {
+        pair.until_closed().await;
+    }
+}
+
+#[test]
+#[ignore = "needs an RDMA device"]
+fn f8_many_connects_and_faults_leave_nothing_behind() {
+    let connects: u64 = setting("STELLATE_CONNECTS").parse().expect("a number");
+    let at = format!("rdma://{}:0", setting("STELLATE_RDMA")).parse().expect("an address");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("a runtime").block_on(async {
+        let tap = Tap::on(Arc::new(System::new()));
+        let rdma: Arc<dyn Transport> = Arc::new(Rdma::on(Arc::new(tap.clone())));
+        let rig = Rig { dials: rdma.clone(), listens: rdma, at, net: None, fake: None };
+        // Devices are opened and memory is registered by the first ones, for good.
+        for turn in 0..12 {
+            once(&rig, &tap, turn).await;
+        }
+        let before = settled(None).await;
+        let begin = tokio::time::Instant::now();
+        for turn in 0..connects {
+            let limit = Duration::from_secs(100);
+            let done = tokio::time::timeout(limit, once(&rig, &tap, turn)).await;
+            done.unwrap_or_else(|_| panic!("turn {turn} hangs"));
+        }
+        let took = begin.elapsed();
+        println!("{connects} connects and faults in {took:?}");
+        assert_eq!(settled(Some(&before)).await, before);
+    });
+}
+
+/// What is in use once it stays so, or is as before: teardowns take their time.
+async fn settled(before: Option<&InUse>) -> InUse {
+    let mut last = InUse::now();
+    for _ in 0..30 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let now = InUse::now();
+        if before.map_or(now == last, |before| now == *before) {
+            return now;
+        }
+        last = now;
+    }
+    last
+}

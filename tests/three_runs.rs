@@ -5,6 +5,7 @@
 #[path = "../examples/osd/mod.rs"]
 mod osd;
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use osd::daemon::{CLIENT, blueprint};
 use osd::ledger::{Ledger, Work, faults, verify, work};
 use osd::sabotage::Sabotage;
 use stellate::prelude::*;
-use stellate::testing::{Blueprint, Breach, Outcome, Running, Seat, Site};
+use stellate::testing::{Blueprint, Breach, Outcome, Running, Seat, Site, sweep};
 
 const OSDS: u64 = 4;
 const REPLICAS: u64 = 3;
@@ -27,11 +28,12 @@ fn load(pause: Duration) -> Work {
 }
 
 /// In virtual time: faults from a seed while the client works, then every copy is read.
-fn simulate(seed: u64, sabotage: Option<Sabotage>) -> Outcome {
+fn simulate(seed: u64, record: usize, sabotage: Option<Sabotage>) -> Outcome {
     let span = Duration::from_secs(4);
     let load = load(span / 6);
     cluster(sabotage)
         .simulate(seed)
+        .record(record)
         .checker(Ledger::new(REPLICAS))
         .script(faults(seed, OSDS, span))
         .run(async move |running: Running| {
@@ -54,27 +56,41 @@ fn simulate(seed: u64, sabotage: Option<Sabotage>) -> Outcome {
 #[test]
 fn s2_in_virtual_time_every_acknowledged_write_is_on_every_replica() {
     let seeds: u64 = if std::env::var_os("STELLATE_LONG").is_some() { 500 } else { 4 };
-    let mut hashes = BTreeSet::new();
-    for seed in 0..seeds {
-        let outcome = simulate(seed, None);
-        outcome.assert_held();
+    let hashes = RefCell::new(BTreeSet::new());
+    sweep(0..seeds, |seed, record| {
+        let outcome = simulate(seed, record, None);
         assert!(outcome.faults >= 4, "seed {seed}: {}", outcome.faults);
-        hashes.insert(outcome.trace_hash);
-    }
-    assert_eq!(hashes.len() as u64, seeds, "each seed is another run");
+        hashes.borrow_mut().insert(outcome.trace_hash);
+        outcome
+    });
+    assert_eq!(hashes.borrow().len() as u64, seeds, "each seed is another run");
+}
+
+/// A seed that fails says where its chart is, and how to have it again.
+#[test]
+fn a_seed_that_fails_is_drawn() {
+    let lie = || sweep(7..9, |seed, record| simulate(seed, record, Some(Sabotage::Drop)));
+    let panic = std::panic::catch_unwind(lie).unwrap_err();
+    let text = panic.downcast_ref::<String>().unwrap();
+    assert!(text.starts_with("seed 7: ledger") && text.contains("STELLATE_SEED=7"), "{text}");
+    let path = |what| text.lines().find_map(|line: &str| line.strip_prefix(what)).unwrap();
+    let chart = std::fs::read_to_string(path("chart: ")).unwrap();
+    assert!(chart.contains("seed 7") && chart.contains("BROKEN"));
+    let lines = std::fs::read_to_string(path("lines: ")).unwrap();
+    assert!(lines.contains("BROKEN") && lines.contains("Replicate"));
 }
 
 /// D1: with databases and all.
 #[test]
 fn d1_the_same_seed_gives_the_same_run_of_the_daemons() {
-    let (first, again) = (simulate(3, None), simulate(3, None));
+    let (first, again) = (simulate(3, 0, None), simulate(3, 1000, None));
     assert_eq!((first.trace_hash, first.trace_events), (again.trace_hash, again.trace_events));
 }
 
 /// The ledger can fail: a store that says that it stored, and did not.
 #[test]
 fn a_store_that_lies_is_found_by_the_ledger() {
-    let breach = simulate(1, Some(Sabotage::Drop)).breach.unwrap();
+    let breach = simulate(1, 0, Some(Sabotage::Drop)).breach.unwrap();
     assert_eq!(breach.invariant, "ledger");
     assert!(breach.text.contains("acknowledged"), "{breach}");
 }

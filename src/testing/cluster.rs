@@ -93,6 +93,7 @@ use futures::FutureExt;
 use futures::future::LocalBoxFuture;
 use stellate_protocol::EntityName;
 use stellate_transport::sim::{Profile, Quality, SimNet};
+use stellate_transport::trace::Sink;
 use tokio::time::Instant;
 
 pub(in crate::testing) use self::check::Desk;
@@ -127,6 +128,7 @@ pub struct Cluster {
     checkers: Vec<Box<dyn Checker>>,
     settle_within: Duration,
     record: usize,
+    sink: Option<Sink>,
 }
 
 impl Cluster {
@@ -141,6 +143,7 @@ impl Cluster {
             checkers: Vec::new(),
             settle_within: SETTLE_WITHIN,
             record: 0,
+            sink: None,
         }
     }
 
@@ -203,17 +206,28 @@ impl Cluster {
         self
     }
 
+    /// Hands every event to `sink` as it happens, beside what is kept: for runs of any length. It
+    /// must not use the network.
+    pub fn stream(mut self, sink: Sink) -> Self {
+        self.sink = Some(sink);
+        self
+    }
+
     /// Runs it: boots all nodes, plays the script beside `drive`, heals, waits until checkers are
     /// settled, and lets them finish. A breach ends it where it is seen.
     ///
     /// # Panics
     /// If `drive` does; as [`virtual_time`](super::virtual_time) otherwise.
     pub fn run(self, drive: impl AsyncFnOnce(Running)) -> Outcome {
-        let Self { seed, profile, quality, nodes, script, checkers, settle_within, record } = self;
+        let Self { seed, profile, quality, nodes, script, checkers, settle_within, record, sink } =
+            self;
         run_paused(async move {
             let net = SimNet::with_profile(seed, profile);
             net.set_quality(quality);
             net.record(record);
+            if let Some(sink) = sink {
+                net.stream(sink);
+            }
             let desk = Arc::new(Desk::new(checkers, Some(net.clone())));
             let slot = |name: &EntityName, (boot, skew): (Rc<Boot>, Skew)| Slot {
                 boot,

@@ -48,6 +48,14 @@ impl Case {
     /// # Errors
     /// [`CaseError`] if it makes no sense.
     pub fn run(&self) -> Result<Report, CaseError> {
+        self.run_as(|cluster| cluster)
+    }
+
+    /// The same, with its cluster changed first: say recorded, which changes nothing in the run.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub fn run_as(&self, change: impl FnOnce(Cluster) -> Cluster) -> Result<Report, CaseError> {
         self.check()?;
         let delivered = Arc::new(AtomicU64::new(0));
         let shared = Rc::new(self.clone());
@@ -64,7 +72,7 @@ impl Case {
                 .skew(node.name, Skew { offset_ms: node.clock_ms, drift_ppm: 0 });
         }
         let until = self.ends_at();
-        let outcome = cluster.run(async move |running: Running| {
+        let outcome = change(cluster).run(async move |running: Running| {
             let left = until.saturating_sub(running.elapsed());
             running.sleep(left).await;
         });

@@ -180,12 +180,15 @@ impl<A: Actor<Context = Context<A>>> ChildFuture<A> {
             if drain.is_zero() {
                 return self.exit(Cause::Stopped);
             }
+            // Told to stop it gets its chance to drain, paused or not.
+            if let (true, Some(recipe)) = (self.orders.paused, &mut self.recipe) {
+                recipe.paused(false, &self.seat.path);
+            }
             running.probe.draining.set(true);
             running.drain = Some(Box::pin(sleep(drain)));
         }
         running.probe.panic.replace(self.orders.panic.take());
         running.probe.asked.set(false);
-        // A paused actor that is told to stop gets its chance to drain.
         let paused = self.orders.paused && running.drain.is_none();
         let polled = contain(|| {
             let polled =

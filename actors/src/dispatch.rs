@@ -41,7 +41,9 @@ impl Dispatch {
         // Ready since just now: what came before it goes before this (S1).
         queues.sort_early(&routes);
         queues.take_in(&routes, received);
-        if !queues.by_inbox.is_empty() && !queues.paused {
+        // Told once, since a queue that is being restarted takes nothing out of its mailbox (S7).
+        if !queues.by_inbox.is_empty() && !queues.paused && !queues.told {
+            queues.told = true;
             self.actor.do_send(Run);
         }
     }
@@ -59,6 +61,8 @@ pub(crate) struct Queues {
     early: Vec<Arrived>,
     /// By the verb of the tree: everything waits.
     paused: bool,
+    /// Its actor was told that something waits, and has not looked since.
+    told: bool,
     by_inbox: BTreeMap<usize, Queue>,
 }
 
@@ -94,6 +98,7 @@ impl DispatchQueue {
             return;
         }
         let mut queues = lock(&self.queues);
+        queues.told = false;
         if !queues.early.is_empty() {
             queues.sort_early(&self.node.router().routes());
         }

@@ -109,6 +109,8 @@ pub(crate) struct SessionActor {
     /// Bytes of replies taken in, and of those the ones that are gone.
     replies: (u64, u64),
     watch: Watch,
+    /// Openings wake this actor.
+    watching: bool,
     staged: Vec<Staged>,
     /// Something was taken in that is not let out.
     touched: bool,
@@ -153,6 +155,7 @@ impl SessionActor {
             in_hand: Default::default(),
             replies: (0, 0),
             watch: Watch::default(),
+            watching: false,
             staged: Vec::new(),
             touched: true,
             leftover: Vec::new(),

@@ -5,6 +5,7 @@ use std::task::Context as TaskContext;
 
 use actix::{Context, Handler};
 use stellate_protocol::event::Input;
+use stellate_protocol::session::Phase;
 use stellate_protocol::{LinkId, Time};
 use stellate_transport::{CloseHow, LinkFault};
 
@@ -29,6 +30,7 @@ impl SessionActor {
                 return any;
             }
             self.touched = self.move_links(now, cx);
+            self.watch_openings(now);
             if !self.touched && !self.take_timer(now, cx) {
                 return any;
             }
@@ -40,6 +42,17 @@ impl SessionActor {
         self.let_out(ctx, now);
         cx.waker().wake_by_ref();
         true
+    }
+
+    /// Once the end waits for handlers to open what was received, each opening is a turn's business:
+    /// those so far, which no turn may have seen, and those to come.
+    fn watch_openings(&mut self, now: Time) {
+        let finishing = self.core.as_ref().is_some_and(|core| core.phase() == Phase::Finishing);
+        if finishing && !std::mem::replace(&mut self.watching, true) {
+            self.shared.watch_openings();
+            let ledger = self.shared.read_ledger();
+            self.take_ledger(now, &ledger);
+        }
     }
 
     /// Moves each link once and takes in what it reports; whether any may have more.
@@ -86,7 +99,7 @@ impl SessionActor {
     }
 
     /// A link is gone.
-    fn lose(&mut self, now: Time, link: LinkId, fault: LinkFault) {
+    pub(super) fn lose(&mut self, now: Time, link: LinkId, fault: LinkFault) {
         if let Some(Held::Actor(gone)) = self.links.remove(&link) {
             self.leave(&gone);
             gone.hang(CloseHow::Abort);

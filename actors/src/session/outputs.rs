@@ -9,7 +9,7 @@ use stellate_transport::{CloseHow, LinkFault};
 use super::{Held, SessionActor};
 use crate::endpoint::Greeted;
 use crate::inbox::{AdmissionAsk, Arrived, Notice};
-use crate::link::{FromLink, LinkActor, Role};
+use crate::link::{LinkActor, Role};
 use crate::reconnect::{CancelFor, DialFor};
 use crate::shared::lock;
 
@@ -42,7 +42,7 @@ impl SessionActor {
                 }
             }
             Output::Send { link, frame } => self.send_on(link, frame),
-            Output::Adopt(link) => self.adopt(ctx, link),
+            Output::Adopt(link) => self.adopt(ctx, now, link),
             Output::CloseLink { link, drain } => {
                 self.close_link(link, if drain { CloseHow::Drain } else { CloseHow::Abort });
             }
@@ -100,12 +100,12 @@ impl SessionActor {
         }
     }
 
-    pub(super) fn adopt(&mut self, ctx: &mut Context<Self>, id: LinkId) {
+    pub(super) fn adopt(&mut self, ctx: &mut Context<Self>, now: Time, id: LinkId) {
         let link = match self.links.remove(&id) {
             Some(Held::Stray(link)) => {
                 match LinkActor::start(&self.node, id, link, Role::Bound(ctx.address())) {
                     Ok(link) => link,
-                    Err(_) => return ctx.notify(FromLink::Lost(id, NO_RUNTIME)),
+                    Err(_) => return self.lose(now, id, NO_RUNTIME),
                 }
             }
             Some(Held::Actor(link)) => link,

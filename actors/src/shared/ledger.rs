@@ -44,14 +44,32 @@ pub(crate) struct Entries {
 }
 
 /// Set in [`LaneLedger::opened`] when the session has ended: nothing of it is opened any more.
-pub(super) const SEALED: u64 = 1 << 63;
+const SEALED: u64 = 1 << 63;
+/// Set there while the session waits for openings: whoever opens wakes it.
+const WATCHED: u64 = 1 << 62;
+const MARKS: u64 = SEALED | WATCHED;
 
 impl SessionShared {
     /// A handler is about to get a message of this lane. False: the session ended, discard it.
     pub(crate) fn open(&self, lane: Lane) -> bool {
         let opened = &self.ledger[lane.index()].opened;
         let opening = |value: u64| (value & SEALED == 0).then_some(value + 1);
-        opened.fetch_update(Ordering::AcqRel, Ordering::Acquire, opening).is_ok()
+        match opened.fetch_update(Ordering::AcqRel, Ordering::Acquire, opening) {
+            Ok(before) => {
+                if before & WATCHED != 0 {
+                    self.wake();
+                }
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
+    /// Openings wake the session from now on: its end waits for them.
+    pub(crate) fn watch_openings(&self) {
+        for ledger in &self.ledger {
+            ledger.opened.fetch_or(WATCHED, Ordering::AcqRel);
+        }
     }
 
     /// A request of this lane was opened: it is in hand.
@@ -101,7 +119,7 @@ impl SessionShared {
     /// No message of the session is opened from now on; returns how many were, per lane.
     pub(crate) fn seal(&self) -> [u64; Lane::COUNT] {
         std::array::from_fn(|index| {
-            self.ledger[index].opened.fetch_or(SEALED, Ordering::AcqRel) & !SEALED
+            self.ledger[index].opened.fetch_or(SEALED, Ordering::AcqRel) & !MARKS
         })
     }
 
@@ -128,7 +146,7 @@ impl SessionShared {
             // In this order none is negative but by what happens in between.
             let done = ledger.done.load(Ordering::Acquire);
             let skipped = ledger.skipped.load(Ordering::Acquire);
-            let opened = ledger.opened.load(Ordering::Acquire) & !SEALED;
+            let opened = ledger.opened.load(Ordering::Acquire) & !MARKS;
             let handed = ledger.handed.load(Ordering::Acquire);
             (handed.saturating_sub(opened + skipped), (opened + skipped).saturating_sub(done))
         });
@@ -244,7 +262,7 @@ impl LaneLedger {
     pub(crate) fn read(&self) -> [u64; 4] {
         let done = self.done.load(Ordering::Acquire);
         [
-            self.opened.load(Ordering::Acquire) & !SEALED,
+            self.opened.load(Ordering::Acquire) & !MARKS,
             done,
             self.cost.load(Ordering::Acquire),
             self.pulled.load(Ordering::Acquire),

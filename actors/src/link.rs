@@ -170,7 +170,7 @@ impl LinkActor {
         });
         let (gone, held) = (session.clone(), line.clone());
         let recipe = recipe.on_exit(move |exit| {
-            drop(held.take());
+            held.clear();
             if let (true, Some(session)) = (exit.cause.is_failure(), &gone) {
                 session.do_send(FromLink::Lost(id, LinkFault::NoRuntime));
             }
@@ -223,7 +223,7 @@ impl LinkActor {
     }
 
     fn drop_link(&self, ctx: &mut Context<Self>) {
-        drop(self.line.take());
+        self.line.clear();
         ctx.stop();
     }
 

@@ -29,6 +29,8 @@ pub(crate) struct Line(Rc<RefCell<State>>);
 struct State {
     /// None once it is over.
     link: Option<Box<dyn Link>>,
+    /// What the transport said in its panic, until somebody is told.
+    broke: Option<Arc<str>>,
     /// What the protocol says about links, one frame or two each: it goes also when there is no
     /// room for messages.
     waiting: VecDeque<Frame<Parcel>>,
@@ -44,46 +46,45 @@ pub(crate) enum Moved {
     More,
     /// It will wake its poller.
     Idle,
-    /// The transport panicked, with this message; the link is gone.
+    /// The transport panicked, in this or an earlier call, with this message; the link is gone.
     Broke(Arc<str>),
 }
 
 impl Line {
     pub(super) fn new(link: Box<dyn Link>) -> Self {
-        let (waiting, hang, paused) = (VecDeque::new(), None, false);
-        Self(Rc::new(RefCell::new(State { link: Some(link), waiting, hang, paused })))
+        let (broke, waiting, hang, paused) = (None, VecDeque::new(), None, false);
+        Self(Rc::new(RefCell::new(State { link: Some(link), broke, waiting, hang, paused })))
     }
 
-    /// Whether the link is not over.
+    /// Whether it is not over, or nobody was told why.
     pub(crate) fn is_there(&self) -> bool {
-        self.0.borrow().link.is_some()
+        let state = self.0.borrow();
+        state.link.is_some() || state.broke.is_some()
     }
 
     /// Bytes that it takes now; a frame may overshoot.
     pub(crate) fn room(&self) -> usize {
-        self.0.borrow().link.as_ref().map_or(0, |link| link.room())
+        self.0.borrow_mut().call(|link| link.room()).unwrap_or(0)
     }
 
     /// As [`Link::takes_bytes`].
     pub(crate) fn takes_bytes(&self) -> bool {
-        self.0.borrow().link.as_ref().is_some_and(|link| link.takes_bytes())
+        self.0.borrow_mut().call(|link| link.takes_bytes()).unwrap_or(false)
     }
 
     /// Sends a frame within its room. One that is refused belongs to a link that is closing: its
     /// session will hear of that, and send it again.
     pub(crate) fn submit(&self, frame: Frame<Parcel>) {
-        if let Some(link) = &mut self.0.borrow_mut().link
-            && let Err(full) = link.submit(frame)
-        {
+        let submitted = self.0.borrow_mut().call(|link| link.submit(frame));
+        if let Some(Err(full)) = submitted {
             tracing::trace!(closed = full.closed, "a frame is not sent");
         }
     }
 
     /// The same with encoded frames.
     pub(crate) fn submit_bytes(&self, frames: Outbound) {
-        if let Some(link) = &mut self.0.borrow_mut().link
-            && let Err(full) = link.submit_bytes(frames)
-        {
+        let submitted = self.0.borrow_mut().call(|link| link.submit_bytes(frames));
+        if let Some(Err(full)) = submitted {
             tracing::trace!(closed = full.closed, "a batch is not sent");
         }
     }
@@ -97,9 +98,7 @@ impl Line {
 
     /// A pull follows: prepare its buffer.
     pub(crate) fn expect(&self, lane: Lane, seq: Seq, data_len: u32) {
-        if let Some(link) = &mut self.0.borrow_mut().link {
-            link.expect(lane, seq, data_len);
-        }
+        self.0.borrow_mut().call(|link| link.expect(lane, seq, data_len));
     }
 
     /// Closes it once all is submitted that was [said](Self::say).
@@ -114,6 +113,14 @@ impl Line {
         self.0.borrow_mut().link.take()
     }
 
+    /// It is over, and whoever has to know does.
+    pub(super) fn clear(&self) {
+        let mut state = self.0.borrow_mut();
+        state.drop_link();
+        state.broke = None;
+        state.waiting.clear();
+    }
+
     pub(super) fn pause(&self, paused: bool) {
         self.0.borrow_mut().paused = paused;
     }
@@ -122,50 +129,57 @@ impl Line {
     /// is gone.
     pub(crate) fn poll(&self, cx: &mut TaskContext<'_>, batch: &mut Batch) -> Moved {
         let mut state = self.0.borrow_mut();
-        let state = &mut *state;
         if state.paused {
             return Moved::Idle;
         }
         state.submit_waiting();
-        let Some(link) = &mut state.link else {
-            return Moved::Idle;
-        };
-        let polled = contain(|| link.poll(cx, batch));
-        match polled {
-            Ok(Poll::Pending) => Moved::Idle,
-            Ok(Poll::Ready(())) => {
-                if batch.closed.is_some() {
-                    state.link = None;
-                }
-                Moved::More
-            }
-            Err(message) => {
-                state.link = None;
-                Moved::Broke(message)
-            }
+        let polled = state.call(|link| link.poll(cx, batch));
+        if batch.closed.is_some() {
+            state.drop_link();
+        }
+        match (state.broke.take(), polled) {
+            (Some(message), _) => Moved::Broke(message),
+            (None, Some(Poll::Ready(()))) => Moved::More,
+            (None, _) => Moved::Idle,
         }
     }
 }
 
 impl State {
-    fn submit_waiting(&mut self) {
-        let Some(link) = &mut self.link else {
-            return;
-        };
-        while let Some(frame) = self.waiting.pop_front() {
-            if let Err(full) = link.submit(frame) {
-                if full.closed {
-                    self.waiting.clear();
-                } else {
-                    self.waiting.push_front(*full.frame);
-                }
-                break;
+    /// Calls the transport. A panic is its own, whoever called: the link is gone then.
+    #[inline]
+    fn call<R>(&mut self, call: impl FnOnce(&mut dyn Link) -> R) -> Option<R> {
+        let link = self.link.as_mut()?;
+        match contain(|| call(&mut **link)) {
+            Ok(called) => Some(called),
+            Err(message) => {
+                self.drop_link();
+                self.broke = Some(message);
+                None
             }
         }
-        if self.waiting.is_empty()
-            && let Some(how) = self.hang.take()
-        {
-            link.close(how);
+    }
+
+    fn drop_link(&mut self) {
+        let link = self.link.take();
+        if let Err(message) = contain(|| drop(link)) {
+            self.broke = Some(message);
+        }
+    }
+
+    fn submit_waiting(&mut self) {
+        while let Some(frame) = self.waiting.pop_front() {
+            match self.call(|link| link.submit(frame)) {
+                Some(Ok(_)) => {}
+                Some(Err(full)) if !full.closed => {
+                    self.waiting.push_front(*full.frame);
+                    return;
+                }
+                Some(Err(_)) | None => self.waiting.clear(),
+            }
+        }
+        if let Some(how) = self.hang.take() {
+            self.call(|link| link.close(how));
         }
     }
 }

@@ -1,0 +1,220 @@
+//! A session moves its own links: whatever a transport does on its stack stays the link's affair,
+//! and what handlers and verbs do meanwhile is not missed.
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use stellate_actors::supervise::What;
+use stellate_protocol::codec::Outbound;
+use stellate_protocol::event::EndCause;
+use stellate_protocol::policy::Policy;
+use stellate_protocol::{Class, EntityName, Frame, Lane, Parcel, Seq};
+use stellate_transport::{
+    Address, Batch, CloseHow, DialError, Full, FullBytes, Link, LinkFault, LinkLimits, ListenError,
+    Listener, Parked, Tcp, Token, Transport,
+};
+use support::{TestNode, number_of, parcel, quick, until, within};
+
+const A: EntityName = EntityName::osd(1);
+const B: EntityName = EntityName::osd(2);
+
+/// Longer than any test waits: what comes about only then has not come about.
+const NEVER: Duration = Duration::from_secs(3600);
+
+/// Two peers; the first one's links panic in each submit while the flag is up.
+async fn pair() -> (TestNode, TestNode, Arc<AtomicBool>) {
+    let broken = Arc::new(AtomicBool::new(false));
+    let mut config = quick(A, 1, Policy::lossless_peer());
+    config.limits.drain_max = NEVER;
+    config.transports = vec![Arc::new(Fragile { inner: Tcp::new(), broken: broken.clone() })];
+    let a = TestNode::start(config).await;
+    let mut config = quick(B, 2, Policy::lossless_peer());
+    config.limits.drain_max = NEVER;
+    (a, TestNode::start(config).await, broken)
+}
+
+#[actix_rt::test]
+async fn v1_a_panic_of_the_transport_in_a_submit_is_a_link_fault() {
+    let (mut a, mut b, broken) = pair().await;
+    let there = a.dial(&b);
+    a.connected().await;
+    b.connected().await;
+    let link = a.node.tree().members("links")[0].clone();
+    broken.store(true, Ordering::Relaxed);
+    there.try_send(Class::Normal, parcel(b"through", "")).expect("room");
+    let panicked =
+        |what: &What| matches!(what, What::Panicked { message } if &**message == "fragile");
+    until("the panic", || a.node.tree().history_of(&link).iter().any(panicked)).await;
+    broken.store(false, Ordering::Relaxed);
+    assert_eq!(b.next_parcel().await.front()[..], *b"through");
+    assert_eq!(a.ends_now(), []);
+    a.shutdown().await;
+    b.shutdown().await;
+}
+
+/// S4: not even when the last word cannot be said.
+#[actix_rt::test]
+async fn s4_a_panicking_transport_does_not_swallow_the_end_of_a_session_that_panicked() {
+    let (mut a, b, broken) = pair().await;
+    let there = a.dial(&b);
+    a.connected().await;
+    broken.store(true, Ordering::Relaxed);
+    let session = a.node.tree().members("sessions")[0].clone();
+    a.node.tree().panic(&session).expect("there");
+    assert_eq!(a.next_end().await.cause, EndCause::InternalFault);
+    within("the end", there.ended()).await;
+    assert!(a.node.sessions().is_empty());
+    let links = || a.node.tree().members("links").is_empty();
+    until("its link to go", links).await;
+    a.shutdown().await;
+    b.shutdown().await;
+}
+
+/// S4: a peer that closed hears nobody; the end here waits for handlers to get what came, not for
+/// them to be done with it.
+#[actix_rt::test]
+async fn s4_a_message_in_hand_does_not_hold_up_the_end() {
+    let (mut a, mut b, _) = pair().await;
+    let there = a.dial(&b);
+    a.connected().await;
+    b.connected().await;
+    there.try_send(Class::Normal, parcel(b"kept", "")).expect("room");
+    let (arrived, _) = b.next_arrived().await;
+    within("the ack", there.received(Class::Normal, 1)).await.expect("received");
+    there.close();
+    within("the end", there.ended()).await;
+    assert_eq!(b.next_end().await.cause, EndCause::ClosedByPeer);
+    // And so it does not hold up the next session (S6).
+    let again = a.dial(&b);
+    again.try_send(Class::Normal, parcel(&7_u64.to_le_bytes(), "")).expect("room");
+    assert_eq!(number_of(&b.next_parcel().await), 7);
+    drop(arrived);
+    a.shutdown().await;
+    b.shutdown().await;
+}
+
+/// The same for what is opened when the peer's last word is known already.
+#[actix_rt::test]
+async fn s4_an_opening_after_the_last_word_lets_the_end_out() {
+    let (mut a, mut b, _) = pair().await;
+    let there = a.dial(&b);
+    a.connected().await;
+    let back = b.connected().await;
+    there.try_send(Class::Normal, parcel(b"kept", "")).expect("room");
+    within("the ack", there.received(Class::Normal, 1)).await.expect("received");
+    there.close();
+    within("the end", there.ended()).await;
+    let finishing =
+        || back.shared().snapshot().phase == Some(stellate_protocol::session::Phase::Finishing);
+    until("the last word", finishing).await;
+    let (arrived, _) = b.next_arrived().await;
+    assert_eq!(b.next_end().await.cause, EndCause::ClosedByPeer);
+    drop(arrived);
+    a.shutdown().await;
+    b.shutdown().await;
+}
+
+/// S4: a stop overrules a pause, for the link as for its actor.
+#[actix_rt::test]
+async fn s4_a_paused_link_still_says_its_last_word_at_shutdown() {
+    let (mut a, mut b, _) = pair().await;
+    a.dial(&b);
+    a.connected().await;
+    b.connected().await;
+    let link = a.node.tree().members("links")[0].clone();
+    a.node.tree().pause(&link).expect("there");
+    until("the pause", || a.node.tree().is_paused(&link)).await;
+    a.shutdown().await;
+    assert_eq!(b.next_end().await.cause, EndCause::ClosedByPeer);
+    b.shutdown().await;
+}
+
+struct Fragile {
+    inner: Tcp,
+    broken: Arc<AtomicBool>,
+}
+
+struct FragileLink {
+    inner: Box<dyn Link>,
+    broken: Arc<AtomicBool>,
+}
+
+impl FragileLink {
+    fn trip(&self) {
+        assert!(!self.broken.load(Ordering::Relaxed), "fragile");
+    }
+}
+
+impl Transport for Fragile {
+    fn scheme(&self) -> &'static str {
+        self.inner.scheme()
+    }
+
+    fn limits(&self) -> &LinkLimits {
+        self.inner.limits()
+    }
+
+    fn dial(&self, to: &Address) -> BoxFuture<'static, Result<Box<dyn Link>, DialError>> {
+        let broken = self.broken.clone();
+        let dial = self.inner.dial(to);
+        async move {
+            let inner = dial.await?;
+            Ok(Box::new(FragileLink { inner, broken }) as Box<dyn Link>)
+        }
+        .boxed()
+    }
+
+    fn listen(&self, at: &Address) -> Result<Box<dyn Listener>, ListenError> {
+        self.inner.listen(at)
+    }
+}
+
+impl Link for FragileLink {
+    fn limits(&self) -> &LinkLimits {
+        self.inner.limits()
+    }
+
+    fn peer(&self) -> Address {
+        self.inner.peer()
+    }
+
+    fn submit(&mut self, frame: Frame<Parcel>) -> Result<Token, Full> {
+        self.trip();
+        self.inner.submit(frame)
+    }
+
+    fn takes_bytes(&self) -> bool {
+        true
+    }
+
+    fn submit_bytes(&mut self, frames: Outbound) -> Result<Token, FullBytes> {
+        self.trip();
+        self.inner.submit_bytes(frames)
+    }
+
+    fn expect(&mut self, lane: Lane, seq: Seq, data_len: u32) {
+        self.inner.expect(lane, seq, data_len);
+    }
+
+    fn room(&self) -> usize {
+        self.inner.room()
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>, out: &mut Batch) -> Poll<()> {
+        self.inner.poll(cx, out)
+    }
+
+    fn close(&mut self, how: CloseHow) {
+        self.inner.close(how);
+    }
+
+    fn detach(self: Box<Self>) -> Result<Box<dyn Parked>, LinkFault> {
+        self.inner.detach()
+    }
+}

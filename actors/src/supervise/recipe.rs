@@ -48,8 +48,8 @@ impl<A: Actor<Context = Context<A>>> Recipe<A> {
     }
 
     /// Called when the child is paused, with true, and when it is resumed, or told to stop while it
-    /// is paused, with false: for work of the actor's that somebody else does. It runs on the child's thread. A panic in it is logged and costs
-    /// nothing.
+    /// is paused, with false: for work of the actor's that somebody else does. It runs on the
+    /// child's thread. A panic in it is logged and costs nothing.
     pub fn on_pause(mut self, hook: impl FnMut(bool) + 'static) -> Self {
         self.on_pause.push(Box::new(hook));
         self

@@ -16,6 +16,7 @@ use crate::builder::{MessengerBuilder, MetadataTooLong};
 use crate::connection::Connection;
 use crate::host::{Hosted, Hosting, Placement, SuperviseError};
 use crate::incoming::Incoming;
+use crate::lease::Lease;
 use crate::message::Message;
 use crate::route::Forward;
 
@@ -193,6 +194,25 @@ impl Messenger {
     /// threads.
     pub fn ended(&self) -> impl Future<Output = Option<Cause>> + Send + 'static {
         self.node.tree().ended()
+    }
+
+    /// `len` bytes for the data of a message, from the pool of a transport that sends from there
+    /// without a copy: RDMA, while it has a link and memory left. Else it is memory like any
+    /// other, so a sender need not care; see [`Lease::is_registered`].
+    ///
+    /// What is copied on an RDMA link:
+    ///
+    /// | data | going out | coming in |
+    /// | --- | --- | --- |
+    /// | larger than a slot, leased or received over RDMA | nothing | nothing: it lies in the pool |
+    /// | larger than a slot, of the user's own | once, into registered memory | nothing |
+    /// | larger than an arena of the pool, or while the pool is low | as above | once |
+    /// | up to a slot | once, with its front | nothing if much arrived together, else once |
+    ///
+    /// Never waits. A lease that is dropped, or whose bytes are, is free again.
+    pub fn lease(&self, len: usize) -> Lease {
+        let transports = self.node.transports();
+        Lease::new(transports.iter().find_map(|transport| transport.lease(len)), len)
     }
 
     /// Stops accepting, closes every session as [`Connection::close`] does, stops the tree with

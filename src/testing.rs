@@ -100,6 +100,7 @@ pub use rng::Rng;
 pub use stellate_actors::supervise::{Cause, Entry, Mark, Phase as NodePhase, Tree, What};
 pub use stellate_protocol::FrameKind;
 pub use stellate_transport::faults::{Direction, Edge, Fault, Faults, Gate, Hit};
+pub use stellate_transport::rdma;
 pub use stellate_transport::sim::{self, SimNet};
 pub use stellate_transport::trace;
 pub use stellate_transport::{Tcp, TcpOptions, Transport};

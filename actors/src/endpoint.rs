@@ -3,15 +3,17 @@
 //! The rules are [`Directory::route`](stellate_protocol::directory::Directory::route); this shell
 //! carries them out. The directory itself belongs to the node and outlives this actor.
 
-use actix::{Actor, Context, Handler, Message};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll};
+
+use actix::{Actor, ActorFuture, AsyncContext, Context, Handler, Message};
 use stellate_protocol::directory::{Route, SessionKey};
 use stellate_protocol::event::Notice;
 use stellate_protocol::frame::{Answer, Hello, RefuseReason, Verdict};
 use stellate_protocol::policy::Policy;
 use stellate_protocol::{Frame, LinkId};
-use stellate_transport::{Address, CloseHow, Link};
-
-use std::sync::Arc;
+use stellate_transport::{Address, CloseHow, Engine, Link};
 
 use crate::link::{Carried, LinkActor, Role, facts};
 use crate::node::{Node, Registry};
@@ -27,14 +29,41 @@ pub(crate) struct Greeted {
     pub(crate) hello: Box<Hello>,
 }
 
-/// The actor that routes hellos. One a messenger.
+/// The actor that routes hellos and drives what the links of a transport share: devices, and the
+/// completions on them. One a messenger.
+///
+/// When it dies its engines go with it: their links end, and the sessions come back over those of
+/// the next.
 pub(crate) struct EndpointActor {
     node: Node,
+    engines: Vec<Box<dyn Engine>>,
+}
+
+/// Takes the engines of all transports that have one.
+pub(crate) fn engines(node: &Node) -> Vec<Box<dyn Engine>> {
+    node.transports().iter().filter_map(|transport| transport.engine()).collect()
+}
+
+/// Polls an engine in its actor's turn: what completed goes to each link in one batch.
+struct EnginePump(Box<dyn Engine>);
+
+impl ActorFuture<EndpointActor> for EnginePump {
+    type Output = ();
+
+    fn poll(
+        mut self: Pin<&mut Self>,
+        _: &mut EndpointActor,
+        _: &mut Context<EndpointActor>,
+        cx: &mut TaskContext<'_>,
+    ) -> Poll<()> {
+        self.0.poll(cx);
+        Poll::Pending
+    }
 }
 
 impl EndpointActor {
-    pub(crate) fn new(node: Node) -> Self {
-        Self { node }
+    pub(crate) fn new(node: Node, engines: Vec<Box<dyn Engine>>) -> Self {
+        Self { node, engines }
     }
 
     fn route(&self, greeted: Greeted) {
@@ -160,6 +189,12 @@ pub(crate) fn dial_back(hello: &Hello, seen: &Address) -> Vec<Address> {
 
 impl Actor for EndpointActor {
     type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        for engine in self.engines.drain(..) {
+            ctx.spawn(EnginePump(engine));
+        }
+    }
 }
 
 impl Handler<Greeted> for EndpointActor {

@@ -31,7 +31,7 @@ pub use crate::reactor::OwnThread;
 pub use config::{ConnectError, NodeConfig, Policies, StartError};
 
 use crate::dispatch::{Dispatch, DispatchQueue};
-use crate::endpoint::EndpointActor;
+use crate::endpoint::{EndpointActor, engines};
 use crate::handle::SessionHandle;
 use crate::inbox::Notice;
 use crate::listener::ListenerActor;
@@ -157,6 +157,25 @@ impl Node {
     }
 
     async fn start_actors(&self, bind: &[Address]) -> Result<(), StartError> {
+        // First, so that it is stopped last: links that drain need what it drives.
+        let node = self.clone();
+        let mut taken = Some(engines(self));
+        let endpoint = self
+            .inner
+            .tree
+            .spawn_at(
+                &self.inner.reactor.placement(0),
+                "endpoint",
+                move || {
+                    Recipe::new(move || {
+                        let engines = taken.take().unwrap_or_else(|| engines(&node));
+                        EndpointActor::new(node.clone(), engines)
+                    })
+                },
+                Restart::default(),
+            )
+            .map_err(StartError::Tree)?;
+        *lock(&self.inner.endpoint) = Some(endpoint);
         for group in ["sessions", "links"] {
             let group_of_many = Supervisor::default().together();
             self.inner.tree.supervisor(group, group_of_many).map_err(StartError::Tree)?;
@@ -166,18 +185,6 @@ impl Node {
             lock(&self.inner.dispatches).push(dispatch);
             lock(&self.inner.reconnects).push(reconnect);
         }
-        let node = self.clone();
-        let endpoint = self
-            .inner
-            .tree
-            .spawn_at(
-                &self.inner.reactor.placement(0),
-                "endpoint",
-                move || Recipe::new(move || EndpointActor::new(node.clone())),
-                Restart::default(),
-            )
-            .map_err(StartError::Tree)?;
-        *lock(&self.inner.endpoint) = Some(endpoint);
         let local = self.own_address();
         for address in bind.iter().chain([&local]) {
             let bound = self.listen(address.clone()).await?;

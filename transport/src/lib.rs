@@ -41,10 +41,11 @@ pub use error::{AcceptError, DialError, ListenError};
 pub use fault::LinkFault;
 pub use limits::LinkLimits;
 pub use link::{
-    BYTES_PER_POLL, Batch, CloseHow, Done, FRAMES_PER_POLL, Full, FullBytes, Link, LinkClosed,
-    Listener, Parked, Token, Transport,
+    BYTES_PER_POLL, Batch, CloseHow, Done, Engine, FRAMES_PER_POLL, Full, FullBytes, Link,
+    LinkClosed, Listener, Parked, Token, Transport,
 };
 pub use local::{Local, LocalOptions};
+pub use rdma::Lease;
 #[cfg(feature = "rsockets")]
 pub use rsockets::RSockets;
 pub use sim::SimNet;

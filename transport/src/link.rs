@@ -34,6 +34,7 @@ use crate::address::Address;
 use crate::error::{AcceptError, DialError, ListenError};
 use crate::fault::LinkFault;
 use crate::limits::LinkLimits;
+use crate::rdma::Lease;
 
 /// Most frames that one poll of a link reports (F7).
 pub const FRAMES_PER_POLL: usize = 256;
@@ -61,6 +62,34 @@ pub trait Transport: Send + Sync {
     /// # Errors
     /// [`ListenError`], for example when the port is in use.
     fn listen(&self, at: &Address) -> Result<Box<dyn Listener>, ListenError>;
+
+    /// What drives all its links, where they share a source of events: somebody is to poll it from
+    /// now on, until it is dropped. None if there is nothing to drive, or somebody does already;
+    /// a transport that nobody asked drives itself.
+    fn engine(&self) -> Option<Box<dyn Engine>> {
+        None
+    }
+
+    /// Memory that this transport sends from without a copy, at least `len` bytes; none if it has
+    /// none, or not so much.
+    fn lease(&self, len: usize) -> Option<Lease> {
+        let _ = len;
+        None
+    }
+}
+
+/// Drives the links of one transport. Dropping it ends them all, each with its fault, and the
+/// listeners with it; what is dialled meanwhile fails, until another engine is taken.
+pub trait Engine: Send {
+    /// Does what is to be done, a bounded amount (F7), and sees to it that the task is woken for
+    /// more.
+    fn poll(&mut self, cx: &mut Context<'_>);
+}
+
+impl fmt::Debug for dyn Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Engine")
+    }
 }
 
 /// Accepts links at one address until it is dropped.

@@ -41,7 +41,7 @@ pub mod verbs;
 
 pub use self::endpoint::EndpointUse;
 pub use self::options::RdmaOptions;
-pub use self::pool::{PoolOptions, PoolUse};
+pub use self::pool::{Lease, PoolOptions, PoolUse};
 pub use self::transport::Rdma;
 
 /// The scheme.

@@ -12,7 +12,8 @@ use super::{Direction, Edge, Fault, Faults};
 use crate::address::Address;
 use crate::error::{AcceptError, DialError, ListenError};
 use crate::limits::LinkLimits;
-use crate::link::{CloseHow, Link, Listener, Transport};
+use crate::link::{CloseHow, Engine, Link, Listener, Transport};
+use crate::rdma::Lease;
 
 pub(super) struct FaultTransport {
     inner: Arc<dyn Transport>,
@@ -32,6 +33,14 @@ impl Transport for FaultTransport {
 
     fn limits(&self) -> &LinkLimits {
         self.inner.limits()
+    }
+
+    fn engine(&self) -> Option<Box<dyn Engine>> {
+        self.inner.engine()
+    }
+
+    fn lease(&self, len: usize) -> Option<Lease> {
+        self.inner.lease(len)
     }
 
     fn dial(&self, to: &Address) -> BoxFuture<'static, Result<Box<dyn Link>, DialError>> {

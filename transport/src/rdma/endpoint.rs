@@ -31,7 +31,7 @@ use self::nic::Nic;
 use self::pairs::{Pair, Phase};
 use super::link::RdmaLink;
 use super::options::RdmaOptions;
-use super::pool::PoolUse;
+use super::pool::{Lease, PoolUse};
 use super::verbs::{
     AsyncEvent, CmId, Completion, EventChannel, Operation, QpTag, Verbs, VerbsError, VerbsErrorKind,
 };
@@ -165,6 +165,12 @@ impl Endpoint {
                 .sum(),
             pools: core.nics.iter().map(|(name, nic)| (name.clone(), nic.pool.in_use())).collect(),
         }
+    }
+
+    /// Memory of the first device that has some; devices are opened by links, not by this.
+    pub(super) fn lease(&self, len: usize) -> Option<Lease> {
+        let pools: Vec<_> = self.core().nics.values().map(|nic| nic.pool.clone()).collect();
+        pools.iter().find_map(|pool| pool.lease(len))
     }
 
     pub(super) fn dial(&self, to: SocketAddr) -> Result<u64, DialError> {

@@ -124,12 +124,13 @@ impl RdmaOptions {
         self.reads.min(device.reads_in_max).max(1)
     }
 
-    /// What links can do. Slots are not the session's to count: the driver does, and waits.
+    /// What links can do. Slots are not the session's to count, nor are frames to fit one: the
+    /// driver counts and waits, cuts what is longer, and has chunks read.
     pub fn limits(&self) -> LinkLimits {
         LinkLimits {
-            boundary: Boundary::Message,
+            boundary: Boundary::Stream,
             slot_bytes: (self.pool.slot - HEADER - HEADER_LEN) as u32,
-            chunk_bytes: 128 * 1024,
+            chunk_bytes: OFFER_MAX,
             recv_slots: None,
             send_bytes: self.send_bytes,
             gather_max: 2,

@@ -109,6 +109,38 @@ struct Class {
     blocks: Buddy,
 }
 
+/// Memory of a transport's own, to be filled and sent: from there it goes without a copy.
+///
+/// It has anything in it, not zeroes. Dropped, or frozen and the last handle dropped, it is free
+/// for the next. While its device is in use its bytes may be read by peers of that device.
+#[derive(Debug)]
+pub struct Lease {
+    buf: Buf,
+    len: usize,
+}
+
+impl Lease {
+    /// Its bytes as message data, the first `len` of them or all there are.
+    pub fn freeze(self, len: usize) -> Bytes {
+        let len = len.min(self.len);
+        self.buf.freeze(len)
+    }
+}
+
+impl std::ops::Deref for Lease {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.buf[..self.len]
+    }
+}
+
+impl std::ops::DerefMut for Lease {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.buf[..self.len]
+    }
+}
+
 /// Slots that are set apart for a link; given back when dropped.
 #[derive(Debug)]
 pub(super) struct Funds {
@@ -220,6 +252,12 @@ impl Pool {
             parts: Mutex::new(Vec::new()),
         });
         Some(Buf::new(memory, region, Some(home)))
+    }
+
+    /// Memory for a user to fill and send, at least `len` bytes.
+    pub(super) fn lease(self: &Arc<Self>, len: usize) -> Option<Lease> {
+        let buf = self.bulk(len, Use::Kept)?;
+        Some(Lease { buf, len })
     }
 
     /// Memory for what passes; if there is none the task is woken when some has come back.

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -13,11 +13,12 @@ use tokio::time::Sleep;
 use super::SCHEME;
 use super::endpoint::{Endpoint, EndpointUse};
 use super::options::RdmaOptions;
-use super::verbs::{DeviceInfo, Verbs, VerbsError};
+use super::pool::Lease;
+use super::verbs::{DeviceInfo, Verbs, VerbsError, VerbsErrorKind};
 use crate::address::Address;
 use crate::error::{AcceptError, DialError, ListenError};
 use crate::limits::LinkLimits;
-use crate::link::{Link, Listener, Transport};
+use crate::link::{Engine, Link, Listener, Transport};
 
 /// The RDMA transport. A cheap handle.
 #[derive(Clone, Debug)]
@@ -30,7 +31,25 @@ struct Hub {
     verbs: Arc<dyn Verbs>,
     options: Arc<RdmaOptions>,
     limits: LinkLimits,
-    endpoint: Mutex<Option<Arc<Endpoint>>>,
+    slot: Mutex<Slot>,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    endpoint: Option<Arc<Endpoint>>,
+    drives: Drives,
+}
+
+/// Who drives the endpoint.
+#[derive(Debug, Default)]
+enum Drives {
+    /// A task of ours.
+    #[default]
+    Itself,
+    /// Somebody's engine; whom to wake when there is an endpoint to drive.
+    Engine(Option<Waker>),
+    /// An engine that was dropped: another has to be taken first.
+    Nobody,
 }
 
 impl Rdma {
@@ -43,7 +62,7 @@ impl Rdma {
     pub fn with(verbs: Arc<dyn Verbs>, options: RdmaOptions) -> Self {
         let options = Arc::new(options.corrected());
         let limits = options.limits();
-        Self { hub: Arc::new(Hub { verbs, options, limits, endpoint: Mutex::new(None) }) }
+        Self { hub: Arc::new(Hub { verbs, options, limits, slot: Mutex::default() }) }
     }
 
     /// What can be set, as it is.
@@ -61,14 +80,14 @@ impl Rdma {
 
     /// What is in use now; nothing while there is no endpoint.
     pub fn in_use(&self) -> EndpointUse {
-        let endpoint = self.hub.slot().clone();
+        let endpoint = self.hub.slot().endpoint.clone();
         endpoint.map(|endpoint| endpoint.in_use()).unwrap_or_default()
     }
 
-    /// The endpoint, opened and driven by a task of this runtime if there is none.
+    /// The endpoint, opened if there is none; driven by its engine, or by a task of this runtime.
     fn endpoint(&self) -> Result<Arc<Endpoint>, NoEndpoint> {
         let mut slot = self.hub.slot();
-        if let Some(endpoint) = &*slot
+        if let Some(endpoint) = &slot.endpoint
             && !endpoint.is_dead()
         {
             return Ok(endpoint.clone());
@@ -76,18 +95,32 @@ impl Rdma {
         let Ok(handle) = Handle::try_current() else {
             return Err(NoEndpoint::Runtime);
         };
+        if matches!(slot.drives, Drives::Nobody) {
+            return Err(NoEndpoint::Verbs(VerbsError::new("rdma", VerbsErrorKind::NoEndpoint)));
+        }
         let opened = Endpoint::open(self.hub.verbs.clone(), self.hub.options.clone());
         let endpoint = opened.map_err(NoEndpoint::Verbs)?;
-        *slot = Some(endpoint.clone());
+        slot.endpoint = Some(endpoint.clone());
+        let waker = match &mut slot.drives {
+            Drives::Engine(waker) => waker.take(),
+            Drives::Itself | Drives::Nobody => {
+                handle.spawn(Driver {
+                    hub: Arc::downgrade(&self.hub),
+                    endpoint: Arc::downgrade(&endpoint),
+                    sleep: None,
+                });
+                None
+            }
+        };
         drop(slot);
-        handle.spawn(Driver { endpoint: Arc::downgrade(&endpoint), sleep: None });
+        waker.into_iter().for_each(Waker::wake);
         Ok(endpoint)
     }
 }
 
 impl Hub {
-    fn slot(&self) -> MutexGuard<'_, Option<Arc<Endpoint>>> {
-        self.endpoint.lock().unwrap_or_else(PoisonError::into_inner)
+    fn slot(&self) -> MutexGuard<'_, Slot> {
+        self.slot.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -96,8 +129,9 @@ enum NoEndpoint {
     Verbs(VerbsError),
 }
 
-/// Drives an endpoint until it is dead or nobody has it.
+/// Drives an endpoint until it is dead, nobody has it, or an engine takes over.
 struct Driver {
+    hub: Weak<Hub>,
     endpoint: Weak<Endpoint>,
     sleep: Option<Pin<Box<Sleep>>>,
 }
@@ -106,9 +140,54 @@ impl Future for Driver {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let hub = self.hub.upgrade();
+        if hub.is_some_and(|hub| !matches!(hub.slot().drives, Drives::Itself)) {
+            return Poll::Ready(());
+        }
         match self.endpoint.upgrade() {
             Some(endpoint) => endpoint.poll(cx, &mut self.sleep),
             None => Poll::Ready(()),
+        }
+    }
+}
+
+/// Drives whatever endpoint there is; without it there is none.
+struct RdmaEngine {
+    hub: Arc<Hub>,
+    sleep: Option<Pin<Box<Sleep>>>,
+}
+
+impl Engine for RdmaEngine {
+    fn poll(&mut self, cx: &mut Context<'_>) {
+        loop {
+            let mut slot = self.hub.slot();
+            slot.drives = Drives::Engine(Some(cx.waker().clone()));
+            let endpoint = slot.endpoint.clone();
+            drop(slot);
+            let Some(endpoint) = endpoint else {
+                return;
+            };
+            if endpoint.poll(cx, &mut self.sleep).is_pending() {
+                return;
+            }
+            // It lost its events: the next dial or listener opens another.
+            self.sleep = None;
+            let mut slot = self.hub.slot();
+            if slot.endpoint.as_ref().is_some_and(|current| Arc::ptr_eq(current, &endpoint)) {
+                slot.endpoint = None;
+            }
+        }
+    }
+}
+
+impl Drop for RdmaEngine {
+    fn drop(&mut self) {
+        let mut slot = self.hub.slot();
+        slot.drives = Drives::Nobody;
+        let endpoint = slot.endpoint.take();
+        drop(slot);
+        if let Some(endpoint) = endpoint {
+            endpoint.kill();
         }
     }
 }
@@ -147,6 +226,21 @@ impl Transport for Rdma {
         })?;
         let (number, local) = endpoint.listen(socket)?;
         Ok(Box::new(RdmaListener { endpoint, number, local }))
+    }
+
+    fn engine(&self) -> Option<Box<dyn Engine>> {
+        let mut slot = self.hub.slot();
+        if matches!(slot.drives, Drives::Engine(_)) {
+            return None;
+        }
+        slot.drives = Drives::Engine(None);
+        drop(slot);
+        Some(Box::new(RdmaEngine { hub: self.hub.clone(), sleep: None }))
+    }
+
+    fn lease(&self, len: usize) -> Option<Lease> {
+        let endpoint = self.hub.slot().endpoint.clone();
+        endpoint?.lease(len)
     }
 }
 

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! One call of the libraries each, and no rule (see [`verbs`](super::verbs)); the one liberty taken
-//! is told at [`qp`]. Here and in rsockets is the only `unsafe` of Stellate. What it rests on:
+//! is told at `qp.rs`. Here and in rsockets is the only `unsafe` of Stellate. What it rests on:
 //!
 //! * **Lives nest.** A queue pair holds its identifier's channel, its completion queue and its
 //!   device; a completion queue holds its device; a device deregisters memory before it drops it.

@@ -12,7 +12,7 @@
 //!   device; a completion queue holds its device; a device deregisters memory before it drops it.
 //! * **Raw pointers stay behind a mutex** of the object they belong to, and are null or gone from
 //!   its table once destroyed. Locks are taken in the order channel, queue pair or completion
-//!   queue, and neither of the latter two inside the other but by [`cq`], which is told there.
+//!   queue, and neither of the latter two inside the other but by `cq.rs`, which is told there.
 //! * **Memory that the NIC was given** sits in the table of its queue pair until its completion, or
 //!   until `rdma_destroy_qp` has returned.
 //!

@@ -370,7 +370,7 @@ impl SessionActor {
     fn note_stall(&mut self, now: Time, late: Duration) {
         let known = self.core.as_ref().is_some_and(|core| core.peer().is_some());
         let told = known && !self.kept.is_shut();
-        if told && late > self.node.limits().heartbeat_deadline / 4 {
+        if told && self.node.limits().is_own_stall(late) {
             self.stall_told = Some(now);
             let late = late.as_nanos() as u64;
             let shared = &self.shared;

@@ -174,6 +174,11 @@ impl Limits {
         waiting >= self.replies_bytes.max(1)
     }
 
+    /// Whether a deadline that fired so late is first held to be our own stall (S9).
+    pub fn is_own_stall(&self, late: Duration) -> bool {
+        late > self.heartbeat_deadline / 4
+    }
+
     /// Whether an actor has so much to read that no session should begin: so many events, and
     /// so many bytes that come back with them (S7).
     pub fn events_are_full(&self, events: u64, bytes: u64) -> bool {

@@ -121,7 +121,8 @@ impl<P: Payload> Session<P> {
     /// Nothing was heard for a deadline. A late timer is our own fault first (S9).
     pub(super) fn on_silence(&mut self, now: Time, late: u64, jitter: u16) {
         let deadline = self.config.limits.heartbeat_deadline;
-        if u128::from(late) > deadline.as_nanos() / 4 && !self.stalled {
+        let limits = &self.config.limits;
+        if limits.is_own_stall(std::time::Duration::from_nanos(late)) && !self.stalled {
             self.step(Row::StallForgiven);
             self.stalled = true;
             self.counters.local_stalls += 1;

@@ -367,6 +367,24 @@ fn s9_a_local_stall_restarts_the_deadline_once() {
     assert_ne!(world.phase(a), Phase::Up);
 }
 
+/// To the nanosecond: what is later than a quarter of the deadline is our own fault.
+fn s9_a_quarter_of_the_deadline_late_is_no_stall() {
+    let deadline = std::time::Duration::from_secs(20);
+    for (later, stalls) in [(0, 0), (1, 1)] {
+        let mut world = World::peers();
+        world.limits(|limits| limits.heartbeat_every = deadline * 10);
+        let a = world.connect(A, B);
+        world.run();
+        world.stall(A, true);
+        let heard = world.now;
+        let deadline_is_next = world.side(a).session.poll_timeout() == Some(heard.after(deadline));
+        assert!(deadline_is_next, "nothing else is due");
+        world.oversleep(deadline + deadline / 4 + std::time::Duration::from_nanos(later));
+        let told = world.side(a).count(|event| matches!(event, Event::LocalStall { .. }));
+        assert_eq!(told, stalls, "{later} ns later");
+    }
+}
+
 fn s9_a_hello_that_nobody_answers_is_given_up() {
     let mut world = World::peers();
     world.set_reach(A, B, Reach::Deaf);

@@ -177,6 +177,8 @@ fn s6_hellos_in_every_phase() {
             let hello = Box::new(hello);
             session.handle(now, Input::Hello { link, hello, latest, facts }).expect("legal");
             let outputs: Vec<_> = std::iter::from_fn(|| session.poll_output()).collect();
+            let stale = session.coverage().contains(Row::HelloStale, phase);
+            assert_eq!(session.counters().stale_hellos, u64::from(stale), "it is counted");
             (outputs, session.phase())
         };
         let verdict = |outputs: &[Output<stellate_protocol::Parcel>]| {

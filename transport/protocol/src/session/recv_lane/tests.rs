@@ -284,3 +284,31 @@ fn s4_a_lane_is_settled_when_all_is_handed_out_and_done() {
     lane.hold(message(1, 1, 0), false);
     assert!(!lane.is_settled(), "one is held");
 }
+
+/// S7: bodies are pulled as long as their sum fits, no longer and no shorter.
+#[test]
+fn s7_bodies_are_pulled_up_to_the_limit_exactly() {
+    let mut lane = messages();
+    for (seq, len) in [(1, 60), (2, 40), (3, 1)] {
+        announce(&mut lane, seq, len);
+    }
+    assert_eq!(lane.next_pull(), Some((Seq(1), 60)));
+    assert_eq!(lane.next_pull(), Some((Seq(2), 40)), "both together are the limit");
+    assert_eq!(lane.next_pull(), None);
+}
+
+/// S7: a lost link gives back what was coming, and only that.
+#[test]
+fn s7_what_was_pulled_before_a_link_was_lost_still_counts() {
+    let mut lane = messages();
+    announce(&mut lane, 1, 60);
+    announce(&mut lane, 2, 40);
+    assert!(lane.next_pull().is_some() && lane.next_pull().is_some());
+    chunk(&mut lane, 1, 0, 60).expect("it was pulled");
+    assert!(lane.next_complete().is_some(), "owned, and not done yet");
+    lane.rewind();
+    announce(&mut lane, 2, 41);
+    assert_eq!(lane.next_pull(), None, "60 and 41 are above the limit");
+    lane.done(1, window_cost(1, 60), 60);
+    assert_eq!(lane.next_pull(), Some((Seq(2), 41)));
+}

@@ -10,8 +10,12 @@ mod bench;
 mod demo;
 #[path = "cli/explain.rs"]
 mod explain;
+#[path = "cli/replay.rs"]
+mod replay;
 #[path = "cli/report.rs"]
 mod report;
+#[path = "cli/shape.rs"]
+mod shape;
 #[path = "cli/why.rs"]
 mod why;
 
@@ -46,6 +50,8 @@ enum Command {
     /// One OSD of `demo --processes`; talks to its parent over stdin and stdout.
     #[command(hide = true, name = "demo-osd")]
     DemoOsd(demo::OsdArgs),
+    /// Run a seed or a case of `sim` again: a line for each event, and a chart.
+    Replay(replay::Args),
     /// Ask a running demonstration what its oldest messages wait for, and since when.
     Why(why::Args),
 }
@@ -53,13 +59,15 @@ enum Command {
 /// Runs the command that the command line names.
 pub(crate) fn main() -> ExitCode {
     let Cli { json, command } = Cli::parse();
-    report::log_to_stderr();
+    // Actors that panic are what a simulation is about.
+    report::log_to_stderr(if matches!(command, Command::Replay(_)) { "off" } else { "error" });
     let ended = match command {
         Command::Bench(args) => bench::run(&args, json),
         Command::BenchRole(args) => bench::run_role(&args),
         Command::Explain(args) => explain::run(&args, json),
         Command::Demo(args) => demo::run(&args, json),
         Command::DemoOsd(args) => demo::run_osd(&args),
+        Command::Replay(args) => replay::run(&args, json),
         Command::Why(args) => why::run(&args, json),
     };
     report::exit_code(ended)

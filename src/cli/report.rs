@@ -51,10 +51,10 @@ pub(crate) fn print_json(document: &Value) {
     let _ = writeln!(stdout);
 }
 
-/// Traces go to stderr, filtered by `STELLATE_LOG`; errors only, if that is not set.
-pub(crate) fn log_to_stderr() {
+/// Traces go to stderr, filtered by `STELLATE_LOG`; by `otherwise`, if that is not set.
+pub(crate) fn log_to_stderr(otherwise: &str) {
     let filter =
-        EnvFilter::try_from_env("STELLATE_LOG").unwrap_or_else(|_| EnvFilter::new("error"));
+        EnvFilter::try_from_env("STELLATE_LOG").unwrap_or_else(|_| EnvFilter::new(otherwise));
     // Fails only if a subscriber is set already, which then does the job.
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)

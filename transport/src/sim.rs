@@ -213,6 +213,12 @@ impl SimNet {
         self.net().trace.stream(sink);
     }
 
+    /// Nothing is kept or streamed any more; what was kept is forgotten.
+    pub fn stop_recording(&self) {
+        self.shared.read.store(false, Ordering::Relaxed);
+        self.net().trace.stop();
+    }
+
     /// Whether events are kept or streamed.
     pub fn is_recording(&self) -> bool {
         self.net().trace.is_read()

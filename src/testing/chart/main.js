@@ -23,7 +23,7 @@ async function main() {
   const wanted = /^#event=(\d+)$/.exec(location.hash);
   if (wanted) goTo(state, Number(wanted[1]) - 1 - tape.dropped);
   else if (tape.broken.length) goTo(state, tape.broken[0]);
-  new ResizeObserver(() => redraw(state)).observe(at("stage"));
+  new ResizeObserver(() => drawNow(state)).observe(at("stage"));
   drawNow(state);
   state.loadMs = performance.now() - started;
   document.documentElement.dataset.ready = "yes";

@@ -36,6 +36,8 @@ impl Outcome {
         let net = running.net();
         let (trace_hash, trace_events) = (net.trace_hash(), net.trace_events());
         let tape = net.is_recording().then(|| net.tape());
+        // That all nodes end now is no part of the run.
+        net.stop_recording();
         let elapsed = running.elapsed();
         let breach = running.inner.desk.breach();
         running.names().into_iter().for_each(|name| running.crash(name));

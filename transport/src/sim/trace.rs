@@ -52,6 +52,10 @@ impl Trace {
         self.recording.stream(sink);
     }
 
+    pub(super) fn stop(&mut self) {
+        self.recording = Recording::default();
+    }
+
     /// Whether anybody keeps or reads events.
     pub(super) fn is_read(&self) -> bool {
         self.recording.is_on()

@@ -3,7 +3,7 @@
 //! ```text
 //!   rows.rs     named rows with exact counts, as data: the ones to read, and to add to
 //!   product     every fault × frame edge × direction × side × policy pair × identity order,
-//!               in virtual time, against golden/*.txt; a part of it over TCP
+//!               in virtual time, against golden/*.txt; a part of it over TCP, and over RDMA
 //!   promises.rs what must hold in every one of them, whatever the golden files say
 //! ```
 //!
@@ -20,6 +20,8 @@ mod golden;
 mod node;
 #[path = "scenarios/promises.rs"]
 mod promises;
+#[path = "scenarios/rdma.rs"]
+mod rdma;
 #[path = "scenarios/rows.rs"]
 mod rows;
 #[path = "scenarios/stage.rs"]

@@ -1,9 +1,12 @@
 //! Where a scenario is played: the virtual network, or TCP on this machine.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use stellate::prelude::*;
+use stellate::testing::rdma::Rdma;
+use stellate::testing::rdma::fake::{FakeNet, Personality};
 use stellate::testing::{Edge, Faults, Tcp, World};
 
 use crate::case::Case;
@@ -30,6 +33,8 @@ pub struct Pace {
 pub enum Stage {
     Sim(World),
     Tcp,
+    /// In virtual time as well.
+    Rdma(FakeNet, Personality),
 }
 
 impl Pace {
@@ -76,7 +81,7 @@ impl Pace {
 impl Stage {
     pub fn pace(&self) -> Pace {
         match self {
-            Self::Sim(_) => Pace::virtual_time(),
+            Self::Sim(_) | Self::Rdma(..) => Pace::virtual_time(),
             Self::Tcp => Pace::real_time(),
         }
     }
@@ -94,6 +99,16 @@ impl Stage {
                 let transport = world.transport(&name.to_string());
                 world.messenger(name).transport(faults.wrap(transport))
             }
+            Self::Rdma(fake, personality) => {
+                let number = name.number().unwrap_or_default();
+                let ip = IpAddr::from([10, 0, 0, number as u8]);
+                let rdma = Rdma::on(fake.host(ip, *personality));
+                Messenger::builder(name)
+                    .bind(format!("rdma://{ip}:6800"))
+                    .transport(faults.wrap(Arc::new(rdma)))
+                    .seed(number)
+                    .arbiters(0)
+            }
             Self::Tcp => Messenger::builder(name)
                 .bind("tcp://127.0.0.1:0")
                 .transport(faults.wrap(Arc::new(Tcp::new())))
@@ -106,6 +121,7 @@ impl Stage {
     pub fn violations(&self) -> usize {
         match self {
             Self::Sim(world) => world.net().violations().len(),
+            Self::Rdma(fake, _) => fake.violations().len(),
             Self::Tcp => 0,
         }
     }

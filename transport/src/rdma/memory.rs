@@ -87,6 +87,11 @@ impl Buf {
         Self { memory, region, home }
     }
 
+    /// A buffer of somebody's own registration, which has no pool to come home to.
+    pub fn lone(memory: BytesMut, region: RegionId) -> Self {
+        Self::new(memory, region, None)
+    }
+
     /// The region it lies in.
     pub fn region(&self) -> RegionId {
         self.region

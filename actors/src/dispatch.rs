@@ -6,7 +6,7 @@
 //! has to wait is this actor's. The queues belong to the node: they hold acknowledged messages, and
 //! a restart of this actor loses none.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
@@ -42,7 +42,7 @@ impl Dispatch {
         queues.sort_early(&routes);
         queues.take_in(&routes, received);
         // Told once, since a queue that is being restarted takes nothing out of its mailbox (S7).
-        if !queues.by_inbox.is_empty() && !queues.paused && !queues.told {
+        if !queues.waiting.is_empty() && !queues.paused && !queues.told {
             queues.told = true;
             self.actor.do_send(Run);
         }
@@ -54,7 +54,7 @@ impl Dispatch {
 #[rtype(result = "()")]
 pub(crate) struct Run;
 
-/// What waits, by the address of its inbox; bounded by the windows of the sessions.
+/// What waits, by its inbox; bounded by the windows of the sessions.
 #[derive(Debug, Default)]
 pub(crate) struct Queues {
     /// Arrived before the messenger was ready.
@@ -63,7 +63,9 @@ pub(crate) struct Queues {
     paused: bool,
     /// Its actor was told that something waits, and has not looked since.
     told: bool,
-    by_inbox: BTreeMap<usize, Queue>,
+    /// In the order in which they came to wait; as many as there are actors that are behind. Not by
+    /// address: that order is another in each process (D1).
+    waiting: Vec<Queue>,
 }
 
 #[derive(Debug)]
@@ -102,7 +104,7 @@ impl DispatchQueue {
         if !queues.early.is_empty() {
             queues.sort_early(&self.node.router().routes());
         }
-        queues.by_inbox.retain(|_, queue| !queue.flush(waker));
+        queues.waiting.retain_mut(|queue| !queue.flush(waker));
     }
 }
 
@@ -124,7 +126,7 @@ impl Queues {
         while let Some(first) = rest.as_slice().first() {
             if let Some(inbox) = routes.of_type(first.kind())
                 && !self.paused
-                && !self.by_inbox.contains_key(&(Arc::as_ptr(inbox) as usize))
+                && !self.waits(inbox)
                 && inbox.push_run(&mut rest)
             {
                 continue;
@@ -141,11 +143,7 @@ impl Queues {
         let first = what(received.first()?);
         let alike = received.iter().all(|arrived| what(arrived) == first);
         match routes.of_type(first.0) {
-            Some(inbox)
-                if alike
-                    && !self.paused
-                    && !self.by_inbox.contains_key(&(Arc::as_ptr(inbox) as usize)) =>
-            {
+            Some(inbox) if alike && !self.paused && !self.waits(inbox) => {
                 inbox.push_whole(received).err()
             }
             _ => Some(received),
@@ -156,12 +154,7 @@ impl Queues {
     fn sort(&mut self, routes: &Routes, mut arrived: Arrived) {
         match routes.of_type(arrived.kind()) {
             Some(inbox) => {
-                let key = Arc::as_ptr(inbox) as usize;
-                let queue = self
-                    .by_inbox
-                    .entry(key)
-                    .or_insert_with(|| Queue { inbox: inbox.clone(), classes: Default::default() });
-                queue.classes[arrived.class().index()].push_back(arrived);
+                self.queue_of(inbox).classes[arrived.class().index()].push_back(arrived);
             }
             None => {
                 arrived.reject(UndeliverableReason::UnknownType);
@@ -175,6 +168,22 @@ impl Queues {
                 }
             }
         }
+    }
+}
+
+impl Queues {
+    /// Whether something waits in front of it here.
+    fn waits(&self, inbox: &Arc<Inbox>) -> bool {
+        self.waiting.iter().any(|queue| Arc::ptr_eq(&queue.inbox, inbox))
+    }
+
+    fn queue_of(&mut self, inbox: &Arc<Inbox>) -> &mut Queue {
+        let place = self.waiting.iter().position(|queue| Arc::ptr_eq(&queue.inbox, inbox));
+        let place = place.unwrap_or_else(|| {
+            self.waiting.push(Queue { inbox: inbox.clone(), classes: Default::default() });
+            self.waiting.len() - 1
+        });
+        &mut self.waiting[place]
     }
 }
 

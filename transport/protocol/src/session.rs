@@ -484,9 +484,10 @@ impl<P: Payload> Session<P> {
         }
     }
 
-    /// Whether this side has a reason to dial by itself.
+    /// Whether this side has a reason to dial by itself: something to say, or an answer to hear.
+    /// A peer that has restarted has nothing to say, and would never tell what became of a request.
     fn has_something_to_say(&self) -> bool {
-        self.send.iter().any(|lane| !lane.is_empty())
+        self.requests.len() > 0 || self.send.iter().any(|lane| !lane.is_empty())
     }
 
     fn on_timer(&mut self, now: Time, jitter: u16) {

@@ -2,7 +2,7 @@
 
 use stellate_protocol::Class;
 use stellate_protocol::Incarnation;
-use stellate_protocol::event::{EndCause, Event, Input};
+use stellate_protocol::event::{CallResult, EndCause, Event, Fate, Input};
 use stellate_protocol::frame::{Frame, Heartbeat};
 use stellate_protocol::policy::Policy;
 use stellate_protocol::session::Phase;
@@ -43,6 +43,21 @@ fn s6_a_restarted_peer_that_is_dialled_ends_the_session() {
     world.send(fresh, Class::Normal, 1);
     world.run();
     world.check_healed(fresh, world.last(B));
+}
+
+/// S4: all was received, and an answer is awaited: a peer dials for that too, or the request would
+/// hang until `standby_max` when the other has restarted and has nothing to say.
+fn s4_an_open_request_is_a_reason_to_dial() {
+    let (mut world, a, b) = up();
+    world.side_mut(b).opens = false;
+    let id = world.request(a, Class::Normal, None);
+    world.millis(100);
+    assert!(world.side(a).outcome(id).is_none(), "received, and not answered");
+    world.restart(B, false);
+    world.secs(1);
+    assert_eq!(cause(&world, a), Some(EndCause::PeerRestarted));
+    let fate = CallResult::SessionEnded(Fate::MaybeHandled);
+    assert_eq!(world.side(a).outcome(id), Some(&fate));
 }
 
 fn s6_a_restarted_peer_that_dials_ends_the_old_session_with_its_link_down() {

@@ -16,6 +16,8 @@ mod replay;
 mod report;
 #[path = "cli/shape.rs"]
 mod shape;
+#[path = "cli/sim.rs"]
+mod sim;
 #[path = "cli/why.rs"]
 mod why;
 
@@ -52,6 +54,8 @@ enum Command {
     DemoOsd(demo::OsdArgs),
     /// Run a seed or a case of `sim` again: a line for each event, and a chart.
     Replay(replay::Args),
+    /// Run drawn clusters in virtual time, with faults, and check every promise.
+    Sim(sim::Args),
     /// Ask a running demonstration what its oldest messages wait for, and since when.
     Why(why::Args),
 }
@@ -60,7 +64,8 @@ enum Command {
 pub(crate) fn main() -> ExitCode {
     let Cli { json, command } = Cli::parse();
     // Actors that panic are what a simulation is about.
-    report::log_to_stderr(if matches!(command, Command::Replay(_)) { "off" } else { "error" });
+    let simulates = matches!(command, Command::Replay(_) | Command::Sim(_));
+    report::log_to_stderr(if simulates { "off" } else { "error" });
     let ended = match command {
         Command::Bench(args) => bench::run(&args, json),
         Command::BenchRole(args) => bench::run_role(&args),
@@ -68,6 +73,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args, json),
         Command::DemoOsd(args) => demo::run_osd(&args),
         Command::Replay(args) => replay::run(&args, json),
+        Command::Sim(args) => sim::run(&args, json),
         Command::Why(args) => why::run(&args, json),
     };
     report::exit_code(ended)

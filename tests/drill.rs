@@ -75,3 +75,17 @@ fn a_case_that_makes_no_sense_says_why() {
         assert!(error.contains(says), "{error:?} does not say {says:?}");
     }
 }
+
+/// Cases that broke a promise once: each is held from then on.
+#[test]
+fn s1_to_s8_cases_that_failed_hold() {
+    let cases = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases");
+    let mut paths: Vec<_> =
+        std::fs::read_dir(cases).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    assert!(!paths.is_empty());
+    for path in paths {
+        let case: Case = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        held(&case, &path.display().to_string());
+    }
+}

@@ -1,7 +1,7 @@
 //! `stellate replay`: one run again, with a line for each event, and as a chart.
 
 use std::io::{BufWriter, IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::json;
@@ -11,6 +11,7 @@ use stellate::testing::trace::{HEADING, Line, TAPE_EVENTS_MAX};
 
 use super::report::{Ended, Trouble, print_json};
 use super::shape::Shape;
+use super::sim::read_case;
 
 /// What `replay` takes.
 #[derive(Debug, clap::Args)]
@@ -64,11 +65,11 @@ fn case(args: &Args) -> Result<Case, Trouble> {
     if let Ok(seed) = args.what.parse() {
         return Ok(args.shape.draw().case(seed));
     }
-    let text = std::fs::read_to_string(&args.what).map_err(|error| {
-        Trouble::new(format!("{:?} is no seed, and no case file: {error}", args.what))
-    })?;
-    serde_json::from_str(&text)
-        .map_err(|error| Trouble::new(format!("{} is no case: {error}", args.what)))
+    let path = Path::new(&args.what);
+    if !path.exists() {
+        return Err(Trouble::new(format!("{:?} is no seed, and no case file", args.what)));
+    }
+    read_case(path)
 }
 
 /// Prints a line for each event. The first error ends it, and is left for the caller.

@@ -14,6 +14,7 @@ mod case;
 mod draw;
 mod lane;
 mod promises;
+mod shrink;
 pub(crate) mod text;
 mod told;
 
@@ -30,6 +31,7 @@ pub use self::case::{
 };
 pub use self::draw::{Draw, Mix};
 use self::promises::Promises;
+pub use self::shrink::Shrunk;
 use super::cluster::{Cluster, Outcome, Running, Skew};
 
 /// What came of a case.
@@ -99,6 +101,10 @@ impl Case {
             _ => 0,
         });
         added += Duration::from_millis(held.max().unwrap_or_default());
+        if self.nodes.iter().any(|node| node.admission != Admission::Open) {
+            // A ticket that dies with its actor leaves its peer held until this refuses it.
+            added += limits.hold_max;
+        }
         noticed + limits.backoff_max.mul_f64(1.5) + limits.race_wait + added
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use stellate_protocol::session::Coverage;
+use stellate_protocol::session::{Coverage, Rule, TABLE};
 use stellate_transport::trace::Tape;
 
 use super::check::Breach;
@@ -51,6 +51,18 @@ impl Outcome {
             coverage: running.inner.desk.coverage(),
             tape,
         }
+    }
+
+    /// The names of all rows of the session's transition table, in its order.
+    pub fn rows() -> Vec<String> {
+        TABLE.iter().map(|rule| format!("{:?}", rule.row)).collect()
+    }
+
+    /// The names of the rows that were taken, from one phase at least.
+    pub fn rows_taken(&self) -> Vec<String> {
+        let taken =
+            |rule: &&Rule| rule.from.iter().any(|from| self.coverage.contains(rule.row, *from));
+        TABLE.iter().filter(taken).map(|rule| format!("{:?}", rule.row)).collect()
     }
 
     /// Whether every promise held.

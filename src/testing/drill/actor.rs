@@ -68,6 +68,9 @@ struct Drill {
     admission: Admission,
     /// How many asked to be let in.
     asked: u32,
+    /// Each so manieth message is not told.
+    sabotage: u32,
+    taken: u32,
 }
 
 impl Actor for Drill {
@@ -81,12 +84,15 @@ impl Actor for Drill {
 impl Drill {
     /// Tells of a message, and panics if that is what it orders. How long to keep it, and what to
     /// tell then.
-    fn take<M: Message>(&self, tag: &Tag, incoming: &Incoming<M>) -> (Duration, Told) {
+    fn take<M: Message>(&mut self, tag: &Tag, incoming: &Incoming<M>) -> (Duration, Told) {
         let connection = incoming.connection();
         let (key, from) = (connection.key().0, (connection.name(), tag.life));
         let place = Place { key: tag.key, class: incoming.class(), n: tag.n };
         let intact = is_intact(&place, &incoming.data);
-        self.node.note(Told::Delivered { key, from, place, intact });
+        self.taken = self.taken.wrapping_add(1);
+        if self.sabotage == 0 || !self.taken.is_multiple_of(self.sabotage) {
+            self.node.note(Told::Delivered { key, from, place, intact });
+        }
         if tag.panics {
             panic!("ordered: a handler panics with message {} in hand", tag.n);
         }
@@ -227,10 +233,11 @@ pub(super) async fn boot(handle: NodeHandle, case: Rc<Case>) -> Result<(), BootE
     }
     let messenger = builder.build().await?;
     let node = handle.clone();
+    let sabotage = case.sabotage;
     let mut hosting = messenger
         .supervise(
             "drill",
-            move || Drill { node: node.clone(), admission, asked: 0 },
+            move || Drill { node: node.clone(), admission, asked: 0, sabotage, taken: 0 },
             Restart::default(),
         )
         .handle::<Tell>()

@@ -48,6 +48,9 @@ pub struct Case {
     pub ops: Vec<Op>,
     /// What goes wrong.
     pub script: Script,
+    /// Each so manieth message is kept from the checkers, to show that they notice; 0 for none.
+    #[serde(default)]
+    pub sabotage: u32,
 }
 
 /// The limits that a case may set.

@@ -117,6 +117,7 @@ impl Draw {
             pace: pace(&mut Rng::fork(seed, "pace"), self.mix),
             ops: Vec::new(),
             script: Script::new(),
+            sabotage: 0,
             nodes,
         };
         case.ops = ops(&mut Rng::fork(seed, "ops"), &case, self.mix);

@@ -302,6 +302,7 @@ impl Checker for Promises {
             Happening::Crashed => self.life(seen.node, seen.life).over = true,
             _ => {}
         }
+        tracing::debug!(at = ?seen.at, node = %seen.node, told = ?seen.note::<Told>());
         match seen.note::<Told>() {
             Some(told) => self.told(seen.at, (seen.node, seen.life), told),
             None => Ok(()),

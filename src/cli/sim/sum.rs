@@ -1,0 +1,105 @@
+//! What all runs together came to, for people and for programs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use serde_json::json;
+use stellate::testing::drill::Report;
+use stellate::testing::{Breach, Outcome};
+
+use crate::cli::report::print_json;
+
+/// A seed that did not hold.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub(super) seed: u64,
+    pub(super) breach: Breach,
+    /// The case that is left of it.
+    pub(super) case: Option<PathBuf>,
+    /// What shows it again.
+    pub(super) command: String,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Sum {
+    pub(super) failures: Vec<Failure>,
+    pub(super) wall_seconds: f64,
+    hashes: BTreeMap<u64, u64>,
+    messages: u64,
+    faults: u64,
+    virtual_seconds: f64,
+    rows: BTreeSet<String>,
+    trace_hash: u64,
+}
+
+impl Sum {
+    pub(super) fn add(&mut self, seed: u64, report: &Report) {
+        self.hashes.insert(seed, report.outcome.trace_hash);
+        self.messages += report.messages;
+        self.faults += report.outcome.faults;
+        self.virtual_seconds += report.outcome.elapsed.as_secs_f64();
+        self.rows.extend(report.outcome.rows_taken());
+    }
+
+    /// All hashes in one, in the order of their seeds: the same whoever was done first.
+    pub(super) fn close(&mut self) {
+        let mut hashes = self.hashes.values();
+        self.trace_hash = match (hashes.len(), hashes.next()) {
+            (1, Some(hash)) => *hash,
+            _ => self.hashes.values().fold(0xcbf2_9ce4_8422_2325, |all, hash| {
+                (all ^ hash).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(23)
+            }),
+        };
+    }
+
+    pub(super) fn tell(&self, json: bool) {
+        let all = Outcome::rows();
+        let never: Vec<String> =
+            all.iter().filter(|row| !self.rows.contains(*row)).cloned().collect();
+        let hit = all.len() - never.len();
+        if json {
+            let failures: Vec<_> = self.failures.iter().map(Failure::document).collect();
+            return print_json(&json!({
+                "seeds": self.hashes.len().max(self.failures.len()),
+                "failures": failures,
+                "messages": self.messages,
+                "faults_injected": self.faults,
+                "virtual_seconds": self.virtual_seconds,
+                "wall_seconds": self.wall_seconds,
+                "trace_hash": format!("{:016x}", self.trace_hash),
+                "coverage": { "hit": hit, "total": all.len(), "never": never },
+            }));
+        }
+        println!(
+            "ran       {} seeds, {:.0} s of virtual time in {:.1} s",
+            self.hashes.len(),
+            self.virtual_seconds,
+            self.wall_seconds
+        );
+        println!("messages  {}, {} faults injected", self.messages, self.faults);
+        println!("table     {hit} of {} rows taken", all.len());
+        if !never.is_empty() {
+            println!("never     {}", never.join(", "));
+        }
+        println!("trace     {:016x}", self.trace_hash);
+        for Failure { seed, breach, command, .. } in &self.failures {
+            println!("FAILED    seed {seed}: {breach}\n          {command}");
+        }
+        if self.failures.is_empty() {
+            println!("all held");
+        }
+    }
+}
+
+impl Failure {
+    fn document(&self) -> serde_json::Value {
+        json!({
+            "seed": self.seed,
+            "invariant": self.breach.invariant,
+            "at": self.breach.at.as_secs_f64(),
+            "case": self.case.as_ref().map(|path| path.display().to_string()),
+            "command": self.command,
+        })
+    }
+}

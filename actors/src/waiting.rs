@@ -158,11 +158,17 @@ impl Watch {
         core: &Session<Parcel>,
         now: Time,
     ) -> (Option<(Why, Time)>, Option<Time>) {
-        for (known, why) in self.waits.iter_mut().zip(core.waits()) {
-            match (&mut *known, why) {
-                (None, None) => {}
-                (Some((earlier, _)), Some(why)) if why.goes_on(earlier) => *earlier = why,
-                (_, why) => *known = why.map(|why| (why, now)),
+        for (known, lane) in self.waits.iter_mut().zip(Lane::all()) {
+            let Some(why) = core.wait_of(lane) else {
+                // Most lanes, in most turns: nothing is moved for them.
+                if known.is_some() {
+                    *known = None;
+                }
+                continue;
+            };
+            match known {
+                Some((earlier, _)) if why.goes_on(earlier) => *earlier = why,
+                _ => *known = Some((why, now)),
             }
         }
         self.no_link = match core.phase() {

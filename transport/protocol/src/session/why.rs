@@ -98,14 +98,9 @@ impl std::fmt::Display for Trouble {
 }
 
 impl<P: Payload> Session<P> {
-    /// What the oldest unacked message of each lane waits for, by [`Lane::index`].
-    pub fn waits(&self) -> [Option<Why>; Lane::COUNT] {
-        std::array::from_fn(|index| self.wait_of(Lane::from_index(index as u8)?))
-    }
-
     /// What the oldest unacked message of the first lane that has one waits for.
     pub fn why(&self) -> Option<Why> {
-        self.waits().into_iter().flatten().next()
+        Lane::all().find_map(|lane| self.wait_of(lane))
     }
 
     /// Why there was no link at the last try, until there is one.
@@ -123,7 +118,9 @@ impl<P: Payload> Session<P> {
         self.recv.iter().map(super::recv_lane::RecvLane::held_len).sum()
     }
 
-    fn wait_of(&self, lane: Lane) -> Option<Why> {
+    /// What the oldest unacked message of a lane waits for.
+    #[inline]
+    pub fn wait_of(&self, lane: Lane) -> Option<Why> {
         let send = &self.send[lane.index()];
         let position = send.oldest_position()?;
         let waits_for = match self.phase {

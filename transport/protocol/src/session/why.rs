@@ -133,3 +133,27 @@ impl<P: Payload> Session<P> {
         Some(Why { lane, position, waits_for })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::class::Class;
+
+    #[test]
+    fn a_wait_goes_on_while_the_same_message_waits_for_the_same() {
+        let lane = Lane::messages(Class::High);
+        let why = |lane, position, waits_for| Why { lane, position, waits_for };
+        let first = why(lane, 7, WaitsFor::Link(Phase::Backoff));
+        assert!(
+            why(lane, 7, WaitsFor::Link(Phase::Dialing)).goes_on(&first),
+            "one wait for a link"
+        );
+        for other in [
+            why(lane, 8, first.waits_for),
+            why(Lane::messages(Class::Bulk), 7, first.waits_for),
+            why(lane, 7, WaitsFor::Ack),
+        ] {
+            assert!(!other.goes_on(&first), "{other:?}");
+        }
+    }
+}

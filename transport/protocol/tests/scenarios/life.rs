@@ -3,10 +3,10 @@
 use stellate_protocol::event::{EndCause, Event, Input};
 use stellate_protocol::frame::FrameKind;
 use stellate_protocol::policy::Policy;
-use stellate_protocol::session::{Phase, Timer, WaitsFor};
+use stellate_protocol::session::{Phase, Timer, Trouble, WaitsFor};
 use stellate_protocol::{Blame, Class, EntityName};
 
-use crate::pair::{A, B, Reach, World};
+use crate::pair::{A, Admit, B, Reach, World};
 
 fn resumed(event: &Event<stellate_protocol::Parcel>) -> bool {
     matches!(event, Event::Resumed { .. })
@@ -416,6 +416,38 @@ fn why_says_what_the_oldest_message_waits_for() {
     world.handle(b, 2);
     world.millis(10);
     assert_eq!(why(&world), None);
+}
+
+fn why_says_what_became_of_the_last_try() {
+    let mut world = World::peers();
+    let a = world.connect(A, B);
+    let trouble = |world: &World| world.side(a).session.trouble();
+    world.run_dials();
+    world.cut_all();
+    assert_eq!(trouble(&world), Some(Trouble::HelloLost));
+    world.millis(200);
+    assert_eq!((world.phase(a), trouble(&world)), (Phase::Up, None));
+    world.stall(A, true);
+    world.set_reach(A, B, Reach::BlackHole);
+    world.send(a, Class::Normal, 1);
+    world.secs(20);
+    assert_eq!(trouble(&world), Some(Trouble::LinkSilent));
+    world.secs(10);
+    assert_eq!(trouble(&world), Some(Trouble::DialSilent));
+}
+
+fn why_says_what_an_admission_keeps() {
+    for admission in [None, Some(Admit::Silent)] {
+        let kept = if admission.is_some() { 2 } else { 0 };
+        let mut world = World::peers();
+        world.nodes[B].admission = admission;
+        let a = world.connect(A, B);
+        world.send(a, Class::Normal, 2);
+        world.run();
+        let b = world.only(B);
+        assert_eq!(world.side(b).session.kept(), kept);
+        assert_eq!(world.side(a).session.is_held_there(), kept > 0);
+    }
 }
 
 fn s6_a_hello_for_another_name_is_refused() {

@@ -162,8 +162,7 @@ impl SimLink {
             // The node crashed under it.
             return Err(LinkFault::Reset);
         }
-        let node = wire.nodes[self.end].clone();
-        let slow = net.node(&node).slow;
+        let slow = net.nodes.get(&wire.nodes[self.end]).and_then(|node| node.slow);
         let (mut frames, mut bytes) = (0, 0);
         while frames < FRAMES_PER_POLL && bytes < BYTES_PER_POLL {
             match self.take(net, now, slow) {

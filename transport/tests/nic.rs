@@ -1,6 +1,8 @@
 //! The fake NIC itself, without the driver: it says no where a NIC does, and lists what the driver
 //! must never do.
 
+#![allow(clippy::unwrap_used)] // Helpers are outside of test functions.
+
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,9 +1,13 @@
 //! `stellate explain`: what is built in, and what its limits add up to.
 
+#[path = "explain/rdma.rs"]
+mod rdma;
+
 use serde_json::{Value, json};
 use stellate::{Class, Limits};
 use stellate_protocol::Lane;
 use stellate_protocol::limits::WINDOW_COST_DATA_MAX;
+use stellate_transport::rdma::RdmaOptions;
 use stellate_transport::{LinkLimits, Local, SimNet, Tcp, Transport};
 
 use super::report::{Ended, print_json};
@@ -32,6 +36,11 @@ fn known() -> Vec<Known> {
             limits: *local.limits(),
         },
         Known {
+            scheme: "rdma",
+            purpose: "verbs queue pairs, on the real libraries with feature rdma",
+            limits: RdmaOptions::default().limits(),
+        },
+        Known {
             scheme: sim.scheme(),
             purpose: "clusters in virtual time, for tests",
             limits: *sim.limits(),
@@ -47,6 +56,7 @@ pub(crate) fn run(_: &Args, as_json: bool) -> Ended {
         "transports": transports,
         "memory": memory(&limits),
         "limits": all(&limits),
+        "rdma": rdma::section(),
     });
     if as_json {
         print_json(&document);
@@ -188,6 +198,8 @@ fn text(document: &Value) -> String {
         let value = memory[name].as_u64().unwrap_or_default();
         text.push_str(&format!("  {name:<18} {:>12}\n", bytes(value)));
     }
+    text.push('\n');
+    text.push_str(&rdma::text(&document["rdma"]));
     text.push_str("\nlimits, all of which can be set\n");
     pairs(&mut text, &document["limits"]);
     text
@@ -232,12 +244,18 @@ mod tests {
         let limits = Limits::default();
         let transports: Vec<Value> =
             known().iter().map(|known| transport(known, &limits)).collect();
-        let document =
-            json!({ "transports": transports, "memory": memory(&limits), "limits": all(&limits) });
+        let document = json!({
+            "transports": transports,
+            "memory": memory(&limits),
+            "limits": all(&limits),
+            "rdma": rdma::section(),
+        });
         let text = text(&document);
-        for scheme in ["tcp://", "local://", "sim://"] {
+        for scheme in ["tcp://", "local://", "rdma://", "sim://"] {
             assert!(text.contains(scheme), "{text}");
         }
         assert!(text.contains("session_bytes_max"));
+        let per_link = RdmaOptions::default().bytes_per_link().to_string();
+        assert!(text.contains(&per_link) && text.contains("RDMA devices"), "{text}");
     }
 }

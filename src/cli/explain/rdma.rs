@@ -1,0 +1,91 @@
+//! The RDMA part of `explain`: what devices there are, and what a link costs.
+
+use serde_json::{Value, json};
+use stellate_transport::rdma::RdmaOptions;
+use stellate_transport::rdma::verbs::{DeviceInfo, VerbsError};
+
+/// Devices, thresholds and memory, with the options that are built in.
+pub(super) fn section() -> Value {
+    let options = RdmaOptions::default();
+    let pool = options.pool;
+    let rings = pool.slots_max.saturating_sub(pool.held_max) as u64;
+    let mut section = json!({
+        "built_in": cfg!(feature = "rdma"),
+        "devices": [],
+        "per_link": {
+            "ring": options.ring,
+            "sends": options.sends,
+            "reads": options.reads,
+            "slot_bytes": pool.slot,
+            "inline_bytes_asked": options.inline_max,
+            "rnr_timer": options.rnr_timer,
+            "rnr_retry_count": options.rnr_retry_count,
+            "retry_count": options.retry_count,
+            "formula": "(ring + sends + 1) x slot",
+            "registered_bytes": options.bytes_per_link(),
+        },
+        "per_device": {
+            "slots_bytes_max": pool.slots_max,
+            "held_bytes_max": pool.held_max,
+            "kept_bytes_max": pool.kept_max,
+            "passing_bytes_max": pool.passing_max,
+            "arena_bytes": pool.arena,
+            "cq_depth": options.cq_depth,
+            "links_max_by_memory": rings / options.bytes_per_link().max(1),
+        },
+    });
+    match devices() {
+        Ok(devices) => section["devices"] = devices.iter().map(device).collect(),
+        Err(why) => section["why_no_devices"] = why.into(),
+    }
+    section
+}
+
+#[cfg(feature = "rdma")]
+fn devices() -> Result<Vec<DeviceInfo>, String> {
+    use stellate_transport::rdma::{Rdma, sys::System};
+    let rdma = Rdma::on(std::sync::Arc::new(System::new()));
+    rdma.devices().map_err(|error: VerbsError| error.to_string())
+}
+
+#[cfg(not(feature = "rdma"))]
+fn devices() -> Result<Vec<DeviceInfo>, String> {
+    let _: Option<VerbsError> = None;
+    Err("built without the feature rdma".to_owned())
+}
+
+fn device(device: &DeviceInfo) -> Value {
+    json!({
+        "name": device.name,
+        "fabric": device.fabric.to_string(),
+        "port": format!("{:?}", device.port),
+        "queue_pairs_max": device.qp_max,
+        "queue_depth_max": device.qp_depth_max,
+        "cq_max": device.cq_max,
+        "cq_depth_max": device.cq_depth_max,
+        "segments_max": device.segments_max,
+        "read_segments_max": device.read_segments_max,
+        "reads_in_max": device.reads_in_max,
+        "reads_out_max": device.reads_out_max,
+        "greeting_bytes_max": device.greeting_max,
+    })
+}
+
+/// The same for people.
+pub(super) fn text(section: &Value) -> String {
+    let mut text = String::from("RDMA devices\n");
+    match section["why_no_devices"].as_str() {
+        Some(why) => text.push_str(&format!("  none: {why}\n")),
+        None => {
+            for device in section["devices"].as_array().into_iter().flatten() {
+                text.push_str(&format!("  {}\n", device["name"].as_str().unwrap_or_default()));
+                super::pairs(&mut text, device);
+            }
+        }
+    }
+    text.push_str("  each link\n");
+    super::pairs(&mut text, &section["per_link"]);
+    text.push_str("  each device\n");
+    super::pairs(&mut text, &section["per_device"]);
+    text
+}

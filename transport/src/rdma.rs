@@ -32,6 +32,8 @@ pub mod memory;
 mod options;
 mod outgoing;
 mod pool;
+#[cfg(any(feature = "rdma", feature = "rsockets"))]
+pub(crate) mod refusal;
 mod sends;
 mod sink;
 #[cfg(feature = "rdma")]

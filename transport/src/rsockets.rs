@@ -38,6 +38,7 @@ use crate::address::Address;
 use crate::error::{AcceptError, DialError, ListenError};
 use crate::limits::LinkLimits;
 use crate::link::{Link, Listener, Transport};
+use crate::rdma::refusal::diagnose;
 use crate::tcp::{Pool, StreamLink, TcpOptions};
 
 /// The scheme.
@@ -95,7 +96,7 @@ impl Transport for RSockets {
             to.expect_scheme(SCHEME).map_err(DialError::Address)?;
             let at = to.socket().map_err(DialError::Address)?;
             let from_io = |error: std::io::Error| DialError::from_io(&error);
-            let socket = RSocket::new(at).map_err(from_io)?;
+            let socket = RSocket::new(at).map_err(|_| DialError::Verbs(diagnose("rsocket")))?;
             let begun = socket.connect(at).map_err(from_io)?;
             let stream = this.poller.add(socket).map_err(from_io)?;
             if !begun {
@@ -112,8 +113,8 @@ impl Transport for RSockets {
         if Handle::try_current().is_err() {
             return Err(ListenError::NoRuntime);
         }
+        let socket = RSocket::new(at).map_err(|_| ListenError::Verbs(diagnose("rsocket")))?;
         let bound = || {
-            let socket = RSocket::new(at)?;
             socket.listen(at, BACKLOG)?;
             let local = Address::of_socket(SCHEME, socket.local()?);
             let local = local.map_err(std::io::Error::other)?;

@@ -26,7 +26,6 @@ mod channel;
 mod cq;
 mod device;
 mod qp;
-mod refusal;
 #[cfg(test)]
 mod tests;
 mod watch;
@@ -38,6 +37,7 @@ use rdma_sys::{ibv_context, rdma_free_devices, rdma_get_devices};
 
 use self::channel::SysChannel;
 use self::device::{DeviceContext, SysDevice};
+use super::refusal;
 use super::verbs::{Device, DeviceInfo, EventChannel, Verbs, VerbsError, VerbsErrorKind};
 
 /// The libraries of this machine.

@@ -29,7 +29,8 @@ use super::cq::SysCq;
 use super::device::SysDevice;
 use super::qp::{Pair, SEGMENTS_MAX, SysQp, Table};
 use super::watch::Watch;
-use super::{lock, name_of, refusal};
+use super::{lock, name_of};
+use crate::rdma::refusal;
 use crate::rdma::verbs::{
     CmEvent, CmEventKind, CmId, CompletionQueue, ConnectParams, Device, EventChannel, GREETING_MAX,
     Granted, QpConfig, QpTag, QueuePair, VerbsError, VerbsErrorKind,

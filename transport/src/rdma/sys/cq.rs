@@ -18,9 +18,10 @@ use rdma_sys::{
 };
 
 use super::device::SysDevice;
+use super::lock;
 use super::qp::Pair;
 use super::watch::Watch;
-use super::{lock, refusal};
+use crate::rdma::refusal;
 use crate::rdma::verbs::{Completion, CompletionQueue, VerbsError, WorkFault};
 
 /// Completions that one call takes.

@@ -15,8 +15,9 @@ use rdma_sys::{
 
 use super::cq::SysCq;
 use super::watch::Watch;
-use super::{lock, name_of, refusal};
+use super::{lock, name_of};
 use crate::rdma::memory::{Arena, Piece, RegionId};
+use crate::rdma::refusal;
 use crate::rdma::verbs::{
     Access, AsyncEvent, CompletionQueue, Device, DeviceInfo, Fabric, GREETING_MAX, PortState,
     Remote, VerbsError, VerbsErrorKind,

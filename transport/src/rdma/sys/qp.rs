@@ -19,8 +19,9 @@ use rdma_sys::{
 use super::channel::SysChannel;
 use super::cq::SysCq;
 use super::device::{SysDevice, local_key};
-use super::{lock, refusal};
+use super::lock;
 use crate::rdma::memory::{Buf, Piece};
+use crate::rdma::refusal;
 use crate::rdma::verbs::{
     CmId, Completion, Fabric, Granted, Operation, Posted, QpTag, QueuePair, ReadWork, Refused,
     SendWork, VerbsError, VerbsErrorKind, WorkFault, WorkId,

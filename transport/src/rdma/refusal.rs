@@ -7,12 +7,14 @@ use std::path::Path;
 use crate::rdma::verbs::{VerbsError, VerbsErrorKind};
 
 /// The call that just failed on this thread, by `errno`.
-pub(super) fn last(call: &'static str) -> VerbsError {
+#[cfg(feature = "rdma")]
+pub(crate) fn last(call: &'static str) -> VerbsError {
     of(call, Error::last_os_error().raw_os_error().unwrap_or(0))
 }
 
 /// A call that failed with that number, positive.
-pub(super) fn of(call: &'static str, errno: i32) -> VerbsError {
+#[cfg(any(feature = "rdma", test))]
+pub(crate) fn of(call: &'static str, errno: i32) -> VerbsError {
     VerbsError { call, kind: kind_of(call, errno), errno: Some(errno) }
 }
 
@@ -43,7 +45,7 @@ fn kind_of(call: &str, errno: i32) -> VerbsErrorKind {
 }
 
 /// A call that finds no device fails with whatever comes; looks why.
-pub(super) fn diagnose(call: &'static str) -> VerbsError {
+pub(crate) fn diagnose(call: &'static str) -> VerbsError {
     let errno = Error::last_os_error().raw_os_error();
     let kind = match Found::on(Path::new("/")).verdict() {
         // All is there, so the number is to be believed.

@@ -47,6 +47,7 @@ unpack_kernel() {
 # Debian's kernel is built without siw; its source comes with the kernel's.
 build_siw() {
     local release=$1 scratch=$2
+    [[ -f $cache/siw-$release.ko ]] && return
     install_packages "linux-headers-$release"
     mkdir "$scratch/siw"
     (
@@ -60,7 +61,7 @@ build_siw() {
         >"$scratch/siw/Makefile"
     make -s -C "/usr/src/linux-headers-$release" "M=$scratch/siw" modules >"$scratch/siw.log" 2>&1 ||
         { cat "$scratch/siw.log"; return 1; }
-    strip --strip-debug "$scratch/siw/siw.ko"
+    strip --strip-debug -o "$cache/siw-$release.ko" "$scratch/siw/siw.ko"
 }
 
 # An init, busybox, and the modules in the order in which they go in.
@@ -77,7 +78,7 @@ pack_initramfs() {
         cp "$module" "$root/modules/"
         basename "$module"
     done <"$scratch/order" >"$root/modules/order"
-    cp "$scratch/siw/siw.ko" "$root/modules/"
+    cp "$cache/siw-$release.ko" "$root/modules/siw.ko"
     echo siw.ko >>"$root/modules/order"
     (cd "$root" && find . | cpio --quiet -o -H newc | gzip -1) >"$scratch/initramfs"
 }

@@ -35,7 +35,7 @@ rping_over() {
     local data
     serve rping rping -s -a "$1" -p 7174 -S 1000
     listens "7174" || return
-    data=$(rping -c -a "$1" -p 7174 -C 20 -S 1000 -v 2>&1 | grep -c "ping data: rdma-ping")
+    data=$(timeout 60 rping -c -a "$1" -p 7174 -C 20 -S 1000 -v 2>&1 | grep -c "ping data: rdma-ping")
     echo "$data of 20 pings"
     ((data == 20))
 }

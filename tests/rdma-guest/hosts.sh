@@ -28,7 +28,8 @@ cross() {
 # wire A B NET TABLE: two hosts, NET.1 and NET.2.
 wire() {
     ip link add "switch-$4" type bridge
-    ip link set "switch-$4" up
+    # It carries, and answers for nobody.
+    ip link set "switch-$4" arp off up
     cabled "$1" "switch-$4" "$3.1"
     cabled "$2" "switch-$4" "$3.2"
     cross "$1" "$3.1" "$3.2" "$4"

@@ -54,8 +54,8 @@ cable_of() {
     up "$1"
     rping_over "$2" || { ip rule && ip route show table all && rdma link show && return 1; }
 }
-test_cable_rxe() { cable_of rb 10.77.0.2; }
-test_cable_siw() { cable_of sb 10.78.0.2; }
+check_cable_rxe() { cable_of rb 10.77.0.2; }
+check_cable_siw() { cable_of sb 10.78.0.2; }
 
 send_lat_over() {
     serve ib_send_lat ib_send_lat -R -d "$2" -n 500 -s 64 -p 7175

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use stellate::prelude::*;
 use stellate::testing::Edge;
 
-use crate::case::Case;
+use crate::case::{Case, Strike};
 use crate::stage::Pace;
 use crate::tally::{Life, Outcome, Tally};
 
@@ -15,10 +15,10 @@ pub fn broken(case: &Case, pace: &Pace, outcome: &Outcome) -> Vec<String> {
     for (name, here, there) in [("A", &outcome.a, &outcome.b), ("B", &outcome.b, &outcome.a)] {
         let mut say = |text: String| found.push(format!("{name}: {text}"));
         ends(here, &mut say);
-        deliveries(case, here, there, &mut say);
+        deliveries((case, pace), here, there, &mut say);
         counters(here, &mut say);
         if !case.pair.is_lossy() {
-            lossless(case, here, there, &mut say);
+            lossless((case, pace), here, there, &mut say);
         }
     }
     accounts(&outcome.a, &outcome.b, &mut found);
@@ -51,7 +51,12 @@ fn ends(here: &Tally, say: &mut impl FnMut(String)) {
 
 /// S1, S2, S6: what `here` sent in one session was handled in one session there, each message once
 /// and in order, without a gap; what never left was not handled.
-fn deliveries(case: &Case, here: &Tally, there: &Tally, say: &mut impl FnMut(String)) {
+fn deliveries(
+    (case, pace): (&Case, &Pace),
+    here: &Tally,
+    there: &Tally,
+    say: &mut impl FnMut(String),
+) {
     let mut by_life: BTreeMap<u32, Vec<(u64, u32)>> = BTreeMap::new();
     for handled in &there.handled {
         by_life.entry(handled.life).or_default().push((handled.session, handled.n));
@@ -69,7 +74,7 @@ fn deliveries(case: &Case, here: &Tally, there: &Tally, say: &mut impl FnMut(Str
             say(format!("S6: session {life} was handled in several: {handled:?}"));
         }
         for (n, was_sent) in &sent.taken_back {
-            let unknown = case.pair.is_lossy() || loses_a_close(case);
+            let unknown = case.pair.is_lossy() || loses_a_close(case, pace);
             if numbers.contains(n) && !(*was_sent && unknown) {
                 say(format!("S4: message {n} came back and was handled"));
             }
@@ -111,13 +116,22 @@ fn counters(here: &Tally, say: &mut impl FnMut(String)) {
 }
 
 /// The close that says what was delivered is lost, and the side that closed knows of nothing any
-/// more: what was sent and not acknowledged yet may have been handled or not (S4).
-fn loses_a_close(case: &Case) -> bool {
-    case.fault.is_some_and(|(_, step)| step.edge == Edge::Close)
+/// more: what was sent and not acknowledged yet may have been handled or not (S4). In real time it
+/// may follow right behind an ack, and be lost with the link that ends there.
+fn loses_a_close(case: &Case, pace: &Pace) -> bool {
+    case.fault.is_some_and(|(strike, step)| {
+        let last_ack = step.edge == Edge::Ack && strike == Strike::Fail;
+        step.edge == Edge::Close || pace.real_time && last_ack
+    })
 }
 
 /// S2: one session, all of it handled, nothing back, every request answered.
-fn lossless(case: &Case, here: &Tally, there: &Tally, say: &mut impl FnMut(String)) {
+fn lossless(
+    (case, pace): (&Case, &Pace),
+    here: &Tally,
+    there: &Tally,
+    say: &mut impl FnMut(String),
+) {
     if here.lives.len() != 1 || here.connected != 1 {
         say(format!("S2: {} sessions, {} births", here.lives.len(), here.connected));
         return;
@@ -126,7 +140,7 @@ fn lossless(case: &Case, here: &Tally, there: &Tally, say: &mut impl FnMut(Strin
     if there.handled.len() != life.accepted.len() {
         say(format!("S2: accepted {:?}, handled {:?}", life.accepted, there.handled));
     }
-    let unknown = |(_, sent): &(u32, bool)| *sent && loses_a_close(case);
+    let unknown = |(_, sent): &(u32, bool)| *sent && loses_a_close(case, pace);
     if !life.taken_back.iter().all(unknown)
         || life.answers.iter().any(|(_, answer)| answer.is_err())
     {

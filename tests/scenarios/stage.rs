@@ -28,6 +28,8 @@ pub struct Pace {
     pub slack: Duration,
     /// What a test waits for at all.
     pub patience: Duration,
+    /// What goes in one piece is a matter of luck.
+    pub real_time: bool,
 }
 
 pub enum Stage {
@@ -48,6 +50,7 @@ impl Pace {
             admit_after: Duration::from_secs(1),
             slack: Duration::from_millis(100),
             patience: Duration::from_secs(3600),
+            real_time: false,
         }
     }
 
@@ -74,6 +77,7 @@ impl Pace {
             admit_after: Duration::from_millis(100),
             slack: Duration::from_secs(10),
             patience: Duration::from_secs(300),
+            real_time: true,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The fake NIC itself, without the driver: it says no where a NIC does, and lists what the driver
 //! must never do.
+#![allow(clippy::unwrap_used)] // Helpers are outside of `#[test]` functions.
 
 #![allow(clippy::unwrap_used)] // Helpers are outside of test functions.
 

@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::json;
-use stellate::testing::Chart;
 use stellate::testing::drill::{Case, Report};
 use stellate::testing::trace::{HEADING, Line, TAPE_EVENTS_MAX};
+use stellate::testing::{Breach, Chart};
 
 use super::report::{Ended, Trouble, print_json};
 use super::shape::Shape;
+use super::sim::panics;
 use super::sim::read_case;
 
 /// What `replay` takes.
@@ -38,11 +39,22 @@ pub(crate) fn run(args: &Args, json: bool) -> Ended {
     let lines = !json && !args.quiet;
     let keep = if args.chart.is_some() { TAPE_EVENTS_MAX } else { 0 };
     let trouble = Arc::new(Mutex::new(None));
-    quiet_panics();
-    let report = case.run_as(|cluster| match lines {
-        true => cluster.record(keep).stream(printer(trouble.clone())),
-        false => cluster.record(keep),
-    })?;
+    panics::listen();
+    let (ran, panic) = panics::watched(|| {
+        case.run_as(|cluster| match lines {
+            true => cluster.record(keep).stream(printer(trouble.clone())),
+            false => cluster.record(keep),
+        })
+    });
+    let Some(ran) = ran else {
+        let what = panic.unwrap_or_else(|| "a panic that was ordered left its actor".into());
+        return Err(Trouble::new(format!("the run panicked: {what}")));
+    };
+    let mut report = ran?;
+    if let Some(text) = panic {
+        // It was contained, and nobody ordered it: a failure, wherever it was.
+        report.outcome.breach.get_or_insert(Breach::new("panic", text));
+    }
     if let Some(error) = trouble.lock().unwrap_or_else(PoisonError::into_inner).take() {
         // Whoever read our lines has had enough: that is no trouble.
         if error != std::io::ErrorKind::BrokenPipe {
@@ -54,11 +66,6 @@ pub(crate) fn run(args: &Args, json: bool) -> Ended {
     }
     tell(args, &report, json);
     Ok(report.outcome.held())
-}
-
-/// Actors that panic are what a simulation is about: they are told at the level `warn`.
-fn quiet_panics() {
-    std::panic::set_hook(Box::new(|panic| tracing::warn!("{panic}")));
 }
 
 fn case(args: &Args) -> Result<Case, Trouble> {

@@ -1,7 +1,7 @@
 //! `stellate sim`: drawn clusters in virtual time, many seeds over all cores, every promise checked.
 
 #[path = "sim/panics.rs"]
-mod panics;
+pub(crate) mod panics;
 #[path = "sim/sum.rs"]
 mod sum;
 

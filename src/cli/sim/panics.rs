@@ -9,7 +9,7 @@ thread_local! {
 }
 
 /// From now on panics are noted on their thread, and said nothing of.
-pub(super) fn listen() {
+pub(crate) fn listen() {
     std::panic::set_hook(Box::new(|panic| {
         let what = panic.payload_as_str().unwrap_or("a panic without text");
         if what.starts_with("ordered: ") || what.starts_with("panic ordered for ") {
@@ -23,12 +23,17 @@ pub(super) fn listen() {
 }
 
 /// Runs something; an error is the first panic that nobody ordered.
-pub(super) fn caught<T>(run: impl FnOnce() -> T) -> Result<T, String> {
+pub(crate) fn caught<T>(run: impl FnOnce() -> T) -> Result<T, String> {
+    match watched(run) {
+        (_, Some(text)) => Err(text),
+        (Some(output), None) => Ok(output),
+        (None, None) => Err("a panic that was ordered left its actor".into()),
+    }
+}
+
+/// Runs something: what it gave, unless it panicked itself, and the first panic that nobody ordered.
+pub(crate) fn watched<T>(run: impl FnOnce() -> T) -> (Option<T>, Option<String>) {
     SEEN.with_borrow_mut(Option::take);
     let ran = catch_unwind(AssertUnwindSafe(run));
-    match (SEEN.with_borrow_mut(Option::take), ran) {
-        (Some(text), _) => Err(text),
-        (None, Ok(output)) => Ok(output),
-        (None, Err(_)) => Err("a panic that was ordered left its actor".into()),
-    }
+    (ran.ok(), SEEN.with_borrow_mut(Option::take))
 }

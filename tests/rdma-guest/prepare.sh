@@ -84,8 +84,10 @@ pack_initramfs() {
 }
 
 install_packages "${packages[@]}"
-[[ -f $cache/release ]] || apt-get update -q >/dev/null
-release=$(apt-cache depends linux-image-amd64 | sed -n 's/.*Depends: linux-image-\(.*\)/\1/p' | head -n 1)
+newest() { apt-cache depends linux-image-amd64 2>/dev/null | sed -n 's/.*Depends: linux-image-\(.*\)/\1/p;T;q'; }
+release=$(newest || true)
+# Lists that are not there, or that were just being replaced.
+[[ -n $release && -f $cache/release ]] || { apt-get update -q >/dev/null && release=$(newest || true); }
 [[ -n $release ]] || { echo "no linux-image-amd64 in the package lists"; exit 1; }
 # A new kernel, or a change here, makes all of it anew.
 key="$release $(cat "$here/prepare.sh" "$here/init" | sha256sum | cut -c 1-16)"

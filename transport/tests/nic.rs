@@ -2,8 +2,6 @@
 //! must never do.
 #![allow(clippy::unwrap_used)] // Helpers are outside of `#[test]` functions.
 
-#![allow(clippy::unwrap_used)] // Helpers are outside of test functions.
-
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;

@@ -61,6 +61,8 @@ pub(super) struct Talk {
     /// The other side, once it is known.
     pub(super) peer: Option<EntityName>,
     pub(super) instance: Option<Instance>,
+    /// In which life the peer was then.
+    pub(super) peer_life: Option<u64>,
     /// The session at the other end, once a message has shown it.
     pub(super) mate: Option<TalkId>,
     pub(super) out: [Out; Class::COUNT],
@@ -168,7 +170,11 @@ impl Promises {
                 *lanes = if *begins { *lanes + 1 } else { lanes.saturating_sub(1) };
                 Ok(())
             }
-            Told::Took { to, place, way } => self.took(id(place.key), *to, place, *way),
+            Told::Took { to, place, way } => {
+                let taken = self.took(id(place.key), *to, place, *way);
+                self.note_peer_life(id(place.key));
+                taken
+            }
             Told::Delivered { key, from, place, intact } => {
                 self.delivered.fetch_add(1, Ordering::Relaxed);
                 self.delivered(id(*key), TalkId::of(*from, place), place, *intact)
@@ -182,7 +188,11 @@ impl Promises {
                 self.talk(id(*key)).closed = true;
                 Ok(())
             }
-            Told::Connected { key, instance } => self.connected(id(*key), *instance),
+            Told::Connected { key, instance } => {
+                let connected = self.connected(id(*key), *instance);
+                self.note_peer_life(id(*key));
+                connected
+            }
             Told::Ended { key, end } => self.ended(at, id(*key), end),
             Told::Wrong { invariant, text } => {
                 // Two that use one name are made by boots in a row, and by nothing else.
@@ -234,6 +244,25 @@ impl Promises {
         live.find_map(|(id, talk)| self.waits(id, talk))
     }
 
+    /// Whether that life of the peer is over which received what was sent, or may have: nobody owes
+    /// its messages then (S2), and who has had all of them acknowledged hears of it when it has
+    /// something to say again.
+    fn died_with_it(&self, peer: EntityName, talk: &Talk) -> bool {
+        talk.peer_life.is_some_and(|life| self.lives.get(&(peer, life)).is_some_and(|of| of.over))
+    }
+
+    /// In which life the peer of a session that is up is now, the first time that both are known.
+    fn note_peer_life(&mut self, me: TalkId) {
+        let Some(Talk { peer: Some(peer), instance: Some(_), peer_life: None, .. }) =
+            self.talks.get(&me)
+        else {
+            return;
+        };
+        let lives = self.lives.range((*peer, 0)..=(*peer, u64::MAX));
+        let latest = lives.last().map(|((_, life), _)| *life);
+        self.talk(me).peer_life = latest;
+    }
+
     fn waits(&self, id: &TalkId, talk: &Talk) -> Option<String> {
         let peer = talk.peer?;
         for (class, out) in Class::ALL.iter().zip(&talk.out) {
@@ -249,7 +278,7 @@ impl Promises {
             if let Some((way, n)) = open {
                 return what(&format!("the answer of {n} ({way:?})"));
             }
-            let lossless = is_lossless(id.node, peer);
+            let lossless = is_lossless(id.node, peer) && !self.died_with_it(peer, talk);
             if lossless && talk.end.is_none() && out.next <= taken && !out.rest_may_lapse() {
                 return what(&format!("message {}", out.next));
             }
@@ -264,6 +293,7 @@ impl Talk {
         Self {
             peer: None,
             instance: None,
+            peer_life: None,
             mate: None,
             out: [out(), out(), out(), out()],
             in_hand: [0; Class::COUNT],

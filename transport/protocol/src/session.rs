@@ -484,10 +484,12 @@ impl<P: Payload> Session<P> {
         }
     }
 
-    /// Whether this side has a reason to dial by itself: something to say, or an answer to hear.
-    /// A peer that has restarted has nothing to say, and would never tell what became of a request.
+    /// Whether this side has a reason to dial by itself: something to say, or an answer to hear, of
+    /// a handler or of the peer's admission. A peer that has restarted, or refused us meanwhile, has
+    /// nothing to say, and would never tell what became of what it had received.
     fn has_something_to_say(&self) -> bool {
-        self.requests.len() > 0 || self.send.iter().any(|lane| !lane.is_empty())
+        let waits = self.requests.len() > 0 || self.peer_holds;
+        waits || self.send.iter().any(|lane| !lane.is_empty())
     }
 
     fn on_timer(&mut self, now: Time, jitter: u16) {

@@ -80,6 +80,21 @@ fn s4_silence_is_a_refusal_after_hold_max() {
     assert_eq!(cause(&world, b), Some(EndCause::AdmissionRefused));
 }
 
+/// S4: all was acked, and the peer's user has not said what becomes of it: a peer that is held
+/// dials to hear of it, or it would know of no refusal, and of no crash, until `standby_max`.
+fn s4_who_is_held_dials_to_hear_what_becomes_of_it() {
+    let (mut world, a, b) = asking(Admit::Silent);
+    assert_eq!(world.side(a).used, (0, 0), "S3: owned there");
+    world.cut_all();
+    world.secs(31);
+    assert_eq!(cause(&world, b), Some(EndCause::AdmissionRefused));
+    assert_eq!(cause(&world, a), Some(EndCause::AdmissionRefused));
+    let (mut world, a, _) = asking(Admit::Silent);
+    world.restart(B, false);
+    world.secs(1);
+    assert_eq!(cause(&world, a), Some(EndCause::PeerRestarted));
+}
+
 /// A held session keeps its place across links, and is asked about again.
 fn a_held_session_keeps_its_place_across_links() {
     let (mut world, a, b) = asking(Admit::Silent);

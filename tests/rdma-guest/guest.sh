@@ -125,7 +125,11 @@ check_refusals() {
 # By name only: for the harness's own check, and what is not to be relied on yet.
 check_fails() { false; }
 check_panics() { echo c >/proc/sysrq-trigger; sleep 60; }
-check_hangs() { echo f >/proc/sysrq-trigger; while :; do :; done; }
+# Whoever would end the test, and the guest, stands still.
+check_hangs() { kill -STOP "$GUEST_MAIN"; sleep infinity; }
+
+# The shell that runs the tests, as its tests know it.
+export GUEST_MAIN=${GUEST_MAIN:-$$}
 
 # run NAME: one test, in a session of its own, of which nothing is left behind.
 run() {

@@ -141,7 +141,9 @@ impl Promises {
                 .any(|op| matches!(op.does, super::case::Does::Close | super::case::Does::Abort)),
             // A ticket dies with its actor, and who is held for ever is refused.
             refusals: case.nodes.iter().any(refuses) || case.nodes.iter().any(holds),
-            timeouts: case.pace.standby_max <= longest.max(case.ends_at()),
+            // Who has nothing to say to a peer that crashed hears of it by `standby_max` alone.
+            timeouts: case.pace.standby_max <= longest.max(case.ends_at())
+                || steps().any(|action| matches!(action, Action::Crash { .. })),
             incarnations: case.nodes.iter().any(|node| node.incarnations),
         };
         let (talks, lives) = (BTreeMap::new(), BTreeMap::new());

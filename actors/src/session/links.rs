@@ -5,7 +5,7 @@ use std::task::Context as TaskContext;
 
 use actix::{Context, Handler};
 use stellate_protocol::event::Input;
-use stellate_protocol::session::Phase;
+use stellate_protocol::session::Session;
 use stellate_protocol::{LinkId, Time};
 use stellate_transport::{CloseHow, LinkFault};
 
@@ -47,8 +47,8 @@ impl SessionActor {
     /// Once the end waits for handlers to open what was received, each opening is a turn's business:
     /// those so far, which no turn may have seen, and those to come.
     fn watch_openings(&mut self, now: Time) {
-        let finishing = self.core.as_ref().is_some_and(|core| core.phase() == Phase::Finishing);
-        if finishing && !std::mem::replace(&mut self.watching, true) {
+        let waits = self.core.as_ref().is_some_and(Session::awaits_openings);
+        if waits && !std::mem::replace(&mut self.watching, true) {
             self.shared.watch_openings();
             let ledger = self.shared.read_ledger();
             self.take_ledger(now, &ledger);

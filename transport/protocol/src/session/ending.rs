@@ -118,6 +118,12 @@ impl<P: Payload> Session<P> {
         }
     }
 
+    /// Whether its end waits for handlers to open what was received: each
+    /// [`Input::Opened`](crate::event::Input::Opened) may be the last.
+    pub fn awaits_openings(&self) -> bool {
+        self.phase == Phase::Finishing
+    }
+
     /// Whether nothing stands in the way of an orderly end: all sent is acked, all received done.
     fn owes_nothing(&self) -> bool {
         self.send.iter().all(|lane| lane.is_empty()) && self.all_settled()

@@ -1,21 +1,13 @@
 //! A session moves its own link and dispatches from its own turn: the tree's verbs hold for both all
-//! the same, and a panic of the transport is the link's.
+//! the same. What a panic of the transport costs then is in `actors/tests/stand_links.rs`.
 #![allow(clippy::unwrap_used)] // Helpers are outside of `#[test]` functions.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
-use futures::FutureExt;
-use futures::future::BoxFuture;
 use stellate::prelude::*;
-use stellate::testing::{Recorder, Transport, What, World, virtual_time};
-use stellate_protocol::{Frame, Lane, Parcel, Seq};
-use stellate_transport::{
-    Address, Batch, CloseHow, DialError, Full, Link, LinkFault, LinkLimits, ListenError, Listener,
-    Parked, Token,
-};
+use stellate::testing::{World, virtual_time};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Note(u64);
@@ -40,7 +32,7 @@ impl Handler<Incoming<Note>> for Reader {
     }
 }
 
-async fn node(builder: MessengerBuilder) -> (Messenger, Recorder, Arc<AtomicU32>) {
+async fn node(builder: MessengerBuilder) -> (Messenger, Arc<AtomicU32>) {
     let messenger = builder.build().await.unwrap();
     let read = Arc::new(AtomicU32::new(0));
     let count = read.clone();
@@ -49,15 +41,14 @@ async fn node(builder: MessengerBuilder) -> (Messenger, Recorder, Arc<AtomicU32>
         .handle::<Note>()
         .start()
         .unwrap();
-    let recorder = Recorder::start(&messenger).unwrap();
     messenger.ready();
-    (messenger, recorder, read)
+    (messenger, read)
 }
 
 /// osd.1 has sent one note to osd.2, which has read it.
 async fn pair(world: &World) -> (Connection, Messenger, Arc<AtomicU32>) {
-    let (one, _, _) = node(world.messenger(EntityName::osd(1))).await;
-    let (two, _, read) = node(world.messenger(EntityName::osd(2))).await;
+    let (one, _) = node(world.messenger(EntityName::osd(1))).await;
+    let (two, read) = node(world.messenger(EntityName::osd(2))).await;
     let there = one.connect(EntityName::osd(2), "sim://osd.2").unwrap();
     there.send(Note(0)).await.unwrap();
     world.until("the first note", || read.load(Ordering::Relaxed) == 1).await;
@@ -98,105 +89,4 @@ fn v5_a_paused_dispatch_queue_keeps_what_was_received() {
         two.tree().resume("dispatch-0").unwrap();
         world.until("both", || read.load(Ordering::Relaxed) == 3).await;
     });
-}
-
-/// V1: the session goes on over another link, and the tree knows whose panic it was.
-#[test]
-fn v1_a_panic_of_the_transport_is_a_panic_of_its_link() {
-    virtual_time(1, async |world| {
-        let left = Arc::new(AtomicU32::new(u32::MAX));
-        let transport = Fragile { inner: world.transport("osd.1"), left: left.clone() };
-        let builder = world.messenger(EntityName::osd(1)).transport(Arc::new(transport));
-        let (one, heard, _) = node(builder).await;
-        let (_two, _, read) = node(world.messenger(EntityName::osd(2))).await;
-        let there = one.connect(EntityName::osd(2), "sim://osd.2").unwrap();
-        there.send(Note(0)).await.unwrap();
-        world.until("the first note", || read.load(Ordering::Relaxed) == 1).await;
-        let link = one.tree().members("links")[0].clone();
-        left.store(1, Ordering::Relaxed);
-        for n in 1..100 {
-            there.send(Note(n)).await.unwrap();
-        }
-        world.until("all notes", || read.load(Ordering::Relaxed) == 100).await;
-        let history = one.tree().history_of(&link);
-        let fragile =
-            |what: &What| matches!(what, What::Panicked { message } if &**message == "fragile");
-        assert_eq!(history.iter().filter(|what| fragile(what)).count(), 1, "{history:?}");
-        assert_eq!((there.counters().links_lost, there.counters().ended), (1, 0));
-        let ends = heard.count(|event| matches!(event, SessionEvent::Ended { .. }));
-        assert_eq!(ends, 0);
-    });
-}
-
-/// Its links panic at a poll when `left` has come down to nothing, once.
-struct Fragile {
-    inner: Arc<dyn Transport>,
-    left: Arc<AtomicU32>,
-}
-
-struct FragileLink {
-    inner: Box<dyn Link>,
-    left: Arc<AtomicU32>,
-}
-
-impl Transport for Fragile {
-    fn scheme(&self) -> &'static str {
-        self.inner.scheme()
-    }
-
-    fn limits(&self) -> &LinkLimits {
-        self.inner.limits()
-    }
-
-    fn dial(&self, to: &Address) -> BoxFuture<'static, Result<Box<dyn Link>, DialError>> {
-        let left = self.left.clone();
-        let dial = self.inner.dial(to);
-        async move {
-            let inner = dial.await?;
-            Ok(Box::new(FragileLink { inner, left }) as Box<dyn Link>)
-        }
-        .boxed()
-    }
-
-    fn listen(&self, at: &Address) -> Result<Box<dyn Listener>, ListenError> {
-        self.inner.listen(at)
-    }
-}
-
-impl Link for FragileLink {
-    fn limits(&self) -> &LinkLimits {
-        self.inner.limits()
-    }
-
-    fn peer(&self) -> Address {
-        self.inner.peer()
-    }
-
-    fn submit(&mut self, frame: Frame<Parcel>) -> Result<Token, Full> {
-        self.inner.submit(frame)
-    }
-
-    fn expect(&mut self, lane: Lane, seq: Seq, data_len: u32) {
-        self.inner.expect(lane, seq, data_len);
-    }
-
-    fn room(&self) -> usize {
-        self.inner.room()
-    }
-
-    fn poll(&mut self, cx: &mut TaskContext<'_>, out: &mut Batch) -> Poll<()> {
-        if self.left.load(Ordering::Relaxed) != u32::MAX {
-            let before = self.left.fetch_sub(1, Ordering::Relaxed);
-            assert!(before > 0, "fragile");
-        }
-        self.inner.poll(cx, out)
-    }
-
-    fn close(&mut self, how: CloseHow) {
-        self.inner.close(how);
-    }
-
-    fn detach(self: Box<Self>) -> Result<Box<dyn Parked>, LinkFault> {
-        self.inner.detach()
-    }
 }

@@ -4,7 +4,7 @@
 mod support;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -27,9 +27,14 @@ const B: EntityName = EntityName::osd(2);
 /// Longer than any test waits: what comes about only then has not come about.
 const NEVER: Duration = Duration::from_secs(3600);
 
-/// Two peers; the first one's links panic in each submit while the flag is up.
-async fn pair() -> (TestNode, TestNode, Arc<AtomicBool>) {
-    let broken = Arc::new(AtomicBool::new(false));
+/// Which calls of the first one's links panic.
+const NONE: u8 = 0;
+const SUBMIT: u8 = 1;
+const POLL: u8 = 2;
+
+/// Two peers; the first one's links panic in the calls that are set.
+async fn pair() -> (TestNode, TestNode, Arc<AtomicU8>) {
+    let broken = Arc::new(AtomicU8::new(NONE));
     let mut config = quick(A, 1, Policy::lossless_peer());
     config.limits.drain_max = NEVER;
     config.transports = vec![Arc::new(Fragile { inner: Tcp::new(), broken: broken.clone() })];
@@ -39,23 +44,26 @@ async fn pair() -> (TestNode, TestNode, Arc<AtomicBool>) {
     (a, TestNode::start(config).await, broken)
 }
 
+/// The session goes on over another link, and the tree knows whose panic it was.
 #[actix_rt::test]
-async fn v1_a_panic_of_the_transport_in_a_submit_is_a_link_fault() {
-    let (mut a, mut b, broken) = pair().await;
-    let there = a.dial(&b);
-    a.connected().await;
-    b.connected().await;
-    let link = a.node.tree().members("links")[0].clone();
-    broken.store(true, Ordering::Relaxed);
-    there.try_send(Class::Normal, parcel(b"through", "")).expect("room");
-    let panicked =
-        |what: &What| matches!(what, What::Panicked { message } if &**message == "fragile");
-    until("the panic", || a.node.tree().history_of(&link).iter().any(panicked)).await;
-    broken.store(false, Ordering::Relaxed);
-    assert_eq!(b.next_parcel().await.front()[..], *b"through");
-    assert_eq!(a.ends_now(), []);
-    a.shutdown().await;
-    b.shutdown().await;
+async fn v1_a_panic_of_the_transport_is_a_panic_of_its_link() {
+    for call in [SUBMIT, POLL] {
+        let (mut a, mut b, broken) = pair().await;
+        let there = a.dial(&b);
+        a.connected().await;
+        b.connected().await;
+        let link = a.node.tree().members("links")[0].clone();
+        broken.store(call, Ordering::Relaxed);
+        there.try_send(Class::Normal, parcel(b"through", "")).expect("room");
+        let panicked =
+            |what: &What| matches!(what, What::Panicked { message } if &**message == "fragile");
+        until("the panic", || a.node.tree().history_of(&link).iter().any(panicked)).await;
+        broken.store(NONE, Ordering::Relaxed);
+        assert_eq!(b.next_parcel().await.front()[..], *b"through");
+        assert_eq!(a.ends_now(), []);
+        a.shutdown().await;
+        b.shutdown().await;
+    }
 }
 
 /// S4: not even when the last word cannot be said.
@@ -64,7 +72,7 @@ async fn s4_a_panicking_transport_does_not_swallow_the_end_of_a_session_that_pan
     let (mut a, b, broken) = pair().await;
     let there = a.dial(&b);
     a.connected().await;
-    broken.store(true, Ordering::Relaxed);
+    broken.store(SUBMIT, Ordering::Relaxed);
     let session = a.node.tree().members("sessions")[0].clone();
     a.node.tree().panic(&session).expect("there");
     assert_eq!(a.next_end().await.cause, EndCause::InternalFault);
@@ -137,17 +145,17 @@ async fn s4_a_paused_link_still_says_its_last_word_at_shutdown() {
 
 struct Fragile {
     inner: Tcp,
-    broken: Arc<AtomicBool>,
+    broken: Arc<AtomicU8>,
 }
 
 struct FragileLink {
     inner: Box<dyn Link>,
-    broken: Arc<AtomicBool>,
+    broken: Arc<AtomicU8>,
 }
 
 impl FragileLink {
-    fn trip(&self) {
-        assert!(!self.broken.load(Ordering::Relaxed), "fragile");
+    fn trip(&self, call: u8) {
+        assert!(self.broken.load(Ordering::Relaxed) != call, "fragile");
     }
 }
 
@@ -185,7 +193,7 @@ impl Link for FragileLink {
     }
 
     fn submit(&mut self, frame: Frame<Parcel>) -> Result<Token, Full> {
-        self.trip();
+        self.trip(SUBMIT);
         self.inner.submit(frame)
     }
 
@@ -194,7 +202,7 @@ impl Link for FragileLink {
     }
 
     fn submit_bytes(&mut self, frames: Outbound) -> Result<Token, FullBytes> {
-        self.trip();
+        self.trip(SUBMIT);
         self.inner.submit_bytes(frames)
     }
 
@@ -207,6 +215,7 @@ impl Link for FragileLink {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>, out: &mut Batch) -> Poll<()> {
+        self.trip(POLL);
         self.inner.poll(cx, out)
     }
 

@@ -173,11 +173,10 @@ fn d1_the_same_seed_gives_the_same_run() {
     assert_ne!(first.trace_hash, stormy(4).trace_hash);
     let taken = |outcome: &Outcome| outcome.coverage.never();
     assert_eq!(taken(&first), taken(&again));
-    assert!(!taken(&first).is_empty());
+    assert!(!first.rows_taken().is_empty());
 }
 
-/// D1: an order that is not the seed's is seen. The planted one comes from the allocator, as that
-/// of pointers and of std's hash maps may.
+/// D1: an order that is not the seed's is seen.
 #[test]
 fn d1_a_planted_order_changes_the_hash() {
     let run = |order: [u64; 6]| {
@@ -268,7 +267,6 @@ fn twice(send: &'static [u64], crash: bool) -> Outcome {
 fn s8_checkers_are_waited_for_and_have_the_last_word() {
     let good = twice(&[0, 1, 2, 0, 1, 2], false);
     good.assert_held();
-    assert!(good.elapsed > ms(0));
 
     let missing = twice(&[0, 1, 2, 0, 1], false).breach.unwrap();
     assert_eq!(missing.invariant, "S8");

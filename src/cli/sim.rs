@@ -27,7 +27,8 @@ const CASE_BYTES_MAX: u64 = 256 << 20;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The one seed to run.
-    #[arg(long, value_name = "N", conflicts_with = "seeds")]
+    #[arg(long, value_name = "N", conflicts_with = "seeds",
+        value_parser = clap::value_parser!(u64).range(..u64::MAX))]
     seed: Option<u64>,
 
     /// The seeds to run, the last not among them.

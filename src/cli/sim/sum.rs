@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde_json::json;
 use stellate::testing::drill::Report;
@@ -28,7 +29,8 @@ pub(super) struct Sum {
     hashes: BTreeMap<u64, u64>,
     messages: u64,
     faults: u64,
-    virtual_seconds: f64,
+    /// Whole ticks: a sum of floats would depend on who was done first (D1).
+    virtual_time: Duration,
     rows: BTreeSet<String>,
     trace_hash: u64,
 }
@@ -38,7 +40,7 @@ impl Sum {
         self.hashes.insert(seed, report.outcome.trace_hash);
         self.messages += report.messages;
         self.faults += report.outcome.faults;
-        self.virtual_seconds += report.outcome.elapsed.as_secs_f64();
+        self.virtual_time += report.outcome.elapsed;
         self.rows.extend(report.outcome.rows_taken());
     }
 
@@ -53,6 +55,12 @@ impl Sum {
         };
     }
 
+    /// How many ran. One that panicked has no hash, and is a failure.
+    fn seeds(&self) -> usize {
+        let without = |failure: &&Failure| !self.hashes.contains_key(&failure.seed);
+        self.hashes.len() + self.failures.iter().filter(without).count()
+    }
+
     pub(super) fn tell(&self, json: bool) {
         let all = Outcome::rows();
         let never: Vec<String> =
@@ -61,11 +69,11 @@ impl Sum {
         if json {
             let failures: Vec<_> = self.failures.iter().map(Failure::document).collect();
             return print_json(&json!({
-                "seeds": self.hashes.len().max(self.failures.len()),
+                "seeds": self.seeds(),
                 "failures": failures,
                 "messages": self.messages,
                 "faults_injected": self.faults,
-                "virtual_seconds": self.virtual_seconds,
+                "virtual_seconds": self.virtual_time.as_secs_f64(),
                 "wall_seconds": self.wall_seconds,
                 "trace_hash": format!("{:016x}", self.trace_hash),
                 "coverage": { "hit": hit, "total": all.len(), "never": never },
@@ -73,8 +81,8 @@ impl Sum {
         }
         println!(
             "ran       {} seeds, {:.0} s of virtual time in {:.1} s",
-            self.hashes.len(),
-            self.virtual_seconds,
+            self.seeds(),
+            self.virtual_time.as_secs_f64(),
             self.wall_seconds
         );
         println!("messages  {}, {} faults injected", self.messages, self.faults);

@@ -268,11 +268,10 @@ fn script(rng: &mut Rng, case: &Case, mix: Mix) -> Script {
             break;
         };
         let other = rng.pick(&names).copied().unwrap_or(node);
-        if kind == Kind::PanicUser || kind == Kind::PanicInner {
-            panics += 1;
-        }
+        let panics_too = matches!(kind, Kind::PanicUser | Kind::PanicInner);
+        panics += u64::from(panics_too);
         // Eight within a minute end a messenger.
-        if other == node && needs_two(kind) || panics > 4 && other != node {
+        if other == node && needs_two(kind) || panics_too && panics > 4 {
             continue;
         }
         let at = ms(rng.below(span));

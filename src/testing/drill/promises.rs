@@ -72,8 +72,6 @@ pub(super) struct Talk {
     pub(super) opened: [u64; Class::COUNT],
     pub(super) closed: bool,
     pub(super) end: Option<End>,
-    /// When that was told.
-    pub(super) ended_at: Duration,
 }
 
 /// One life of a node.
@@ -141,9 +139,7 @@ impl Promises {
                 .any(|op| matches!(op.does, super::case::Does::Close | super::case::Does::Abort)),
             // A ticket dies with its actor, and who is held for ever is refused.
             refusals: case.nodes.iter().any(refuses) || case.nodes.iter().any(holds),
-            // Who has nothing to say to a peer that crashed hears of it by `standby_max` alone.
-            timeouts: case.pace.standby_max <= longest.max(case.ends_at())
-                || steps().any(|action| matches!(action, Action::Crash { .. })),
+            timeouts: case.pace.standby_max <= longest.max(case.ends_at()),
             incarnations: case.nodes.iter().any(|node| node.incarnations),
         };
         let (talks, lives) = (BTreeMap::new(), BTreeMap::new());
@@ -195,7 +191,7 @@ impl Promises {
                 self.note_peer_life(id(*key));
                 connected
             }
-            Told::Ended { key, end } => self.ended(at, id(*key), end),
+            Told::Ended { key, end } => self.ended(id(*key), end),
             Told::Wrong { invariant, text } => {
                 // Two that use one name are made by boots in a row, and by nothing else.
                 Err(Breach::new(*invariant, format!("{node}: {text}")))
@@ -249,7 +245,7 @@ impl Promises {
     /// Whether that life of the peer is over which received what was sent, or may have: nobody owes
     /// its messages then (S2), and who has had all of them acknowledged hears of it when it has
     /// something to say again.
-    fn died_with_it(&self, peer: EntityName, talk: &Talk) -> bool {
+    pub(super) fn died_with_it(&self, peer: EntityName, talk: &Talk) -> bool {
         talk.peer_life.is_some_and(|life| self.lives.get(&(peer, life)).is_some_and(|of| of.over))
     }
 
@@ -302,7 +298,6 @@ impl Talk {
             opened: [0; Class::COUNT],
             closed: false,
             end: None,
-            ended_at: Duration::ZERO,
         }
     }
 }
@@ -350,17 +345,12 @@ impl Checker for Promises {
     }
 
     fn finish(&mut self) -> Result<(), Breach> {
-        self.limits_hold()?;
         self.talks.iter().try_for_each(|(id, talk)| self.adds_up(id, talk))
     }
 }
 
 impl Promises {
-    /// S7: no handler had more in hand than the window lets in; checked as it happens, too.
-    fn limits_hold(&self) -> Result<(), Breach> {
-        self.talks.iter().try_for_each(|(id, talk)| self.in_window(id, talk))
-    }
-
+    /// S7: no handler has more in hand than the window lets in.
     pub(super) fn in_window(&self, id: &TalkId, talk: &Talk) -> Result<(), Breach> {
         for (class, (held, max)) in
             Class::ALL.iter().zip(talk.in_hand.iter().zip(self.limits.window_messages))

@@ -45,11 +45,6 @@ impl Names {
         self.types.get(&number).map(|name| &**name)
     }
 
-    /// The names of message types, by number.
-    pub fn message_types(&self) -> impl Iterator<Item = (u32, &str)> {
-        self.types.iter().map(|(number, name)| (*number, &**name))
-    }
-
     /// The number of a node, and whether it is new.
     pub(crate) fn enter(&mut self, node: &str) -> (NodeNo, bool) {
         if let Some(known) = self.find(node) {

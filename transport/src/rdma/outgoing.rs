@@ -53,7 +53,7 @@ impl RdmaLink {
         while self.sends.room() > 0
             && let Some((offer, sink)) = self.sinks.next_read(cx.waker())
         {
-            let (number, _) = self.sends.post(Sent::Read, false);
+            let number = self.sends.post_alone(Sent::Read);
             let read = ReadWork { sink, remote: offer.remote };
             self.pair.post_read(WorkId(number), read).map_err(|_| self.not_posted())?;
         }

@@ -8,7 +8,9 @@
 //!   teardown.
 //! * The last work before nothing more can be posted is signalled: nothing waits for a completion
 //!   that never comes.
-//! * **F1** Everything posted is over once, in order.
+//! * A READ is over by its own completion alone: on siw a SEND that was posted later may complete
+//!   first, and must not give up the READ's buffer.
+//! * **F1** Everything posted is over once, SENDs in order.
 
 use std::collections::VecDeque;
 
@@ -21,7 +23,16 @@ pub(super) struct Sends<T> {
     depth: u32,
     next: u32,
     unsignalled: u32,
-    posted: VecDeque<(u32, T)>,
+    posted: VecDeque<Posted<T>>,
+}
+
+/// Work that is not over.
+#[derive(Debug)]
+struct Posted<T> {
+    number: u32,
+    work: T,
+    /// Only its own completion ends it.
+    alone: bool,
 }
 
 /// A completion of work that is not posted.
@@ -42,23 +53,36 @@ impl<T> Sends<T> {
     /// Posts work; `more` says that other work follows at once. Its number, and whether it is to
     /// be signalled.
     pub(super) fn post(&mut self, work: T, more: bool) -> (u32, bool) {
-        let number = self.next & WORK_MASK;
-        self.next = (self.next + 1) & WORK_MASK;
-        self.posted.push_back((number, work));
+        let number = self.push(work, false);
         let signalled = !more || self.room() == 0 || self.unsignalled + 1 >= UNSIGNALLED_MAX;
         self.unsignalled = if signalled { 0 } else { self.unsignalled + 1 };
         (number, signalled)
     }
 
-    /// A completion came: gives `over` all work up to that, oldest first.
+    /// Posts a READ, which is signalled. Its number.
+    pub(super) fn post_alone(&mut self, work: T) -> u32 {
+        self.push(work, true)
+    }
+
+    fn push(&mut self, work: T, alone: bool) -> u32 {
+        let number = self.next & WORK_MASK;
+        self.next = (self.next + 1) & WORK_MASK;
+        self.posted.push_back(Posted { number, work, alone });
+        number
+    }
+
+    /// A completion came: gives `over` that READ, or all SENDs up to that one, oldest first.
     pub(super) fn complete(&mut self, number: u32, mut over: impl FnMut(T)) -> Result<(), Unknown> {
-        if !self.posted.iter().any(|(posted, _)| *posted == number) {
-            return Err(Unknown);
-        }
-        while let Some((posted, work)) = self.posted.pop_front() {
-            over(work);
-            if posted == number {
-                break;
+        let named = |posted: &Posted<T>| posted.number == number;
+        let place = self.posted.iter().position(named).ok_or(Unknown)?;
+        let alone = self.posted[place].alone;
+        let first = if alone { place } else { 0 };
+        let mut look = first;
+        for _ in first..=place {
+            if !alone && self.posted[look].alone {
+                look += 1;
+            } else if let Some(posted) = self.posted.remove(look) {
+                over(posted.work);
             }
         }
         Ok(())
@@ -88,6 +112,21 @@ mod tests {
         assert_eq!(over, [0, 1, 2, 3]);
         assert_eq!(sends.complete(3, |_| panic!("once")), Err(Unknown));
         assert_eq!(sends.complete(9, |_| panic!("never posted")), Err(Unknown));
+    }
+
+    #[test]
+    fn f2_a_send_that_completes_first_does_not_end_a_read() {
+        let mut sends = Sends::new(8);
+        let read = sends.post_alone("read");
+        let (send, _) = sends.post("send", false);
+        let late = sends.post_alone("late");
+        let mut over = Vec::new();
+        assert_eq!(sends.complete(send, |work| over.push(work)), Ok(()));
+        assert_eq!(sends.complete(late, |work| over.push(work)), Ok(()));
+        assert_eq!((&over[..], sends.len()), (&["send", "late"][..], 1));
+        assert_eq!(sends.complete(read, |work| over.push(work)), Ok(()));
+        assert_eq!((over.len(), sends.len()), (3, 0));
+        assert_eq!(sends.complete(read, |_| panic!("once")), Err(Unknown));
     }
 
     #[test]

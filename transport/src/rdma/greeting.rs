@@ -5,8 +5,9 @@
 //!   refusal:       "stl\2" · len u8 · version u8 · reason u8 · 0 · needed u64 · available u64
 //! ```
 //!
-//! Little endian. What arrives may be longer than what was sent, so it says its own length; what a
-//! later version appends is not read.
+//! Little endian. What arrives may be longer than what was sent, so it says its own length. A hello
+//! or answer of another version is none; a refusal is read whatever version refuses, and what a later
+//! one appends to it is not: else nobody would learn that the versions differ.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
@@ -59,6 +60,9 @@ impl Greeting {
 
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, NoGreeting> {
         let mut body = body(bytes, *b"stl\x01", 16)?;
+        if body.get_u8() != VERSION {
+            return Err(NoGreeting);
+        }
         let reads = body.get_u8();
         body.advance(1);
         let greeting = Self { reads, ring: body.get_u32_le(), slot: body.get_u32_le() };
@@ -87,6 +91,7 @@ impl Refusal {
 
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, NoGreeting> {
         let mut body = body(bytes, *b"stl\x02", 24)?;
+        body.advance(1);
         let reason = body.get_u8();
         body.advance(1);
         let (first, second) = (body.get_u64_le(), body.get_u64_le());
@@ -100,16 +105,16 @@ impl Refusal {
     }
 }
 
-/// What follows magic, length and version, `len - 6` bytes of it at least.
+/// What follows magic and length, from the version on: `len - 5` bytes at least.
 fn body(bytes: &[u8], magic: [u8; 4], len: usize) -> Result<&[u8], NoGreeting> {
-    let Some((&said, &version)) = bytes.get(4).zip(bytes.get(5)) else {
+    let Some(said) = bytes.get(4) else {
         return Err(NoGreeting);
     };
-    let said = usize::from(said);
-    if bytes[..4] != magic || version != VERSION || said < len || said > bytes.len() {
+    let said = usize::from(*said);
+    if bytes[..4] != magic || said < len || said > bytes.len() {
         return Err(NoGreeting);
     }
-    Ok(&bytes[6..said])
+    Ok(&bytes[5..said])
 }
 
 #[cfg(test)]
@@ -135,6 +140,16 @@ mod tests {
             }
         }
         assert!(greeting.encode().len() <= GREETING_MAX);
+    }
+
+    #[test]
+    fn a_refusal_by_another_version_is_understood_and_its_hello_is_not() {
+        let mut refusal = Refusal::Version.encode().to_vec();
+        refusal[5] = VERSION + 1;
+        assert_eq!(Refusal::decode(&refusal), Ok(Refusal::Version));
+        let mut hello = Greeting { ring: 64, slot: 8192, reads: 16 }.encode().to_vec();
+        hello[5] = VERSION + 1;
+        assert_eq!(Greeting::decode(&hello), Err(NoGreeting));
     }
 
     #[test]

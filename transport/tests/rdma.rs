@@ -225,15 +225,19 @@ async fn lost_and_late_words_of_the_connection_manager_lose_no_link() {
 
 #[tokio::test(start_paused = true)]
 async fn an_accepted_link_that_never_comes_up_is_buried() {
-    let two = two();
+    let options = RdmaOptions { backlog: 1, ..RdmaOptions::default() };
+    let two = Two::new(7, Personality::ROCE, options);
     two.fake.lose_words(FAR, CmWord::Established, 1);
-    let listener = two.rig.listens.listen(&two.rig.at).expect("listens");
+    let mut listener = two.rig.listens.listen(&two.rig.at).expect("listens");
     let near = two.rig.dials.dial(&listener.local()).await.expect("up here");
     tokio::time::sleep(std::time::Duration::from_secs(30)).await;
     assert_eq!(two.far.in_use().queue_pairs, 0, "its time is over");
     drop(near);
     two.nothing_left(1).await;
-    drop(listener);
+    // And its place is free: a peer that never comes up must not use up the listener.
+    let near = two.rig.dials.dial(&listener.local()).await.expect("taken");
+    let far = std::future::poll_fn(|cx| listener.poll_accept(cx)).await.expect("accepted");
+    drop((near, far, listener));
 }
 
 #[tokio::test(start_paused = true)]

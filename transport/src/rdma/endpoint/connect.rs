@@ -38,8 +38,6 @@ pub(super) struct Listening {
     pub(super) id: CmId,
     /// Links that are up and not accepted yet.
     pub(super) links: VecDeque<Box<RdmaLink>>,
-    /// Links that are coming up.
-    pub(super) coming: usize,
     pub(super) waker: Option<Waker>,
 }
 
@@ -131,7 +129,7 @@ impl Core {
         let local = Address::of_socket(SCHEME, bound).map_err(ListenError::Address)?;
         let number = self.number();
         let links = VecDeque::new();
-        self.listeners.insert(number, Listening { id, links, coming: 0, waker: None });
+        self.listeners.insert(number, Listening { id, links, waker: None });
         self.owners.insert(id, Owner::Listener(number));
         Ok((number, local))
     }
@@ -148,14 +146,7 @@ impl Core {
         self.owners.remove(&listening.id);
         endpoint.channel.destroy_id(listening.id);
         self.wakes.extend(listening.waker);
-        let coming: Vec<u32> = self
-            .pairs
-            .iter()
-            .filter(|(_, pair)| {
-                matches!(&pair.phase, Phase::Accepting { listener, .. } if *listener == number)
-            })
-            .map(|(tag, _)| *tag)
-            .collect();
+        let coming: Vec<u32> = self.coming(number).collect();
         for tag in coming {
             self.bury(endpoint, QpTag(tag));
         }
@@ -237,7 +228,7 @@ impl Core {
         };
         let limit = endpoint.options().backlog as usize;
         let waiting = match self.listeners.get(&number) {
-            Some(listening) => listening.links.len() + listening.coming,
+            Some(listening) => listening.links.len() + self.coming(number).count(),
             None => limit,
         };
         if waiting >= limit {
@@ -249,9 +240,6 @@ impl Core {
             Ok(tag) => tag,
             Err(error) => return reject(error.for_peer()),
         };
-        if let Some(listening) = self.listeners.get_mut(&number) {
-            listening.coming += 1;
-        }
         self.wake_at(deadline);
         let accepted = match self.params(endpoint, tag) {
             Some(params) => endpoint.channel.accept(child, &params).is_ok(),
@@ -269,18 +257,18 @@ impl Core {
         };
         let tag = *tag;
         if let Some(pair) = self.pairs.get(&tag.0)
-            && let Phase::Accepting { listener, .. } = pair.phase
+            && let Phase::Accepting { .. } = pair.phase
         {
-            self.came(listener);
             self.bury(endpoint, tag);
         }
     }
 
-    /// A coming link is up, or will never be.
-    fn came(&mut self, listener: u64) {
-        if let Some(listening) = self.listeners.get_mut(&listener) {
-            listening.coming = listening.coming.saturating_sub(1);
-        }
+    /// The accepted links of a listener that are not up yet.
+    fn coming(&self, number: u64) -> impl Iterator<Item = u32> {
+        self.pairs.iter().filter_map(move |(tag, pair)| match pair.phase {
+            Phase::Accepting { listener, .. } if listener == number => Some(*tag),
+            _ => None,
+        })
     }
 
     fn established(&mut self, endpoint: &Arc<Endpoint>, id: CmId, private: &Bytes) {
@@ -313,7 +301,6 @@ impl Core {
         let Phase::Accepting { listener, theirs, .. } = pair.phase else {
             return;
         };
-        self.came(listener);
         if !self.listeners.contains_key(&listener) {
             return self.bury(endpoint, tag);
         }

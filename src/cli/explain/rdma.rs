@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use stellate_transport::rdma::RdmaOptions;
-use stellate_transport::rdma::verbs::{DeviceInfo, VerbsError};
+use stellate_transport::rdma::verbs::DeviceInfo;
 
 /// Devices, thresholds and memory, with the options that are built in.
 pub(super) fn section() -> Value {
@@ -45,12 +45,11 @@ pub(super) fn section() -> Value {
 fn devices() -> Result<Vec<DeviceInfo>, String> {
     use stellate_transport::rdma::{Rdma, sys::System};
     let rdma = Rdma::on(std::sync::Arc::new(System::new()));
-    rdma.devices().map_err(|error: VerbsError| error.to_string())
+    rdma.devices().map_err(|error| error.to_string())
 }
 
 #[cfg(not(feature = "rdma"))]
 fn devices() -> Result<Vec<DeviceInfo>, String> {
-    let _: Option<VerbsError> = None;
     Err("built without the feature rdma".to_owned())
 }
 

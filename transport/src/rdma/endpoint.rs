@@ -314,7 +314,15 @@ impl Endpoint {
             worked = true;
             self.change(|core| core.on_cm_event(self, event));
         }
-        worked |= self.change(|core| core.turn(self));
+        worked |= self.change(|core| {
+            // Also when there is so much to do that it never sleeps.
+            let due = core.alarm.is_some_and(|alarm| core.now() >= alarm);
+            if due {
+                core.alarm = None;
+                core.check_deadlines(self);
+            }
+            core.turn(self) || due
+        });
         if worked {
             let mut core = self.core();
             core.worked = core.now();
@@ -365,11 +373,8 @@ impl Endpoint {
                 Some(sleep) => sleep.as_mut().reset(due),
                 None => *sleep = Some(Box::pin(tokio::time::sleep_until(due))),
             }
-            if sleep.as_mut().is_some_and(|sleep| sleep.as_mut().poll(cx).is_ready()) {
-                core.alarm = None;
-                core.check_deadlines(self);
-                ready = true;
-            }
+            // The next turn looks at the deadlines.
+            ready |= sleep.as_mut().is_some_and(|sleep| sleep.as_mut().poll(cx).is_ready());
             ready
         })
     }

@@ -31,8 +31,8 @@ impl Lease {
         Self { memory }
     }
 
-    /// Whether a transport sends from it without a copy. If not it is memory like any other, which
-    /// an RDMA link copies once.
+    /// Whether it lies in a transport's pool: links over that device send it without a copy, if it
+    /// is larger than a slot. Else it is memory like any other, which an RDMA link copies once.
     pub fn is_registered(&self) -> bool {
         matches!(self.memory, Memory::Registered(_))
     }

@@ -2,6 +2,7 @@
 //! back when their endpoint dies or its device goes, and send from leased memory without a copy.
 #![allow(clippy::unwrap_used)] // Helpers are outside of `#[test]` functions.
 
+use std::cell::Cell;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
@@ -181,6 +182,22 @@ fn v1_when_the_endpoint_dies_its_links_fault_and_sessions_come_back_through_anot
     });
 }
 
+/// What `asked` came to, and the most memory of its sender that copies lay in meanwhile.
+async fn copied<T>(world: &World, pair: &Pair, asked: impl Future<Output = T>) -> (T, usize) {
+    let most = Cell::new(0);
+    let look = async {
+        loop {
+            world.sleep(Duration::from_millis(1)).await;
+            most.set(pair.rdma[0].in_use().pools["fake0"].passing.max(most.get()));
+        }
+    };
+    let (asked, look) = (std::pin::pin!(asked), std::pin::pin!(look));
+    match futures::future::select(asked, look).await {
+        futures::future::Either::Left((done, _)) => (done, most.get()),
+        futures::future::Either::Right((never, _)) => never,
+    }
+}
+
 #[test]
 fn leased_data_goes_out_where_it_lies_and_is_kept_where_it_came() {
     virtual_time(4, async |world| {
@@ -195,12 +212,20 @@ fn leased_data_goes_out_where_it_lies_and_is_kept_where_it_came() {
             let mut lease = pair.one.lease(data.len());
             assert!(lease.is_registered());
             lease.copy_from_slice(&data);
-            let reply = there.request(Note(n).with(lease.freeze())).await.unwrap();
-            assert_eq!(reply.body, n);
+            let asked = there.request(Note(n).with(lease.freeze()));
+            let (reply, copied) = copied(&world, &pair, asked.into_future()).await;
+            assert_eq!((reply.unwrap().body, copied), (n, 0), "sent from where it lies");
         }
         // Two were larger than a slot; the user keeps them in pool memory.
         assert_eq!(kept(1), 64 * 1024 + 512 * 1024);
         world.until("the leases are free", || kept(0) == 0).await;
+        pair.seen.kept.lock().unwrap().clear();
+        // What is the user's own is copied into memory that passes.
+        for n in 4..7 {
+            let asked = there.request(Note(n).with(data(n)));
+            let (reply, copied) = copied(&world, &pair, asked.into_future()).await;
+            assert_eq!((reply.unwrap().body, copied > 0), (n, n == 6));
+        }
         pair.seen.kept.lock().unwrap().clear();
         world.until("the kept is free", || kept(1) == 0).await;
         pair.end().await;

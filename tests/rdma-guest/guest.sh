@@ -76,7 +76,7 @@ test_binding_siw() { binding_over 10.78.0.2; }
 
 contract_over() { STELLATE_RDMA=$1 rust contract --ignored "$2"; }
 test_contract_rxe() { contract_over 10.77.0.2 rdma; }
-test_contract_siw() { contract_over 10.78.0.2 rdma::; }
+test_contract_siw() { contract_over 10.78.0.2 rdma; }
 test_contract_rsockets_rxe() { contract_over 10.77.0.2 rsockets; }
 test_contract_rsockets_siw() { contract_over 10.78.0.2 rsockets; }
 

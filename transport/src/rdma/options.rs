@@ -133,7 +133,7 @@ impl RdmaOptions {
             chunk_bytes: OFFER_MAX,
             recv_slots: None,
             send_bytes: self.send_bytes,
-            gather_max: 2,
+            gather_max: 1,
             pull_sink_max: 1,
             underflow: Underflow::Blocks,
             first_speaker: FirstSpeaker::Dialer,

@@ -14,7 +14,8 @@ use crate::rdma::memory::Buf;
 pub struct Completion {
     /// Of which queue pair.
     pub tag: QpTag,
-    /// Which work. A signalled SEND or a READ says that all before it on the send queue is over.
+    /// Which work. A signalled SEND says that all SENDs before it on the send queue are over, not
+    /// the READs: siw completes those later.
     pub work: WorkId,
     /// What it was.
     pub operation: Operation,

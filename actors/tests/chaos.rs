@@ -7,6 +7,7 @@ mod support;
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -62,37 +63,62 @@ fn message(sender: u64, number: u64, body: &Bytes) -> Parcel {
     parcel(&number.to_le_bytes(), body.slice(from..from + len))
 }
 
-async fn send_all(handle: SessionHandle, sender: u64, count: u64, body: Bytes) {
-    for number in 0..count {
-        let class = class_of(number);
-        match handle.try_send(class, message(sender, number, &body)) {
-            Ok(_) => {}
-            Err(Refusal::Full(message)) => {
-                send(&handle, class, message).await;
-            }
-            Err(refusal) => panic!("{refusal:?}"),
+/// What the last word of each class has for a number.
+const OVER: u64 = u64::MAX;
+
+/// Sends at least so many, and goes on until every fault has struck: how many messages that takes is
+/// for the kernel to say. Then the last word of each class. Returns how many came before those.
+async fn send_all(
+    handle: SessionHandle,
+    sender: u64,
+    counts: Range<u64>,
+    body: Bytes,
+    struck: impl Fn() -> bool,
+) -> u64 {
+    let one = async |class, message| match handle.try_send(class, message) {
+        Ok(_) => {}
+        Err(Refusal::Full(message)) => {
+            send(&handle, class, message).await;
         }
+        Err(refusal) => panic!("{refusal:?}"),
+    };
+    let mut number = 0;
+    while number < counts.start || (!struck() && number < counts.end) {
+        one(class_of(number), message(sender, number, &body)).await;
+        number += 1;
     }
+    for class in Class::ALL {
+        one(class, parcel(&OVER.to_le_bytes(), Bytes::new())).await;
+    }
+    number
 }
 
-/// Takes all, each once, in order within its class, unchanged.
+/// Takes all, each once, in order within its class, unchanged, up to the last word of each class.
+/// Returns how many came before those.
 async fn take_all(
     node: &mut TestNode,
     sender: u64,
-    count: u64,
     body: &Bytes,
     mut progress: impl FnMut(),
-) {
-    let mut next = Class::ALL.map(|class| next_of(class, 0));
-    for _ in 0..count {
+) -> u64 {
+    let mut next = Class::ALL.map(|class| Some(next_of(class, 0)));
+    let mut taken = 0;
+    while next.iter().any(Option::is_some) {
         let (arrived, got) = node.next_arrived().await;
         let class = arrived.class();
         let place = &mut next[class.index()];
-        assert_eq!(number_of(&got), *place, "S1, S2: the next of its class");
-        assert!(got.data() == message(sender, *place, body).data(), "content of {place}");
-        *place = next_of(class, *place + 1);
+        let number = number_of(&got);
+        if number == OVER {
+            assert!(place.take().is_some(), "S2: one last word of a class");
+            continue;
+        }
+        assert_eq!(Some(number), *place, "S1, S2: the next of its class");
+        assert!(got.data() == message(sender, number, body).data(), "content of {number}");
+        *place = Some(next_of(class, number + 1));
+        taken += 1;
         progress();
     }
+    taken
 }
 
 /// Arms one fault after the other, spread over the messages.
@@ -208,7 +234,10 @@ async fn chaos(count: u64, each: u64) {
         chaos.watch(node, Box::new(move || tries(&handle)));
     }
     let sending = [(0, &there), (1, &back)].map(|(sender, handle)| {
-        actix_rt::spawn(send_all(handle.clone(), sender, count, body.clone()))
+        let chaos = chaos.clone();
+        let struck = move || chaos.fired().iter().all(|fired| *fired >= each);
+        let counts = count..8 * count;
+        actix_rt::spawn(send_all(handle.clone(), sender, counts, body.clone(), struck))
     });
     let director = RefCell::new(Director {
         chaos: chaos.clone(),
@@ -223,19 +252,19 @@ async fn chaos(count: u64, each: u64) {
         moved: [None; 2],
     });
     let progress = || director.borrow_mut().step();
-    futures::join!(
-        take_all(&mut a, 1, count, &body, progress),
-        take_all(&mut b, 0, count, &body, progress),
-    );
+    let taken =
+        futures::join!(take_all(&mut a, 1, &body, progress), take_all(&mut b, 0, &body, progress),);
+    let mut sent = Vec::new();
     for task in sending {
-        within("all to be sent", task).await.expect("sent");
+        sent.push(within("all to be sent", task).await.expect("sent"));
     }
+    assert_eq!(sent, [taken.1, taken.0], "S2: as many as were sent");
     let [left, right] = [&there, &back].map(|handle| handle.shared().snapshot().counters);
     let seconds = began.elapsed().as_secs_f64();
     println!(
         "messages {}, cuts {}, truncations {}, stalls {}, corruptions {}, links {}, bytes {}, \
          replayed {}, deduplicated {}, seconds {seconds:.1}",
-        2 * count,
+        sent.iter().sum::<u64>(),
         chaos.fired()[0],
         chaos.fired()[1],
         chaos.fired()[2],

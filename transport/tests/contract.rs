@@ -12,7 +12,7 @@ use stellate_transport::local::{Local, LocalOptions};
 use stellate_transport::rdma::fake::{FakeNet, Personality};
 use stellate_transport::rdma::{PoolOptions, Rdma, RdmaOptions};
 use stellate_transport::sim::{Profile, SimNet};
-use stellate_transport::{CloseHow, LinkFault, Tcp, Token, Transport};
+use stellate_transport::{CloseHow, FRAMES_PER_POLL, LinkFault, Tcp, Token, Transport};
 use support::{Pair, Rig, announce, chunks, close_both, lane, message, pattern, pull, seqs};
 
 /// How a rig runs: TCP in real time, the others in virtual time.
@@ -185,6 +185,37 @@ async fn f1_f5_frames_as_bytes_are_one_submit(rig: Rig) {
     assert!(pair.near.link().submit_bytes(encoded(1..=1)).expect_err("closed").closed);
 }
 
+/// Much has arrived before the far end looks: one poll takes a bounded part of it and asks to be
+/// called again, so that a link with much to read cannot keep its thread.
+async fn f7_one_poll_does_a_bounded_amount_of_work(rig: Rig) {
+    const COUNT: u64 = 4 * FRAMES_PER_POLL as u64;
+    let mut pair = Pair::up(&rig).await;
+    let credit = pair.near.credit.map_or(COUNT, |credit| u64::from(credit) - 2);
+    let count = credit.min(COUNT);
+    for seq in 1..=count {
+        pair.near.send(message(seq, b"small"));
+    }
+    // The near end alone, so that all it sent waits in front of the far one; unless credit has to
+    // come back first.
+    let alone = std::future::poll_fn(|cx| {
+        pair.near.drive(cx);
+        let over = pair.near.waiting.is_empty() && pair.near.done == pair.near.submitted;
+        if over { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+    });
+    let all_there = tokio::time::timeout(std::time::Duration::from_secs(10), alone).await.is_ok();
+    let mut most = 0;
+    pair.until(|pair| {
+        most = most.max(pair.far.most_at_once);
+        pair.far.frames.len() as u64 == count
+    })
+    .await;
+    assert!(most <= FRAMES_PER_POLL, "F7: {most} frames in one poll");
+    if all_there && count == COUNT {
+        assert_eq!(most, FRAMES_PER_POLL, "the limit is what ended a poll");
+    }
+    assert_eq!(seqs(&pair.far.frames), (1..=count).collect::<Vec<_>>());
+}
+
 async fn pulled_data_arrives_whole_in_its_last_piece(rig: Rig) {
     let mut pair = Pair::up(&rig).await;
     let data = pattern(300_000);
@@ -338,6 +369,7 @@ macro_rules! contract {
                 f1_a_drain_delivers_what_was_accepted
                 f5_a_refused_submit_leaves_no_trace_and_room_comes_back
                 f1_f5_frames_as_bytes_are_one_submit
+                f7_one_poll_does_a_bounded_amount_of_work
                 pulled_data_arrives_whole_in_its_last_piece
                 f3_a_lost_end_closes_the_other
                 a_detached_link_goes_on_with_what_it_had

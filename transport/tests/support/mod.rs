@@ -50,6 +50,8 @@ pub(crate) struct End {
     pub(crate) done: u64,
     pub(crate) failed: u64,
     pub(crate) rooms: u64,
+    /// Most frames that one poll reported.
+    pub(crate) most_at_once: usize,
     pub(crate) closed: Option<LinkFault>,
     pub(crate) credit: Option<u32>,
     /// Whether it posts receives again.
@@ -70,6 +72,7 @@ impl End {
             done: 0,
             failed: 0,
             rooms: 0,
+            most_at_once: 0,
             closed: None,
             credit: ring,
             grants: true,
@@ -130,6 +133,7 @@ impl End {
             let polled = self.link().poll(cx, &mut batch);
             let empty = batch.is_empty();
             assert!(batch.frames.len() <= stellate_transport::FRAMES_PER_POLL, "F7");
+            self.most_at_once = self.most_at_once.max(batch.frames.len());
             if self.closed.is_some() {
                 assert!(empty && polled.is_pending(), "F4: silent after closed");
             }

@@ -58,7 +58,7 @@ async fn talk(cluster: Running, nodes: u64, rounds: u64, pause: Duration) {
             let to = name(from % nodes + 1);
             let Ok(peer) = messenger.connect(to, node.address_of(to)) else { continue };
             let class = Class::ALL[(round % 4) as usize];
-            let data = vec![0; if round % 16 == 3 { 20_000 } else { 200 }];
+            let data = vec![0; if round % 16 == 3 { 100_000 } else { 200 }];
             cluster.spawn_on(name(from), async move {
                 // A peer that crashed meanwhile: that is what the chart shows.
                 let _ = peer.request(Write(round).with(data).class(class)).await;

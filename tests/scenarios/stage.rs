@@ -39,10 +39,13 @@ pub enum Stage {
     Rdma(FakeNet, Personality),
 }
 
+/// So short that every second message of the talks is announced and pulled.
+const SLOT: u32 = 8 * 1024;
+
 impl Pace {
     pub fn virtual_time() -> Self {
         Self {
-            limits: Limits::default(),
+            limits: Limits { slot_bytes: SLOT, ..Limits::default() },
             held: Duration::from_secs(4),
             held_long: Duration::from_secs(60),
             delay: Duration::from_millis(300),
@@ -68,6 +71,7 @@ impl Pace {
                 standby_max: Duration::from_secs(120),
                 drain_max: Duration::from_secs(5),
                 hold_max: Duration::from_secs(10),
+                slot_bytes: SLOT,
                 ..Limits::default()
             },
             held: Duration::from_millis(1000),

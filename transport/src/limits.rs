@@ -34,10 +34,11 @@ pub struct LinkLimits {
 }
 
 impl LinkLimits {
-    /// The limits of a byte stream with no opinion: TCP's.
+    /// The limits of a byte stream: TCP's. It has no slots; what goes eagerly is short enough for a
+    /// message of another class not to wait long behind it.
     pub const STREAM: Self = Self {
         boundary: Boundary::Stream,
-        slot_bytes: 8 * 1024,
+        slot_bytes: 72 * 1024,
         chunk_bytes: 64 * 1024,
         recv_slots: None,
         send_bytes: 256 * 1024,

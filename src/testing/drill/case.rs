@@ -241,6 +241,8 @@ impl Case {
             standby_max: self.pace.standby_max,
             outbox_messages: self.pace.outbox_messages,
             window_messages: [standard.window_messages[0].min(window), window, window, window],
+            // Short, so that there is much to pull over every fabric.
+            slot_bytes: 8 * 1024,
             ..standard
         }
     }

@@ -6,7 +6,7 @@
 //!                              queued, unacked and replayed alike
 //!   in    = Σ class (window_bytes + one eager message)       received, not yet done
 //!         + Σ lane  (pull_bytes + one body)                  pulled, not yet done
-//!   asked = Σ class requests_max × slot_bytes                requests open in handlers
+//!   asked = Σ class requests_bytes                           requests open in handlers
 //!   reply = replies_bytes                                    replies not known to be received,
 //!         + one reply for each handler that was open when that was reached
 //! per link, at most
@@ -29,7 +29,7 @@ const MIB: u32 = 1024 * KIB;
 /// Data bytes of one message that count against the window; the rest is governed by the pull.
 ///
 /// A constant, so that both ends count the same whatever the slots of the link of the day.
-pub const WINDOW_COST_DATA_MAX: u32 = 8 * KIB;
+pub const WINDOW_COST_DATA_MAX: u32 = 64 * KIB;
 
 /// What a message costs of its class's window, in bytes.
 pub const fn window_cost(front_len: u32, data_len: u32) -> u64 {
@@ -80,11 +80,17 @@ pub struct Limits {
     pub replies_bytes: u64,
     /// Requests and notifies open at once, in each direction.
     pub requests_max: u32,
+    /// Bytes of requests open in handlers, per class, as [`window_cost`] counts, whose room in the
+    /// window is given back when their handler opens them; what is beyond gives it back when it is
+    /// answered, as messages do.
+    pub requests_bytes: u64,
     /// Longest front.
     pub front_max: u32,
     /// Longest data segment.
     pub data_max: u32,
-    /// Longest front + data sent eagerly; a longer data segment is announced and pulled.
+    /// Longest front + data sent eagerly, where the link's own slots are not smaller; a longer data
+    /// segment is announced and pulled. 64 KiB and a front go in one go over TCP: a pull is a round
+    /// trip more, which on loopback costs as much as moving the bytes.
     pub slot_bytes: u32,
     /// Bytes in one chunk of pulled data.
     pub chunk_bytes: u32,
@@ -133,9 +139,10 @@ impl Default for Limits {
             pull_bytes: 4 * u64::from(MIB),
             replies_bytes: 16 * u64::from(MIB),
             requests_max: 4096,
+            requests_bytes: 32 * u64::from(MIB),
             front_max: MIB,
             data_max: 64 * MIB,
-            slot_bytes: 8 * KIB,
+            slot_bytes: 72 * KIB,
             chunk_bytes: 128 * KIB,
             inbox_messages: 4096,
             inbox_drain: 64,
@@ -156,9 +163,8 @@ impl Limits {
         let out = self.outbox_bytes + self.outbox_bytes / 16 + message;
         let window = Class::COUNT as u64 * (self.window_bytes + eager);
         let pulled = Lane::COUNT as u64 * (self.pull_bytes + u64::from(self.data_max));
-        let asked = u64::from(self.requests_max) * u64::from(self.slot_bytes);
         let replies = self.replies_bytes + message;
-        out + window + pulled + Class::COUNT as u64 * asked + replies
+        out + window + pulled + Class::COUNT as u64 * self.requests_bytes + replies
     }
 
     /// Entries a reply lane may hold: a peer that asks and never acks the answers misbehaves.

@@ -144,7 +144,10 @@ fn limits() -> String {
             "window_bytes, pull_bytes",
             format!("{}, {} a lane", limits.window_bytes, limits.pull_bytes),
         ),
-        ("requests_max", limits.requests_max.to_string()),
+        (
+            "requests_max, requests_bytes",
+            format!("{}, {} a class", limits.requests_max, limits.requests_bytes),
+        ),
         ("replies_bytes", format!("{} a session", limits.replies_bytes)),
         ("front_max, data_max", format!("{}, {}", limits.front_max, limits.data_max)),
         ("slot_bytes, chunk_bytes", format!("{}, {}", limits.slot_bytes, limits.chunk_bytes)),

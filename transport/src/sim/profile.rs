@@ -21,6 +21,7 @@ pub struct Profile {
 
 const MESSAGES: LinkLimits = LinkLimits {
     boundary: Boundary::Message,
+    slot_bytes: 8 * 1024,
     chunk_bytes: 8 * 1024,
     gather_max: 1,
     ..LinkLimits::STREAM

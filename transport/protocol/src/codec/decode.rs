@@ -36,7 +36,7 @@ use super::record::Reader;
 pub const DIRECT_MIN: usize = 16 * 1024;
 
 /// How far the buffer of a long body runs ahead of the bytes that arrived, at least.
-const GROW_MIN: usize = 64 * 1024;
+const GROW_MIN: usize = 128 * 1024;
 
 /// Which frame has to be the first of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

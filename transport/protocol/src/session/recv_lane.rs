@@ -85,7 +85,7 @@ impl<P: Payload> RecvLane<P> {
             in_hand: 0,
             in_hand_cost: 0,
             in_hand_max: u64::from(limits.requests_max),
-            in_hand_cost_max: u64::from(limits.requests_max) * u64::from(limits.slot_bytes),
+            in_hand_cost_max: limits.requests_bytes,
             cost: 0,
             pulled: 0,
             told: LaneState::default(),

@@ -148,7 +148,8 @@ impl World {
         };
         self.nodes.push(Node {
             me,
-            limits: Limits::default(),
+            // Short, so that bodies of some ten thousand bytes are pulled.
+            limits: Limits { slot_bytes: 8 * 1024, ..Limits::default() },
             dial,
             accept,
             metadata: Bytes::new(),

@@ -49,6 +49,44 @@ fn a_body_up_to_a_slot_goes_eagerly_a_larger_one_is_pulled() {
     world.check_healed(a, b);
 }
 
+/// A round trip for the pull costs as much as moving 64 KiB, so those go with their front.
+fn a_block_of_64_kib_goes_in_one_frame_over_a_stream() {
+    let (mut world, a, b) = up(|limits| limits.slot_bytes = Limits::default().slot_bytes);
+    world.send_data(a, Class::Normal, 64 * 1024);
+    world.run();
+    assert_eq!(world.arrived(B, FrameKind::Announce), 0);
+    assert_eq!(world.arrived(A, FrameKind::Pull), 0);
+    world.millis(10);
+    world.check_healed(a, b);
+}
+
+/// S7: what goes eagerly is bounded by the window, in bytes: all of it counts.
+fn s7_eager_blocks_are_bounded_by_the_window() {
+    const BLOCK: u32 = 60_000;
+    let (mut world, a, b) = up(|limits| {
+        limits.slot_bytes = Limits::default().slot_bytes;
+        limits.window_bytes = 200_000;
+    });
+    world.side_mut(b).finishes = false;
+    for _ in 0..12 {
+        world.send_data(a, Class::Normal, BLOCK);
+    }
+    let mut seen = 0;
+    while seen < 12 {
+        world.millis(10);
+        let side = world.side(b);
+        let held: u32 = side.in_hand.iter().map(|item| item.message.payload.data_len()).sum();
+        assert!(held <= 200_000 + BLOCK, "S7: {held} bytes in hand");
+        let now = side.watch.seen(Class::Normal).len();
+        assert!(now > seen, "no progress after {seen}");
+        seen = now;
+        (0..world.side(b).in_hand.len()).for_each(|_| world.finish(b));
+    }
+    world.millis(10);
+    assert_eq!(world.arrived(B, FrameKind::Announce), 0, "all went eagerly");
+    world.check_healed(a, b);
+}
+
 /// F6: a fabric that takes frames and counts no receives has slots all the same.
 fn f6_nothing_is_longer_than_a_slot_where_frames_arrive_whole() {
     let mut world = World::peers();

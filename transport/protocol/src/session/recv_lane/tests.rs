@@ -16,7 +16,7 @@ fn limits() -> Limits {
         window_bytes: BYTES,
         pull_bytes: 100,
         requests_max: 3,
-        slot_bytes: 10,
+        requests_bytes: 30,
         ..Limits::default()
     }
 }

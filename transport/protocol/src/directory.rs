@@ -249,7 +249,7 @@ impl Directory {
                 if entry.id == hello.session {
                     return Route::Existing { key, notices };
                 }
-                if !hello.established && !hello.from.name.is_anonymous() {
+                if !hello.from.name.is_anonymous() {
                     dialling = Some(key);
                 }
                 continue;
@@ -298,42 +298,4 @@ impl Known {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// `connect` to one's own name finds the half that dialled, also once the other half is born.
-    #[test]
-    fn a_session_with_oneself_is_found_by_the_half_that_dialled() {
-        let me = EntityName::osd(1);
-        let (dialled, accepted) = (SessionKey(1), SessionKey(2));
-        let mut directory = Directory::new();
-        directory.dialled(dialled, me, SessionId(7), true);
-        let entry = Entry { loops: false, ..directory.entries[&dialled].clone() };
-        directory.insert(accepted, entry);
-        assert_eq!(directory.lookup(me), Some(dialled));
-        directory.ended(dialled);
-        assert_eq!(directory.lookup(me), Some(accepted));
-        assert_eq!(directory.len(), 1);
-    }
-
-    #[test]
-    fn a_name_finds_its_newest_session_and_nobody_is_found_without_one() {
-        let name = EntityName::osd(2);
-        let (old, new) = (SessionKey(1), SessionKey(2));
-        let mut directory = Directory::new();
-        assert!(directory.is_empty() && directory.lookup(name).is_none());
-        directory.dialled(old, name, SessionId(7), false);
-        directory.dialled(new, name, SessionId(8), false);
-        assert!(!directory.is_empty() && directory.len() == 2);
-        assert_eq!(directory.lookup(name), Some(new));
-        assert_eq!((directory.namesakes(old), directory.namesakes(new)), (vec![new], vec![old]));
-        directory.ended(new);
-        assert_eq!((directory.lookup(name), directory.namesakes(old)), (Some(old), vec![]));
-        directory.ended(old);
-        assert!(directory.is_empty() && directory.lookup(name).is_none());
-        assert!(directory.by_name.is_empty(), "S7: a name without a session is forgotten");
-        let anonymous = EntityName::anonymous(crate::id::EntityKind::CLIENT);
-        directory.dialled(SessionKey(3), anonymous, SessionId(9), false);
-        assert_eq!(directory.lookup(anonymous), None);
-    }
-}
+mod tests;

@@ -93,43 +93,20 @@ impl Entry {
 #[cfg(test)]
 mod tests {
     use super::super::Route;
+    use super::super::tests::{hello, route};
     use super::*;
-    use crate::frame::{Hello, LaneState, Opening, Terms};
-    use crate::id::{Attempt, EntityKind, EntityName, Identity, Instance, Role, SessionId};
+    use crate::frame::Hello;
+    use crate::id::{EntityKind, EntityName, Role, SessionId};
     use crate::policy::Policy;
 
     const OLD: SessionKey = SessionKey(1);
     const NEW: SessionKey = SessionKey(2);
     const NEWER: SessionKey = SessionKey(3);
 
-    fn hello(name: EntityName, instance: u128, session: u128, attempt: u64) -> Hello {
-        let terms =
-            Terms { front_max: 1, data_max: 1, slot_bytes: 1, slots: None, requests_max: 1 };
-        Hello {
-            from: Identity { name, role: None, instance: Instance(instance), incarnation: None },
-            target: EntityName::osd(1),
-            session: SessionId(session),
-            attempt: Attempt(attempt),
-            established: false,
-            insist: false,
-            policy: Policy::lossless_peer().offer(),
-            opening: Opening {
-                terms,
-                lanes: [LaneState::default(); crate::class::Lane::COUNT],
-                held: false,
-                features: Vec::new(),
-                metadata: bytes::Bytes::new(),
-                auth: bytes::Bytes::new(),
-            },
-        }
-    }
-
     /// Routes a hello that begins a session; whether it has to wait.
     fn birth(directory: &mut Directory, key: SessionKey, hello: &Hello) -> bool {
-        let name = EntityName::osd(1);
-        let me = Identity { name, role: None, instance: Instance(99), incarnation: None };
         let policy = Policy::lossless_peer();
-        let Route::Birth { notices } = directory.route(hello, &me, &policy) else {
+        let Route::Birth { notices } = route(directory, hello, policy) else {
             panic!("a birth");
         };
         directory.accepted(key, hello, &policy);

@@ -17,6 +17,7 @@ mod scenarios {
     pub mod races;
     pub mod redial;
     pub mod restarts;
+    pub mod says;
     pub mod table;
     pub mod window;
 }

@@ -92,6 +92,9 @@ mod tests {
             memory.begins(instance);
             memory.hears(instance, Attempt(3));
         }
+        // One of two sessions with it is over.
+        memory.begins(other);
+        memory.ends(other, [SessionId(5), SessionId(6)]);
         memory.ends(first, [SessionId(7), SessionId(8)]);
         assert!(memory.is_old(first, Attempt(3)) && !memory.is_old(first, Attempt(4)));
         assert!(memory.is_over(first, SessionId(8)) && !memory.is_over(other, SessionId(8)));

@@ -132,7 +132,7 @@ mod tests {
         let mut directory = Directory::new();
         birth(&mut directory, OLD, &hello(osd, 7, 1, 1));
         directory.ended(OLD);
-        assert!(birth(&mut directory, NEW, &hello(osd, 7, 2, 2)));
+        assert!(birth(&mut directory, NEW, &hello(osd, 8, 2, 2)), "whatever its instance");
         directory.dialled(NEWER, osd, SessionId(3), false);
         assert!(directory.follow(NEWER, &[]), "who dials waits as well");
         directory.dialled(SessionKey(4), EntityName::osd(3), SessionId(4), false);

@@ -112,7 +112,7 @@ impl World {
             Op::Push { session, class, requests, way } => self.push(session, class, &requests, way),
             Op::Take { max } => self.take(max),
             Op::HandOut { count, fills } => self.hand_out(count, fills),
-            Op::PutBack => self.queues.put_back(&mut self.batch),
+            Op::PutBack => self.put_back(),
             Op::Fill { session } => self.full[session].set(true),
             Op::Free { session } => self.free(session),
         }
@@ -201,7 +201,7 @@ impl World {
         for _ in 0..count {
             match self.batch.front() {
                 None => return,
-                Some(next) if next.must_wait() => return self.queues.put_back(&mut self.batch),
+                Some(next) if next.must_wait() => return self.put_back(),
                 Some(_) => {}
             }
             let Some(next) = self.batch.pop_front() else { return };
@@ -210,6 +210,11 @@ impl World {
             assert_eq!(next.number, *handed, "S1");
             next.full.set(next.full.get() || (fills && next.request));
         }
+    }
+
+    fn put_back(&mut self) {
+        self.queues.put_back(&mut self.batch);
+        assert!(self.batch.is_empty(), "all of it waits again, before what came after it (S1)");
     }
 
     fn free(&mut self, session: usize) {

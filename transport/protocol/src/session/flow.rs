@@ -202,7 +202,6 @@ impl<P: Payload> Session<P> {
         let usual = self.phase == Phase::Up
             && self.link() == Some(link)
             && self.admission == Admission::Open
-            && !self.probing
             && self.out.is_empty()
             && !lane.is_replies()
             && check_call(message).is_ok();
@@ -248,7 +247,7 @@ impl<P: Payload> Session<P> {
                 Ok(())
             }
             Frame::Heartbeat(Heartbeat { ask, answer }) => {
-                if answer > 0 && answer == self.probes {
+                if answer == self.probes {
                     self.alive_after_all();
                 }
                 if ask > 0 {

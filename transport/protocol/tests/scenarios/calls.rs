@@ -26,6 +26,7 @@ fn a_request_is_answered_in_each_class() {
     let (mut world, a, b) = up();
     for class in Class::ALL {
         let (ask, note) = (world.request(a, class, Some(1000)), world.notify(b, class));
+        assert_eq!(world.side(a).session.open_requests(), 1);
         world.millis(5);
         assert_eq!(outcome(&world, a, ask), Some(Outcome::Reply));
         assert_eq!(outcome(&world, b, note), Some(Outcome::Handled));

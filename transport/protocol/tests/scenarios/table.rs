@@ -228,7 +228,7 @@ type Scenario = (&'static str, fn());
 #[test]
 fn every_row_is_taken_from_every_phase_that_it_names() {
     COVERAGE.with_borrow_mut(|all| *all = Coverage::default());
-    let files: [&[Scenario]; 13] = [
+    let files: [&[Scenario]; 14] = [
         ALL,
         super::admission::ALL,
         super::bodies::ALL,
@@ -241,6 +241,7 @@ fn every_row_is_taken_from_every_phase_that_it_names() {
         super::races::ALL,
         super::redial::ALL,
         super::restarts::ALL,
+        super::says::ALL,
         super::window::ALL,
     ];
     files.iter().flat_map(|file| file.iter()).for_each(|(_, scenario)| scenario());

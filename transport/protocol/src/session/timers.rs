@@ -178,6 +178,11 @@ mod tests {
         all.sort_unstable();
         all.dedup();
         assert_eq!(all.len(), sets, "each set is another state");
+        all.dedup_by_key(|(_, hash)| *hash);
+        assert!(all.len() > 1, "and is hashed as one");
+        let mut armed = Timers::default();
+        armed.arm(Timer::Drain, Time(1));
+        assert!(armed != Timers::default());
     }
 
     #[test]

@@ -87,6 +87,15 @@ fn s7_eager_blocks_are_bounded_by_the_window() {
     world.check_healed(a, b);
 }
 
+/// A front has no body that could be pulled, however long it is.
+fn a_front_longer_than_a_slot_goes_as_it_is() {
+    let (mut world, a, b) = up(|limits| limits.slot_bytes = 7);
+    world.send(a, Class::Normal, 1);
+    world.millis(10);
+    assert_eq!(world.arrived(B, FrameKind::Announce), 0);
+    world.check_healed(a, b);
+}
+
 /// F6: a fabric that takes frames and counts no receives has slots all the same.
 fn f6_nothing_is_longer_than_a_slot_where_frames_arrive_whole() {
     let mut world = World::peers();

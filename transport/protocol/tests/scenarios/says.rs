@@ -4,7 +4,7 @@ use stellate_protocol::Class;
 use stellate_protocol::event::{Decision, EndCause, Event, Input, Notice, Output};
 use stellate_protocol::frame::{Feature, Frame};
 use stellate_protocol::policy::Policy;
-use stellate_protocol::session::{Amount, Phase};
+use stellate_protocol::session::{Amount, Phase, Trouble, WaitsFor};
 
 use super::table::in_phase;
 use crate::pair::{A, Admit, B, Conn, Reach, World};
@@ -63,6 +63,57 @@ fn metadata_and_features_go_with_the_next_hello() {
         panic!("{answer:?}")
     };
     assert_eq!((&opening.metadata[..], &opening.features), (&b"epoch 9"[..], &feature(4)));
+}
+
+/// What keeps the oldest message: the peer's user, its window, or the link.
+fn why_tells_an_admission_a_window_and_a_full_link_apart() {
+    for (admission, keeps) in [(Some(Admit::Silent), WaitsFor::Admission), (None, WaitsFor::Window)] {
+        let mut world = World::peers();
+        world.limits(|limits| limits.window_messages = [4; 4]);
+        world.nodes[B].admission = admission;
+        let a = world.connect(A, B);
+        world.run();
+        world.side_mut(world.only(B)).opens = false;
+        world.send(a, Class::Normal, 5);
+        world.millis(100);
+        let why = world.side(a).session.why().expect("one is left");
+        assert_eq!((why.position, why.waits_for), (5, keeps));
+    }
+    let (mut world, a, _) = in_phase(Phase::Up, None);
+    world.room = 0;
+    world.send(a, Class::Normal, 1);
+    assert_eq!(world.side(a).session.why().map(|why| why.waits_for), Some(WaitsFor::LinkRoom));
+}
+
+/// S9: a link that is made and silent is a black hole too; nonsense is another matter.
+fn s9_a_hello_without_an_answer_and_one_with_nonsense_are_told_apart() {
+    let (mut world, a, _) = in_phase(Phase::Greeting, None);
+    let silent = world.side(a).session.counters().dials_silent;
+    world.secs(10);
+    let session = &world.side(a).session;
+    assert_eq!(session.trouble(), Some(Trouble::HelloSilent));
+    assert_eq!(session.counters().dials_silent, silent + 1);
+    let (mut world, a, _) = in_phase(Phase::Greeting, None);
+    world.forge(a, Frame::Admitted);
+    let session = &world.side(a).session;
+    assert_eq!(session.trouble(), Some(Trouble::HelloFault));
+    assert_eq!(session.counters().dials_silent, silent);
+}
+
+/// What is due goes in one go, whatever lane runs dry meanwhile.
+fn s8_a_lane_that_runs_dry_does_not_hold_up_the_next() {
+    for first in [Class::Control, Class::High, Class::Normal] {
+        let (mut world, a, _) = in_phase(Phase::Up, None);
+        world.room = 0;
+        world.send(a, first, 1);
+        world.send(a, Class::Bulk, 3);
+        let (now, mut sent) = (world.now, 0);
+        while world.side_mut(a).session.poll_frame(now).is_some() {
+            sent += 1;
+        }
+        assert_eq!(sent, 4, "{first}");
+        world.side_mut(a).dead = true;
+    }
 }
 
 /// Who moves, moves a session that is its to dial, lives, and outlives its link.

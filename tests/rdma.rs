@@ -202,7 +202,7 @@ async fn copied<T>(world: &World, pair: &Pair, asked: impl Future<Output = T>) -
 fn leased_data_goes_out_where_it_lies_and_is_kept_where_it_came() {
     virtual_time(4, async |world| {
         let pair = pair(&world, Personality::ROCE, true).await;
-        assert!(!pair.one.lease(100).is_registered(), "no device is open yet");
+        assert!(pair.one.lease(100).is_registered(), "who listens has its device open");
         let there = pair.one.connect(EntityName::osd(2), TWO_AT).unwrap();
         let reply = there.request(Note(0)).await.unwrap();
         assert_eq!(reply.body, 0);

@@ -311,6 +311,16 @@ async fn what_the_machine_lacks_is_said_with_the_remedy() {
     two.fake.limit_memory(NEAR, 5 << 20);
     let unfunded = two.near.dial(&at).await.expect_err("no ring");
     assert!(matches!(unfunded, DialError::Unfunded { here: true, .. }), "{unfunded:?}");
+    // So little is said by who would listen, too, before anybody dials.
+    for (bytes, call) in [(64 * 1024, "alone"), (5 << 20, "for a ring")] {
+        let host = [10, 0, 0, 8].into();
+        let small = Rdma::on(two.fake.host(host, Personality::ROCE));
+        two.fake.limit_memory(host, bytes);
+        let at = "rdma://10.0.0.8:0".parse().expect("an address");
+        let error = small.listen(&at).expect_err(call).to_string();
+        assert!(error.contains("ulimit -l"), "{error}");
+        assert_eq!(two.fake.counts(host).identifiers, 0);
+    }
     two.fake.limit_memory(NEAR, 1 << 30);
     two.fake.limit_pairs(FAR, 0);
     assert_eq!(two.near.dial(&at).await.expect_err("no pairs there"), DialError::Busy);

@@ -126,12 +126,27 @@ impl Core {
                 });
             }
         };
+        if let Err(error) = self.could_fund_a_link(endpoint, id) {
+            endpoint.channel.destroy_id(id);
+            return Err(ListenError::Verbs(error));
+        }
         let local = Address::of_socket(SCHEME, bound).map_err(ListenError::Address)?;
         let number = self.number();
         let links = VecDeque::new();
         self.listeners.insert(number, Listening { id, links, waker: None });
         self.owners.insert(id, Owner::Listener(number));
         Ok((number, local))
+    }
+
+    /// What a listener would refuse every link for is better told at once. An address of no device
+    /// in particular has to wait for its first link.
+    fn could_fund_a_link(&mut self, endpoint: &Endpoint, id: CmId) -> Result<(), VerbsError> {
+        let Some(name) = endpoint.channel.device(id) else {
+            return Ok(());
+        };
+        let slots = endpoint.options().slots_per_link();
+        let unfunded = self.nic(endpoint, &name)?.pool.fund(slots).err();
+        unfunded.and_then(|unfunded| unfunded.cause).map_or(Ok(()), Err)
     }
 
     /// Ends a listener; its links that nobody accepted, to be dropped outside of the lock.

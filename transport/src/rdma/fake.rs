@@ -182,6 +182,11 @@ impl FakeNet {
         self.world().counts(host)
     }
 
+    /// How often completion queues of a host were armed: each time its user was about to sleep.
+    pub fn arms(&self, host: IpAddr) -> u64 {
+        self.world().host_at(host).arms
+    }
+
     /// Rules that were broken, the first few.
     pub fn violations(&self) -> Vec<Violation> {
         self.world().violations.clone()

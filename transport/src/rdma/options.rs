@@ -48,7 +48,7 @@ pub struct RdmaOptions {
     /// under it.
     pub teardown: Duration,
     /// How long the endpoint looks for further completions before it sleeps. Costs a processor;
-    /// saves a wake-up.
+    /// saves a wake-up. Zero where time stands still while somebody looks, as in virtual time.
     pub spin: Duration,
 }
 

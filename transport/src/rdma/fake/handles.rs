@@ -231,8 +231,11 @@ impl CompletionQueue for FakeCq {
     }
 
     fn arm(&self) -> Result<(), VerbsError> {
-        if let Some(cq) = self.shared.lock().cqs.get_mut(&self.number) {
+        let mut world = self.shared.lock();
+        if let Some(cq) = world.cqs.get_mut(&self.number) {
             cq.armed = true;
+            let host = cq.host;
+            world.hosts[host].arms += 1;
         }
         Ok(())
     }

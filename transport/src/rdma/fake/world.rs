@@ -81,6 +81,8 @@ pub(super) struct Host {
     pub(super) late_words: BTreeMap<CmWord, u64>,
     pub(super) async_events: VecDeque<AsyncEvent>,
     pub(super) async_waker: Option<Waker>,
+    /// How often its completion queues were armed.
+    pub(super) arms: u64,
 }
 
 /// What goes home when the lock is released: buffers of the pool.
@@ -156,6 +158,7 @@ impl World {
             late_words: BTreeMap::new(),
             async_events: VecDeque::new(),
             async_waker: None,
+            arms: 0,
         });
         self.hosts.len() - 1
     }

@@ -16,6 +16,8 @@
 mod case;
 #[path = "scenarios/golden.rs"]
 mod golden;
+#[path = "scenarios/many.rs"]
+mod many;
 #[path = "scenarios/node.rs"]
 mod node;
 #[path = "scenarios/promises.rs"]

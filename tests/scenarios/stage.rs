@@ -1,4 +1,4 @@
-//! Where a scenario is played: the virtual network, or TCP on this machine.
+//! Where a scenario is played: the virtual network, TCP on this machine, or RDMA.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -7,6 +7,8 @@ use std::time::Duration;
 use stellate::prelude::*;
 use stellate::testing::rdma::Rdma;
 use stellate::testing::rdma::fake::{FakeNet, Personality};
+#[cfg(feature = "rdma")]
+use stellate::testing::rdma::{RdmaOptions, sys::System};
 use stellate::testing::{Edge, Faults, Tcp, World};
 
 use crate::case::Case;
@@ -37,6 +39,9 @@ pub enum Stage {
     Tcp,
     /// In virtual time as well.
     Rdma(FakeNet, Personality),
+    /// A real RDMA fabric: where the first listens, and the second.
+    #[cfg(feature = "rdma")]
+    Fabric([String; 2]),
 }
 
 /// So short that every second message of the talks is announced and pulled.
@@ -91,6 +96,8 @@ impl Stage {
         match self {
             Self::Sim(_) | Self::Rdma(..) => Pace::virtual_time(),
             Self::Tcp => Pace::real_time(),
+            #[cfg(feature = "rdma")]
+            Self::Fabric(_) => Pace::real_time(),
         }
     }
 
@@ -98,7 +105,7 @@ impl Stage {
     pub fn builder(&self, name: EntityName, faults: &Faults, case: &Case) -> MessengerBuilder {
         let mut limits = self.pace().limits;
         let at_close = case.fault.is_some_and(|(_, step)| step.edge == Edge::Close);
-        if matches!(self, Self::Tcp) && at_close {
+        if self.pace().real_time && at_close {
             // Who hears no last word waits for this.
             limits.standby_max = Duration::from_secs(10);
         }
@@ -117,6 +124,15 @@ impl Stage {
                     .seed(number)
                     .arbiters(0)
             }
+            #[cfg(feature = "rdma")]
+            Self::Fabric(at) => {
+                let at = at[usize::from(name.number() == Some(2))].as_str();
+                // Many of them are in one machine's memory.
+                let options =
+                    RdmaOptions { ring: 16, sends: 16, cq_depth: 256, ..RdmaOptions::default() };
+                let rdma = Rdma::with(Arc::new(System::new()), options);
+                Messenger::builder(name).bind(at).transport(faults.wrap(Arc::new(rdma))).arbiters(0)
+            }
             Self::Tcp => Messenger::builder(name)
                 .bind("tcp://127.0.0.1:0")
                 .transport(faults.wrap(Arc::new(Tcp::new())))
@@ -131,6 +147,8 @@ impl Stage {
             Self::Sim(world) => world.net().violations().len(),
             Self::Rdma(fake, _) => fake.violations().len(),
             Self::Tcp => 0,
+            #[cfg(feature = "rdma")]
+            Self::Fabric(_) => 0,
         }
     }
 }

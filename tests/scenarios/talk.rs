@@ -66,7 +66,7 @@ pub async fn play(stage: &Stage, case: &Case) -> Result<Outcome, String> {
     let (a, b) = (Node::new(stage, case, Which::A).await, Node::new(stage, case, Which::B).await);
     let (faults_over, slowest) = (Instant::now(), Duration::ZERO);
     let mut talk = Talk { case, pace: stage.pace(), a, b, struck: [0; 2], faults_over, slowest };
-    if let (Stage::Tcp, Some((_, Step { edge: Edge::Lost, .. }))) = (stage, case.fault) {
+    if let (true, Some((_, Step { edge: Edge::Lost, .. }))) = (talk.pace.real_time, case.fault) {
         // As in virtual time: the winner's hello is long on its way.
         let late = Fault::Delay(talk.pace.delay * 6);
         talk.node(winner(case)).faults.on(Edge::Hello, Direction::Sent, 1, late);

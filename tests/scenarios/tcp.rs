@@ -1,4 +1,4 @@
-//! The same conversations over TCP, in real time: many at once, since they mostly wait.
+//! The same conversations over TCP, in real time.
 //!
 //! The promises hold in each. Beyond them the outcome is that of virtual time, to the last count,
 //! but for what hangs on who is faster:
@@ -14,100 +14,16 @@
 //! | peers that both dial | the same: who wins the race depends on time |
 //! | … and a close is lost | births: who had something to say asks, who had not waits |
 
-use std::cell::Cell;
-use std::rc::Rc;
-use std::time::Duration;
-
 use stellate::testing::Edge;
-use tokio::time::Instant;
 
 use crate::case::*;
 use crate::golden::{Expected, steps};
+use crate::many::{Played, run};
 use crate::promises::broken;
 use crate::stage::{Pace, Stage};
-use crate::talk::play;
-use crate::tally::Outcome;
 
 /// Conversations at once.
 const AT_ONCE: usize = 120;
-
-/// A turn that comes later than this disturbs the conversations by itself.
-const LAG_MAX: Duration = Duration::from_millis(200);
-
-/// How often a conversation that was so disturbed is played again, before only its promises count.
-const AGAIN_MAX: usize = 1;
-
-struct Played {
-    case: Case,
-    outcome: Result<Outcome, String>,
-    /// Whether the machine disturbed it too.
-    disturbed: bool,
-}
-
-fn run(mut cases: Vec<Case>) -> Vec<Played> {
-    let mut all = Vec::new();
-    for again in 0..=AGAIN_MAX {
-        let played = run_once(std::mem::take(&mut cases));
-        for played in played {
-            match played.disturbed && again < AGAIN_MAX {
-                true => cases.push(played.case),
-                false => all.push(played),
-            }
-        }
-    }
-    all
-}
-
-fn run_once(cases: Vec<Case>) -> Vec<Played> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let all = async {
-        let lags = Rc::new(Cell::new(0));
-        let watch = tokio::task::spawn_local(count_lags(lags.clone()));
-        let mut open = tokio::task::JoinSet::new();
-        let mut done = Vec::new();
-        for case in cases {
-            while open.len() >= AT_ONCE {
-                done.extend(open.join_next().await);
-            }
-            idle().await;
-            let lags = lags.clone();
-            open.spawn_local(async move {
-                let before = lags.get();
-                let outcome = play(&Stage::Tcp, &case).await;
-                Played { case, outcome, disturbed: lags.get() > before }
-            });
-        }
-        done.extend(open.join_all().await.into_iter().map(Ok));
-        watch.abort();
-        done.into_iter().map(Result::unwrap).collect()
-    };
-    tokio::task::LocalSet::new().block_on(&runtime, all)
-}
-
-/// Counts the turns of this thread that came too late.
-async fn count_lags(lags: Rc<Cell<u64>>) {
-    let turn = Duration::from_millis(20);
-    loop {
-        let start = Instant::now();
-        tokio::time::sleep(turn).await;
-        if start.elapsed() > turn + LAG_MAX {
-            lags.set(lags.get() + 1);
-        }
-    }
-}
-
-/// Until this thread seems to have time for one conversation more, or for a while: what disturbs them is to be in the table,
-/// not a busy machine.
-async fn idle() {
-    let turn = Duration::from_millis(10);
-    for _ in 0..20 {
-        let start = Instant::now();
-        tokio::time::sleep(turn).await;
-        if start.elapsed() < turn * 2 {
-            return;
-        }
-    }
-}
 
 /// What is reached in virtual time is played here: every edge at its nth passage, but grants, since
 /// nobody counts the receives of a stream, and races that a loss begins.
@@ -162,7 +78,7 @@ fn check(cases: Vec<Case>) {
     let mut wrong = Vec::new();
     let count = cases.len();
     let (mut only_promises, mut lost) = (0, Vec::new());
-    for Played { case, outcome, disturbed } in run(cases) {
+    for Played { case, outcome, disturbed } in run(Stage::Tcp, AT_ONCE, cases) {
         let outcome = match outcome {
             Ok(outcome) => outcome,
             Err(stuck) => {

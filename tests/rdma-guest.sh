@@ -9,7 +9,7 @@
 # says the same. A guest that dies early or hangs has failed.
 #
 # Environment: CARGO_TARGET_DIR; GUEST_SECONDS, the time limit of the guest; GUEST_KEEP, keep the
-# share with all logs.
+# share with all logs; GUEST_CONNECTS, how many links are made and broken to look for leaks.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit
 export CARGO_TERM_COLOR=never
@@ -35,6 +35,7 @@ if [[ -n ${GUEST_KEEP:-} ]]; then echo "keeping $share"; else trap 'rm -rf "$sha
 mkdir "$share/bin" "$share/log"
 cp "$here/guest.sh" "$here/hosts.sh" "$share/" || die "no guest script"
 printf '%s\n' "$@" >"$share/names"
+echo "${GUEST_CONNECTS:-120}" >"$share/connects"
 echo "building the tests"
 bash "$here/build.sh" "$share/bin" || die "the tests do not build"
 

@@ -6,13 +6,13 @@ bin=$1
 
 # binaries ARGS...: cargo's test binaries, as "name path" lines.
 binaries() {
-    cargo test --no-run --message-format=json "$@" |
+    cargo test --no-run --message-format=json-render-diagnostics "$@" |
         sed -n 's/.*"name":"\([^"]*\)".*"executable":"\([^"]*\)".*/\1 \2/p'
 }
 
 {
     binaries -p stellate-transport --features rdma,rsockets --lib --test contract --test leaks --test figures
-    binaries -p stellate --features rdma,rsockets --test fabric
+    binaries -p stellate --features rdma,rsockets --test fabric --test scenarios
 } | while read -r name path; do
     # Debug data is most of it, and the guest reads it over 9p.
     strip --strip-debug -o "$bin/$name" "$path"

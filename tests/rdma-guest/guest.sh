@@ -8,8 +8,10 @@ share=/mnt
 
 # Seconds that one test may take. Emulation is ten to thirty times slower.
 each=300
-# How many times a link is made and broken.
-connects=1000
+# How many times a link is made and broken, as the host says.
+connects=$(<"$share/connects")
+# Seconds that sessions are loaded while the fabric fails under them.
+soak=30
 
 # serve NAME COMMAND...: a server in the background, ended when the test is.
 serve() {
@@ -42,20 +44,20 @@ rping_over() {
 test_rping_rxe() { rping_over 10.77.0.2; }
 test_rping_siw() { rping_over 10.78.0.2; }
 
-# The cable itself: what works before it is pulled works after.
+# The cable itself: what works before it is pulled works after, also when somebody dialled meanwhile.
 cable_of() {
     local counter=/sys/class/net/$1/statistics/rx_packets before
     before=$(<"$counter")
     rping_over "$2" || return
     (($(<"$counter") > before + 40)) || { echo "it went another way" && return 1; }
-    kill "${servers[@]}"
+    kill "${servers[@]}" 2>/dev/null
     down "$1"
-    sleep 2
+    timeout 3 rping -c -a "$2" -p 7174 -C 1 && { echo "it is still in" && return 1; }
     up "$1"
     rping_over "$2" || { ip rule && ip route show table all && rdma link show && return 1; }
 }
-check_cable_rxe() { cable_of rb 10.77.0.2; }
-check_cable_siw() { cable_of sb 10.78.0.2; }
+test_cable_rxe() { cable_of rb 10.77.0.2; }
+test_cable_siw() { cable_of sb 10.78.0.2; }
 
 send_lat_over() {
     serve ib_send_lat ib_send_lat -R -d "$2" -n 500 -s 64 -p 7175
@@ -82,8 +84,8 @@ test_contract_rsockets_siw() { contract_over 10.78.0.2 rsockets; }
 
 # F8 after many connects, and faults.
 leaks_over() { STELLATE_CONNECTS=$connects STELLATE_RDMA=$1 rust leaks --ignored --nocapture; }
-check_leaks_rxe() { leaks_over 10.77.0.2; }
-check_leaks_siw() { leaks_over 10.78.0.2; }
+test_leaks_rxe() { leaks_over 10.77.0.2; }
+test_leaks_siw() { leaks_over 10.78.0.2; }
 
 # Links beside the tools of rdma-core. Reported, not asserted.
 figures_over() {
@@ -101,25 +103,46 @@ check_figures_rxe() { figures_over rxe0 rxe1 10.77.0.2; }
 check_figures_siw() { figures_over siw0 siw1 10.78.0.2; }
 
 # Sessions: the address to listen at, and the cable under it.
-fabric_over() { STELLATE_FABRIC=$1 STELLATE_CABLE=$2 STELLATE_HOSTS=$share/hosts.sh rust fabric --ignored --nocapture --skip peer_process --skip an_error; }
-check_fabric_rxe() { fabric_over rdma://10.77.0.2:0 rb; }
-check_fabric_siw() { fabric_over rdma://10.78.0.2:0 sb; }
-check_fabric_rsockets() { fabric_over rsocket://10.77.0.2:0 rb; }
+fabric_over() {
+    STELLATE_FABRIC=$1 STELLATE_CABLE=$2 STELLATE_SOAK=$soak STELLATE_HOSTS=$share/hosts.sh \
+        rust fabric --ignored --nocapture --skip peer:: --skip refusals:: "${@:3}"
+}
+test_fabric_rxe() { fabric_over rdma://10.77.0.2:0 rb --skip soak::; }
+test_fabric_siw() { fabric_over rdma://10.78.0.2:0 sb --skip soak::; }
+
+# A soak of faults under a session that is loaded both ways.
+check_soak_rxe() { fabric_over rdma://10.77.0.2:0 rb soak; }
+check_soak_siw() { fabric_over rdma://10.78.0.2:0 sb soak; }
+
+# The session scenarios, between two hosts.
+scenarios_over() { STELLATE_HOSTS_AT="$1 $2" rust scenarios --ignored --nocapture on_a_real_fabric; }
+check_scenarios_rxe() { scenarios_over rdma://10.77.0.1:0 rdma://10.77.0.2:0; }
+check_scenarios_siw() { scenarios_over rdma://10.78.0.1:0 rdma://10.78.0.2:0; }
 
 # What is said where something is missing. Nobody is a user without privileges.
 says() {
     local words=$1
     shift
     STELLATE_FABRIC=rdma://10.77.0.2:0 STELLATE_EXPECT=$words "$@" "$share/bin/fabric" --exact \
-        an_error_says_what_and_what_to_do --ignored --nocapture
+        refusals::an_error_says_what_and_what_to_do --ignored --nocapture
 }
 nobody() { setpriv --reuid 65534 --regid 65534 --clear-groups "$@"; }
-check_refusals() {
-    (ulimit -l 64 && says "locked memory" nobody) || return
+# The whole test is one shell, so what is taken away is given back whatever was said.
+test_refusals() {
+    local wrong=0
+    (ulimit -l 64 && says "ulimit -l" nobody) || wrong=1
+    says "rdma link" env STELLATE_FABRIC=rdma://192.0.2.1:0 || wrong=1
     chmod 600 /dev/infiniband/rdma_cm
-    says "permission" nobody || return
+    says "/dev/infiniband" nobody || wrong=1
     chmod 666 /dev/infiniband/rdma_cm
-    says "address" env STELLATE_FABRIC=rdma://192.0.2.1:0
+    local dev
+    for dev in ra rb sa sb; do remove "$dev"; done
+    says "rdma link add" || wrong=1
+    rmmod rdma_ucm
+    says "modprobe rdma_ucm" || wrong=1
+    insmod /run/modules/rdma_ucm.ko
+    for dev in ra rb sa sb; do add "$dev"; done
+    ((wrong == 0)) && rping_over 10.77.0.2
 }
 
 # By name only: for the harness's own check, and what is not to be relied on yet.

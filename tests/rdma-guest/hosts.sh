@@ -1,60 +1,76 @@
 #!/bin/bash
-# Sourced in the guest: two hosts with rxe, two with siw.
+# Sourced in the guest: two hosts with rxe, two with siw, a switch between each two.
 #
-#   rxe0 on ra 10.77.0.1 ═══ veth ═══ rb 10.77.0.2 under rxe1
-#   siw0 on sa 10.78.0.1 ═══ veth ═══ sb 10.78.0.2 under siw1
+#   rxe0 on ra 10.77.0.1 ═══ port-ra, switch, port-rb ═══ rb 10.77.0.2 under rxe1
+#   siw0 on sa 10.78.0.1 ═══ port-sa, switch, port-sb ═══ sb 10.78.0.2 under siw1
 #
 # The rxe of Linux 6.1 looks up its routes in the first network namespace only, so the hosts cannot be
-# namespaces. Instead what one end sends to the other's address is routed over the wire and not
-# inside: taking an end down is then a fault that both see.
+# namespaces. Instead what one host sends to the other's address is routed over the wire and not
+# inside. A cable is pulled at the switch: a packet that rxe would send through a device that is down
+# itself breaks the queue pair of the kernel's connection manager for good.
 
-# wire A B NET: a veth pair, and NET.1 and NET.2 reached over it.
-wire() {
-    local a=$1 b=$2 net=$3 end
-    ip link add "$a" type veth peer name "$b"
-    for end in "$a" "$b"; do
-        sysctl -qw "net.ipv4.conf.$end.accept_local=1" "net.ipv4.conf.$end.rp_filter=0"
-        ip link set "$end" up
-    done
-    ip addr add "$net.1/24" dev "$a"
-    ip addr add "$net.2/24" dev "$b"
-    cross "$a" "$net.1" "$net.2"
-    cross "$b" "$net.2" "$net.1"
+# cabled DEV SWITCH ADDRESS: a host's device, and its cable into the switch.
+cabled() {
+    ip link add "$1" type veth peer name "port-$1"
+    sysctl -qw "net.ipv4.conf.$1.accept_local=1" "net.ipv4.conf.$1.rp_filter=0"
+    ip link set "port-$1" master "$2" up
+    ip addr add "$3/24" dev "$1"
+    ip link set "$1" up
 }
 
-# cross DEV FROM TO: what this machine itself sends to TO leaves through DEV. The rule stays when the
-# device goes down, and the route has to be laid again when it is back.
+# cross DEV FROM TO TABLE: what this machine itself sends to TO leaves through DEV.
 cross() {
-    local dev=$1 from=$2 to=$3 table=1${3##*.}${3:3:2}
-    ip rule show | grep -q "to $to " || ip rule add pref 10 iif lo to "$to" lookup "$table"
-    ip route replace "$to" dev "$dev" src "$from" table "$table"
+    ip rule add pref 10 iif lo to "$3" lookup "$4"
+    ip route add "$3" dev "$1" src "$2" table "$4"
+}
+
+# wire A B NET TABLE: two hosts, NET.1 and NET.2.
+wire() {
+    ip link add "switch-$4" type bridge
+    # It carries, and answers for nobody.
+    ip link set "switch-$4" arp off up
+    cabled "$1" "switch-$4" "$3.1"
+    cabled "$2" "switch-$4" "$3.2"
+    cross "$1" "$3.1" "$3.2" "$4"
+    cross "$2" "$3.2" "$3.1" "$(($4 + 1))"
 }
 
 # hosts: lays out all of it.
 hosts() {
     ip link set lo up
-    sysctl -qw net.ipv4.conf.all.rp_filter=0
+    # A READ of much is answered at once, whole.
+    sysctl -qw net.ipv4.conf.all.rp_filter=0 net.core.netdev_max_backlog=10000
     # The table of local addresses is asked first of all; it has to come after ours.
     ip rule add pref 20 lookup local
     ip rule del pref 0
-    wire ra rb 10.77.0
-    wire sa sb 10.78.0
-    rdma link add rxe0 type rxe netdev ra
-    rdma link add rxe1 type rxe netdev rb
-    rdma link add siw0 type siw netdev sa
-    rdma link add siw1 type siw netdev sb
+    wire ra rb 10.77.0 100
+    wire sa sb 10.78.0 200
+    local dev
+    for dev in ra rb sa sb; do add "$dev"; done
 }
 
-# down DEV, up DEV: the cable out, and in again.
+# down DEV, up DEV: the cable of a host out of the switch, and in again.
 down() {
-    ip link set "$1" down
+    ip link set "port-$1" down
 }
 up() {
-    ip link set "$1" up
+    ip link set "port-$1" up
+}
+
+# remove DEV, add DEV: the RDMA device on it gone, and there again.
+remove() {
+    rdma link delete "$(device_on "$1")"
+}
+add() {
+    local name
+    name=$(device_on "$1")
+    rdma link add "$name" type "${name%?}" netdev "$1"
+}
+device_on() {
     case $1 in
-    ra) cross ra 10.77.0.1 10.77.0.2 ;;
-    rb) cross rb 10.77.0.2 10.77.0.1 ;;
-    sa) cross sa 10.78.0.1 10.78.0.2 ;;
-    sb) cross sb 10.78.0.2 10.78.0.1 ;;
+    ra) echo rxe0 ;;
+    rb) echo rxe1 ;;
+    sa) echo siw0 ;;
+    sb) echo siw1 ;;
     esac
 }

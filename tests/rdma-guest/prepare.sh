@@ -15,7 +15,7 @@ packages=(
 # Needed by the guest before it can see this machine's files, or to lay out its hosts; rxe says
 # "failed to add" without crc32_generic.
 modules=(
-    crc32_generic crc32c_generic libcrc32c virtio_pci virtio_rng 9pnet_virtio 9p dummy veth
+    crc32_generic crc32c_generic libcrc32c virtio_pci virtio_rng 9pnet_virtio 9p dummy veth bridge
     rdma_rxe rdma_ucm ib_uverbs iw_cm
 )
 

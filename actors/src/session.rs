@@ -351,7 +351,8 @@ impl SessionActor {
     /// Whether a deadline has passed. All that waited was read before (S9).
     fn take_timer(&mut self, now: Time, cx: &mut TaskContext<'_>) -> bool {
         let Some(timer) = &mut self.timer else { return false };
-        if self.timer_at.is_none() || timer.as_mut().poll(cx).is_pending() {
+        // Before its time it need not be asked: it wakes this task since it was armed.
+        if self.timer_at.is_none_or(|at| at > now) || timer.as_mut().poll(cx).is_pending() {
             return false;
         }
         let late = self.timer_at.take().map(|at| now.since(at));

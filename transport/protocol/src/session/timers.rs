@@ -52,37 +52,50 @@ impl Timer {
     ];
 }
 
-/// When each timer is due, if armed.
-#[derive(Clone, Debug, Default)]
+/// When each timer is due, if armed. The next one is asked for after every turn, so they are plain
+/// numbers, of which it is the least.
+#[derive(Clone, Debug)]
 pub struct Timers {
-    due: [Option<Time>; Timer::ALL.len()],
+    due: [u64; Timer::ALL.len()],
+}
+
+/// Not armed; as late as this nothing is due.
+const NEVER: u64 = u64::MAX;
+
+impl Default for Timers {
+    fn default() -> Self {
+        Self { due: [NEVER; Timer::ALL.len()] }
+    }
 }
 
 impl Timers {
     pub(crate) fn arm(&mut self, timer: Timer, due: Time) {
-        self.due[timer as usize] = Some(due);
+        self.due[timer as usize] = due.0.min(NEVER - 1);
     }
 
     /// Arms it unless it is armed already.
     pub(crate) fn arm_once(&mut self, timer: Timer, due: Time) {
-        self.due[timer as usize].get_or_insert(due);
+        if !self.is_armed(timer) {
+            self.arm(timer, due);
+        }
     }
 
     pub(crate) fn disarm(&mut self, timer: Timer) {
-        self.due[timer as usize] = None;
+        self.due[timer as usize] = NEVER;
     }
 
     pub(crate) fn disarm_all(&mut self) {
-        self.due = Default::default();
+        *self = Self::default();
     }
 
     /// Whether it is armed.
     pub fn is_armed(&self, timer: Timer) -> bool {
-        self.due[timer as usize].is_some()
+        self.due[timer as usize] != NEVER
     }
 
     pub(crate) fn due(&self, timer: Timer) -> Option<Time> {
-        self.due[timer as usize]
+        let due = self.due[timer as usize];
+        (due != NEVER).then_some(Time(due))
     }
 
     /// The armed timers.
@@ -92,7 +105,8 @@ impl Timers {
 
     /// When the next one is due.
     pub fn next(&self) -> Option<Time> {
-        self.due.iter().flatten().min().copied()
+        let due = self.due.iter().fold(NEVER, |first, due| first.min(*due));
+        (due != NEVER).then_some(Time(due))
     }
 
     /// The first timer that is due at `now`, in table order.

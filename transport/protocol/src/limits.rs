@@ -31,6 +31,13 @@ const MIB: u32 = 1024 * KIB;
 /// A constant, so that both ends count the same whatever the slots of the link of the day.
 pub const WINDOW_COST_DATA_MAX: u32 = 64 * KIB;
 
+/// How many times [`Limits::ack_delay`] an ack is put off while nobody waits for it: what it says of
+/// a request the reply says as well, and who replies waits for nothing.
+///
+/// So that conversations do not sleep under a short timer: setting one and taking it back costs a
+/// sleeper more than all the work between two sleeps.
+pub const ACK_PATIENCE: u32 = 10;
+
 /// What a message costs of its class's window, in bytes.
 pub const fn window_cost(front_len: u32, data_len: u32) -> u64 {
     let data = if data_len < WINDOW_COST_DATA_MAX { data_len } else { WINDOW_COST_DATA_MAX };
@@ -61,7 +68,8 @@ pub struct Limits {
     pub hold_max: Duration,
     /// A closing session drains at most so long.
     pub drain_max: Duration,
-    /// Acks that nothing urges wait so long, so that one speaks for many messages.
+    /// Acks that nothing urges wait so long, so that one speaks for many messages; [`ACK_PATIENCE`]
+    /// times as long while nobody waits for them.
     pub ack_delay: Duration,
     /// Messages that a session accepts and has not seen acknowledged.
     pub outbox_messages: u32,

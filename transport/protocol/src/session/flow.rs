@@ -13,7 +13,7 @@ use crate::frame::{
     UndeliverableReason,
 };
 use crate::id::{LinkId, RequestId, Seq, Time};
-use crate::limits::window_cost;
+use crate::limits::{ACK_PATIENCE, window_cost};
 
 impl<P: Payload> Session<P> {
     /// The user sends: what [`handle`](Self::handle) does with [`Input::Submit`](crate::event::Input),
@@ -461,7 +461,9 @@ impl<P: Payload> Session<P> {
         if urgent {
             self.due.urgent = true;
         } else {
-            self.timers.arm_once(Timer::Ack, now.after(self.config.limits.ack_delay));
+            let awaited = self.recv[lane.index()].is_awaited();
+            let patience = if awaited { 1 } else { ACK_PATIENCE };
+            self.timers.arm_by(Timer::Ack, now.after(self.config.limits.ack_delay * patience));
         }
     }
 

@@ -7,8 +7,9 @@
 
 use std::collections::VecDeque;
 
+use super::timers::Silent;
 use crate::class::Lane;
-use crate::frame::{LaneState, Message, Payload};
+use crate::frame::{Call, LaneState, Message, Payload};
 use crate::id::Seq;
 use crate::limits::{Limits, window_cost};
 
@@ -67,6 +68,8 @@ pub(crate) struct RecvLane<P> {
     /// Bytes pulled and not done.
     pulled: u64,
     told: LaneState,
+    /// Since then a message came whose sender learns of it by the ack alone, or keeps much for it.
+    unanswered: Silent<bool>,
     window_messages: u32,
     window_bytes: u64,
     pull_bytes: u64,
@@ -89,6 +92,7 @@ impl<P: Payload> RecvLane<P> {
             cost: 0,
             pulled: 0,
             told: LaneState::default(),
+            unanswered: Silent(false),
             window_messages: limits.window_messages[lane.class().index()],
             window_bytes: limits.window_bytes,
             pull_bytes: limits.pull_bytes,
@@ -138,7 +142,19 @@ impl<P: Payload> RecvLane<P> {
     /// As [`state`](Self::state), and remembers that it was told.
     pub(crate) fn tell(&mut self) -> LaneState {
         self.told = self.state();
+        self.unanswered.0 = false;
         self.told
+    }
+
+    /// Whether the peer waits for an ack, or soon will: for the receipt of what nothing answers, for
+    /// the room of a large body, or for the window, half of which it has used as far as it knows. A
+    /// request that is answered was received, and who answers waits for nothing.
+    pub(crate) fn is_awaited(&self) -> bool {
+        let left = self.told.window.0.saturating_sub(self.received.0);
+        let left_bytes = self.told.window_bytes.saturating_sub(self.cost);
+        let tight =
+            left < u64::from(self.window_messages / 2) || left_bytes < self.window_bytes / 2;
+        self.unanswered.0 || self.windowed && tight
     }
 
     /// Whether the peer knows less than there is.
@@ -190,7 +206,7 @@ impl<P: Payload> RecvLane<P> {
             return false;
         }
         self.cost += window_cost(message.payload.front_len(), message.payload.data_len());
-        self.received = message.seq;
+        self.own(message, false);
         true
     }
 
@@ -238,8 +254,14 @@ impl<P: Payload> RecvLane<P> {
             return None;
         }
         let pending = self.pending.pop_front()?;
-        self.received = pending.message.seq;
+        self.own(&pending.message, pending.announced);
         Some((pending.message, pending.announced))
+    }
+
+    #[inline]
+    fn own(&mut self, message: &Message<P>, pulled: bool) {
+        self.received = message.seq;
+        self.unanswered.0 |= pulled || matches!(message.call, Call::OneWay | Call::Notify { .. });
     }
 
     pub(crate) fn hold(&mut self, message: Message<P>, pulled: bool) {

@@ -73,6 +73,13 @@ impl Timers {
         self.due[timer as usize] = due.0.min(NEVER - 1);
     }
 
+    /// Arms it, unless it is armed for an earlier time.
+    pub(crate) fn arm_by(&mut self, timer: Timer, due: Time) {
+        if due.0 < self.due[timer as usize] {
+            self.arm(timer, due);
+        }
+    }
+
     /// Arms it unless it is armed already.
     pub(crate) fn arm_once(&mut self, timer: Timer, due: Time) {
         if !self.is_armed(timer) {

@@ -4,6 +4,7 @@ use stellate_protocol::event::{Ask, CallResult, Decision, EndCause, Event, Input
 use stellate_protocol::frame::{
     Answer, Call, Frame, FrameKind, Message, Outcome, TEXT_MAX, Verdict,
 };
+use stellate_protocol::limits::{ACK_PATIENCE, Limits};
 use stellate_protocol::session::{Phase, Timer};
 use stellate_protocol::{Class, Instance, Lane, LinkId, Parcel, RequestId, Seq};
 
@@ -206,6 +207,25 @@ fn an_ack_names_the_lanes_that_changed() {
     assert_eq!(named, [Lane::messages(Class::Normal), Lane::messages(Class::Bulk)]);
 }
 
+/// An ack hurries for whoever waits for it, as for the receipt of what nothing answers. What a reply
+/// says as well, and those who reply, can wait: a conversation sleeps under no short timer.
+fn an_ack_that_nobody_waits_for_takes_its_time() {
+    let (mut world, a, b) = up();
+    let delay = Limits::default().ack_delay;
+    let id = world.request(a, Class::Normal, None);
+    world.run();
+    assert!(world.side(a).outcome(id).is_some());
+    let late = world.now.after(delay * ACK_PATIENCE);
+    assert_eq!([a, b].map(|side| world.side(side).session.poll_timeout()), [Some(late); 2]);
+    world.send(a, Class::High, 1);
+    world.run();
+    assert_eq!(world.side(b).session.poll_timeout(), Some(world.now.after(delay)), "S3: waited for");
+    world.advance(delay);
+    assert_eq!((world.arrived(A, FrameKind::Ack), world.arrived(B, FrameKind::Ack)), (1, 0));
+    world.advance(delay * (ACK_PATIENCE - 1));
+    assert_eq!((world.arrived(A, FrameKind::Ack), world.arrived(B, FrameKind::Ack)), (1, 1));
+}
+
 /// Frames can be taken from where they lie: the same ones, and none when there is none.
 fn frames_taken_in_place_are_the_same() {
     let (mut world, a, _) = up();
@@ -252,7 +272,7 @@ fn s7_replies_hold_their_bytes_until_they_are_received() {
     world.feed(b, reply(1));
     world.feed(b, reply(2));
     assert_eq!(world.side(b).session.replies_held(), 200);
-    world.millis(10);
+    world.advance(Limits::default().ack_delay * ACK_PATIENCE);
     assert_eq!(world.side(b).session.replies_held(), 0);
     world.stall(A, true);
     world.feed(b, reply(3));

@@ -4,7 +4,8 @@ use bytes::Bytes;
 
 use super::*;
 use crate::class::Class;
-use crate::frame::Call;
+use crate::frame::{Call, Outcome};
+use crate::id::RequestId;
 use crate::parcel::Parcel;
 
 const WINDOW: u32 = 8;
@@ -311,4 +312,47 @@ fn s7_what_was_pulled_before_a_link_was_lost_still_counts() {
     assert_eq!(lane.next_pull(), None, "60 and 41 are above the limit");
     lane.done(1, window_cost(1, 60), 60);
     assert_eq!(lane.next_pull(), Some((Seq(2), 41)));
+}
+
+/// S3, S7: who waits for an ack: the sender of what nothing answers or of a large body, and one whose
+/// window is half used, counted either way. Who gives a small reply waits for nothing.
+#[test]
+fn an_ack_is_awaited_for_a_receipt_and_for_half_of_a_window() {
+    let asked = |lane, call, seq, front| Message { lane, call, ..message(seq, front, 0) };
+    let id = RequestId(1);
+    let normal = Lane::messages(Class::Normal);
+    let request = |seq, front| asked(normal, Call::Request { id, ttl_ms: None }, seq, front);
+    let mut lane = messages();
+    lane.tell();
+    for seq in 1..=u64::from(WINDOW) {
+        assert!(lane.own_next(&request(seq, 1)));
+        assert_eq!(lane.is_awaited(), seq > u64::from(WINDOW / 2), "{seq}");
+    }
+    lane.done(u64::from(WINDOW), 8, 0);
+    lane.tell();
+    assert!(!lane.is_awaited(), "the window is told to be open");
+    for call in [Call::OneWay, Call::Notify { id }] {
+        let seq = lane.received().0 + 1;
+        assert!(lane.own_next(&asked(normal, call, seq, 1)) && lane.is_awaited(), "{call:?}");
+        lane.tell();
+        assert!(!lane.is_awaited(), "it was told");
+    }
+    let seq = lane.received().0 + 1;
+    assert!(lane.own_next(&request(seq, BYTES as usize / 2)) && lane.is_awaited(), "bytes");
+
+    let replies = Lane::replies(Class::Normal);
+    let mut lane = RecvLane::new(replies, &limits());
+    let reply = Call::Reply { id, outcome: Outcome::Reply };
+    for seq in 1..=2 * u64::from(WINDOW) {
+        assert!(lane.own_next(&asked(replies, reply, seq, 100)) && !lane.is_awaited(), "{seq}");
+    }
+    let seq = lane.received().0 + 1;
+    let large = Message { call: reply, ..message(seq, 1, 60) };
+    assert_eq!(lane.arrive(large, true), Ok(Arrival::New));
+    assert!(lane.next_pull().is_some() && !lane.is_awaited(), "it is not here");
+    chunk(&mut lane, seq, 0, 60).expect("it was pulled");
+    assert!(
+        lane.next_complete().is_some() && lane.is_awaited(),
+        "S7: its sender keeps it till then"
+    );
 }

@@ -195,7 +195,7 @@ impl LinkActor {
         }
         let more = match self.line.poll(cx, &mut self.batch) {
             Moved::More => true,
-            Moved::Idle => false,
+            Moved::Last | Moved::Idle => false,
             Moved::Broke(message) => panic!("{message}"),
         };
         let closed = self.batch.closed.take().map(|closed| closed.cause);

@@ -132,6 +132,12 @@ pub trait Link: Send {
         false
     }
 
+    /// An empty batch for [`submit_bytes`](Self::submit_bytes), with the memory of one that was sent
+    /// if there is some.
+    fn spare_bytes(&mut self) -> Outbound {
+        Outbound::new()
+    }
+
     /// Takes whole frames, encoded one behind the other: one submit, with one token. Otherwise as
     /// [`submit`](Self::submit); the room may be exceeded by one such submit.
     ///
@@ -152,7 +158,7 @@ pub trait Link: Send {
 
     /// Moves bytes both ways, a bounded amount (F7), and appends what happened to `out`.
     ///
-    /// Ready: poll again, also when `out` got nothing. Pending: nothing to report, the task will
+    /// Ready: poll again, also when `out` got nothing, unless it says that the link is idle. Pending: nothing to report, the task will
     /// be woken when that changes. After `closed` was reported it is pending for ever (F4).
     fn poll(&mut self, cx: &mut Context<'_>, out: &mut Batch) -> Poll<()>;
 
@@ -248,6 +254,9 @@ pub struct Batch {
     pub room: bool,
     /// The link is closed; comes after everything else in the batch, and once.
     pub closed: Option<LinkClosed>,
+    /// Another poll would be pending now: the link wakes its task when that changes. A link need
+    /// not say so; one that does saves its driver a poll for each batch.
+    pub idle: bool,
 }
 
 impl Batch {
@@ -262,6 +271,7 @@ impl Batch {
         self.done = None;
         self.room = false;
         self.closed = None;
+        self.idle = false;
     }
 
     /// Joins a later report.

@@ -5,6 +5,9 @@ use std::collections::VecDeque;
 use stellate_protocol::codec::{CodecError, HEADER_LEN, Outbound, encode};
 use stellate_protocol::{Frame, Parcel};
 
+/// Longest buffer that is used again, bytes: what a link may keep for its next batch.
+const SPARE_MAX: usize = 128 * 1024;
+
 /// Bytes that a frame counts for where it is not encoded: what it weighs on the wire, roughly.
 pub(crate) fn frame_cost(frame: &Frame<Parcel>) -> usize {
     let body = match frame {
@@ -43,6 +46,16 @@ impl FrameWriter {
         self.queued += frames.len() as u64;
         self.queue.append(frames);
         self.ends.push_back(self.queued);
+    }
+
+    /// The memory of what was written, to be filled anew; none while something waits.
+    pub(crate) fn take_spare(&mut self) -> Outbound {
+        if !self.is_empty() {
+            return Outbound::new();
+        }
+        let mut spare = std::mem::take(&mut self.queue);
+        spare.shrink_to(SPARE_MAX);
+        spare
     }
 
     /// The bytes.

@@ -38,12 +38,16 @@ struct State {
     hang: Option<CloseHow>,
     /// By the verb of the tree.
     paused: bool,
+    /// It has nothing to report and nothing was submitted since: it will wake its poller.
+    idle: bool,
 }
 
 /// What a poll of a link came to.
 pub(crate) enum Moved {
     /// Poll again; what was reported is in the batch.
     More,
+    /// It will wake its poller; what was reported before is in the batch.
+    Last,
     /// It will wake its poller.
     Idle,
     /// The transport panicked, in this or an earlier call, with this message; the link is gone.
@@ -52,8 +56,8 @@ pub(crate) enum Moved {
 
 impl Line {
     pub(super) fn new(link: Box<dyn Link>) -> Self {
-        let (broke, waiting, hang, paused) = (None, VecDeque::new(), None, false);
-        Self(Rc::new(RefCell::new(State { link: Some(link), broke, waiting, hang, paused })))
+        let (broke, waiting, hang, paused, idle) = (None, VecDeque::new(), None, false, false);
+        Self(Rc::new(RefCell::new(State { link: Some(link), broke, waiting, hang, paused, idle })))
     }
 
     /// Whether it is not over, or nobody was told why.
@@ -72,10 +76,15 @@ impl Line {
         self.0.borrow_mut().call(|link| link.takes_bytes()).unwrap_or(false)
     }
 
+    /// As [`Link::spare_bytes`].
+    pub(crate) fn spare_bytes(&self) -> Outbound {
+        self.0.borrow_mut().call(|link| link.spare_bytes()).unwrap_or_default()
+    }
+
     /// Sends a frame within its room. One that is refused belongs to a link that is closing: its
     /// session will hear of that, and send it again.
     pub(crate) fn submit(&self, frame: Frame<Parcel>) {
-        let submitted = self.0.borrow_mut().call(|link| link.submit(frame));
+        let submitted = self.0.borrow_mut().busy(|link| link.submit(frame));
         if let Some(Err(full)) = submitted {
             tracing::trace!(closed = full.closed, "a frame is not sent");
         }
@@ -83,7 +92,7 @@ impl Line {
 
     /// The same with encoded frames.
     pub(crate) fn submit_bytes(&self, frames: Outbound) {
-        let submitted = self.0.borrow_mut().call(|link| link.submit_bytes(frames));
+        let submitted = self.0.borrow_mut().busy(|link| link.submit_bytes(frames));
         if let Some(Err(full)) = submitted {
             tracing::trace!(closed = full.closed, "a batch is not sent");
         }
@@ -98,7 +107,7 @@ impl Line {
 
     /// A pull follows: prepare its buffer.
     pub(crate) fn expect(&self, lane: Lane, seq: Seq, data_len: u32) {
-        self.0.borrow_mut().call(|link| link.expect(lane, seq, data_len));
+        self.0.borrow_mut().busy(|link| link.expect(lane, seq, data_len));
     }
 
     /// Closes it once all is submitted that was [said](Self::say).
@@ -137,11 +146,24 @@ impl Line {
         if batch.closed.is_some() {
             state.drop_link();
         }
+        state.idle = batch.idle || !matches!(polled, Some(Poll::Ready(())));
         match (state.broke.take(), polled) {
             (Some(message), _) => Moved::Broke(message),
+            (None, Some(Poll::Ready(()))) if batch.idle => Moved::Last,
             (None, Some(Poll::Ready(()))) => Moved::More,
             (None, _) => Moved::Idle,
         }
+    }
+
+    /// As [`poll`](Self::poll), by a task that has polled it before and was not woken since: not
+    /// even looked at if it has said that nothing comes.
+    pub(crate) fn poll_again(&self, cx: &mut TaskContext<'_>, batch: &mut Batch) -> Moved {
+        let state = self.0.borrow();
+        if state.idle && state.waiting.is_empty() && state.broke.is_none() {
+            return Moved::Idle;
+        }
+        drop(state);
+        self.poll(cx, batch)
     }
 }
 
@@ -160,6 +182,13 @@ impl State {
         }
     }
 
+    /// As [`call`](Self::call), with what gives the link something to do.
+    #[inline]
+    fn busy<R>(&mut self, call: impl FnOnce(&mut dyn Link) -> R) -> Option<R> {
+        self.idle = false;
+        self.call(call)
+    }
+
     fn drop_link(&mut self) {
         let link = self.link.take();
         if let Err(message) = contain(|| drop(link)) {
@@ -169,7 +198,7 @@ impl State {
 
     fn submit_waiting(&mut self) {
         while let Some(frame) = self.waiting.pop_front() {
-            match self.call(|link| link.submit(frame)) {
+            match self.busy(|link| link.submit(frame)) {
                 Some(Ok(_)) => {}
                 Some(Err(full)) if !full.closed => {
                     self.waiting.push_front(*full.frame);
@@ -179,7 +208,7 @@ impl State {
             }
         }
         if let Some(how) = self.hang.take() {
-            self.call(|link| link.close(how));
+            self.busy(|link| link.close(how));
         }
     }
 }

@@ -23,15 +23,15 @@ impl SessionActor {
         cx: &mut TaskContext<'_>,
     ) -> bool {
         let mut any = false;
-        for _ in 0..ROUNDS {
+        for round in 0..ROUNDS {
             any |= self.touched;
             self.let_out(ctx, now);
             if self.over || self.has_ended() {
                 return any;
             }
-            self.touched = self.move_links(now, cx);
+            let more = self.move_links(now, cx, round > 0);
             self.watch_openings(now);
-            if !self.touched && !self.take_timer(now, cx) {
+            if !more && !self.touched && !self.take_timer(now, cx) {
                 return any;
             }
         }
@@ -55,17 +55,23 @@ impl SessionActor {
         }
     }
 
-    /// Moves each link once and takes in what it reports; whether any may have more.
-    fn move_links(&mut self, now: Time, cx: &mut TaskContext<'_>) -> bool {
+    /// Moves each link once and takes in what it reports; whether any may have more. Those that have
+    /// said since this turn began that they have not are passed over.
+    fn move_links(&mut self, now: Time, cx: &mut TaskContext<'_>, again: bool) -> bool {
         let mut more = false;
         let mut next = self.links.first_key_value().map(|(id, _)| *id);
         while let Some(id) = next {
             if let Some(Held::Actor(link)) = self.links.get(&id) {
-                match link.line.poll(cx, &mut self.batch) {
+                let moved = match again {
+                    false => link.line.poll(cx, &mut self.batch),
+                    true => link.line.poll_again(cx, &mut self.batch),
+                };
+                match moved {
                     Moved::More => {
                         more = true;
                         self.take_batch(now, id);
                     }
+                    Moved::Last => self.take_batch(now, id),
                     Moved::Idle => {}
                     Moved::Broke(message) => {
                         more = true;
@@ -84,6 +90,8 @@ impl SessionActor {
     }
 
     fn take_batch(&mut self, now: Time, link: LinkId) {
+        // That something was sent changes nothing, but for the room that it may have made.
+        self.touched |= !self.batch.frames.is_empty() || self.batch.room;
         if let Some(core) = &mut self.core {
             for frame in self.batch.frames.drain(..) {
                 if let Some(delivery) = core.receive(now, link, frame) {

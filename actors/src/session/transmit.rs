@@ -45,6 +45,7 @@ fn encode(core: &mut Session<Parcel>, now: Time, room: usize, hint: &mut usize, 
         && core.poll_frame_with(now, |next| {
             // Most turns send nothing, and need no buffer.
             if encoded.is_empty() {
+                encoded = line.spare_bytes();
                 encoded.reserve(*hint);
             }
             odd = put(next, &mut encoded).err();

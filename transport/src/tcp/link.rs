@@ -363,6 +363,10 @@ impl<S: ByteStream> Link for StreamLink<S> {
         true
     }
 
+    fn spare_bytes(&mut self) -> Outbound {
+        self.core.writer.take_spare()
+    }
+
     fn submit_bytes(&mut self, frames: Outbound) -> Result<Token, FullBytes> {
         let open = matches!(self.state, State::Open);
         if !open || self.room() == 0 {
@@ -404,6 +408,7 @@ impl<S: ByteStream> Link for StreamLink<S> {
             }
         };
         if again || before != (out.frames.len(), out.done, out.room) {
+            out.idle = !again;
             Poll::Ready(())
         } else {
             Poll::Pending

@@ -38,6 +38,13 @@ impl Outbound {
         Self::default()
     }
 
+    /// Gives memory of more than `bytes` back, if all is written.
+    pub fn shrink_to(&mut self, bytes: usize) {
+        if self.is_empty() && self.copied.try_reclaim(bytes + 1) {
+            self.copied = BytesMut::new();
+        }
+    }
+
     /// Makes room for so many more bytes of copies.
     pub fn reserve(&mut self, bytes: usize) {
         self.copied.reserve(bytes);
@@ -196,5 +203,39 @@ impl Buf for Outbound {
 
     fn chunks_vectored<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
         self.io_slices(slices)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(bytes: usize) -> Outbound {
+        let mut out = Outbound::new();
+        out.put_slice(&vec![7; bytes]);
+        out.advance(bytes);
+        out
+    }
+
+    #[test]
+    fn the_memory_of_what_was_written_is_used_again_up_to_a_bound() {
+        let mut short = written(1000);
+        short.shrink_to(1000);
+        short.reserve(1000);
+        let place = short.copied.as_ptr();
+        short.put_slice(&[8; 1000]);
+        assert_eq!(short.copied.as_ptr(), place, "what was reserved is enough");
+
+        let mut kept = written(1000);
+        kept.shrink_to(1024);
+        assert!(kept.copied.try_reclaim(1000), "it fits");
+        let mut long = written(2000);
+        long.shrink_to(1024);
+        assert_eq!(long.copied.capacity(), 0, "given back");
+
+        let mut waits = Outbound::new();
+        waits.put_slice(&[7; 2000]);
+        waits.shrink_to(1024);
+        assert_eq!((waits.len(), waits.copied.len()), (2000, 2000), "what waits stays");
     }
 }

@@ -137,7 +137,7 @@ fn stormy(seed: u64) -> Outcome {
         .at(ms(2_600), Action::Slow { node: TWO, bytes_per_ms: 20, lasts: ms(500) })
         .at(ms(3_200), Action::Stall { from: ONE, to: TWO, lasts: ms(700) })
         .at(ms(4_000), Action::Panic { node: TWO, actor: "pong".into() })
-        .at(ms(4_100), Action::Refuse { node: TWO, lasts: ms(500) })
+        .at(ms(4_100), Action::Refuse { node: TWO, lasts: ms(250) })
         .at(ms(4_101), Action::Cut { a: ONE, b: TWO })
         .at(ms(4_700), Action::BlackHole { node: TWO, lasts: ms(500) })
         .at(ms(4_701), Action::CutAfterBytes { from: TWO, to: ONE, bytes: 30 })

@@ -14,6 +14,7 @@
 //! * **F6** A frame that finds no posted receive does what the profile says, and a receive posted
 //!   beyond the ring ends the link; both are listed in [`SimNet::violations`].
 
+mod agenda;
 mod disturb;
 mod driver;
 mod flow;
@@ -26,6 +27,7 @@ mod scribe;
 mod trace;
 mod transport;
 mod wire;
+mod wires;
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard};
@@ -171,7 +173,7 @@ impl SimNet {
 
     /// Cuts a link when so much more has arrived in one direction.
     pub fn cut_after(&self, link: u64, from: Origin, when: CutAfter) {
-        if let Some(wire) = self.net().wires.get_mut(&link) {
+        if let Some(wire) = self.net().wires.get_mut(link) {
             wire.flows[from as usize].cut_after = Some(when);
         }
     }
@@ -185,7 +187,7 @@ impl SimNet {
     /// The links that are up at one end at least, oldest first.
     pub fn links(&self) -> Vec<LinkInfo> {
         let net = self.net();
-        net.wires.iter().map(|(id, wire)| wire.info(*id)).collect()
+        net.wires.iter().map(|(id, wire)| wire.info(id)).collect()
     }
 
     /// Hash over every event so far, in order, recorded or not (D1).

@@ -1,7 +1,5 @@
 //! What goes wrong on the network: cuts, deaths, partitions, stalls, slow readers, crashes.
 
-use std::sync::Arc;
-
 use super::flow::{Flow, Item};
 use super::net::{Event, Net};
 use super::wire::Wire;
@@ -12,7 +10,7 @@ use crate::trace::What;
 impl Net {
     /// Both ends die of the same fault.
     pub(super) fn kill(&mut self, link: u64, fault: LinkFault) {
-        if let Some(wire) = self.wires.get_mut(&link) {
+        if let Some(wire) = self.wires.get_mut(link) {
             wire.dead = true;
             for flow in &mut wire.flows {
                 flow.lose();
@@ -27,7 +25,7 @@ impl Net {
     /// The way is gone. Who learns of it is the profile's affair.
     pub(super) fn cut(&mut self, link: u64) {
         let now = self.now();
-        let Some(wire) = self.wires.get_mut(&link) else {
+        let Some(wire) = self.wires.get_mut(link) else {
             return;
         };
         if wire.dead {
@@ -39,11 +37,11 @@ impl Net {
             self.kill(link, LinkFault::Reset);
             return;
         }
-        if let Some(wire) = self.wires.get_mut(&link) {
+        if let Some(wire) = self.wires.get_mut(link) {
             wire.dead = true;
         }
         for end in 0..2 {
-            let busy = self.wires.get_mut(&link).is_some_and(|wire| {
+            let busy = self.wires.get_mut(link).is_some_and(|wire| {
                 let flow = &mut wire.flows[end];
                 let busy = !flow.queue.is_empty() || !flow.flight.is_empty();
                 flow.lose();
@@ -63,7 +61,7 @@ impl Net {
             .wires
             .iter()
             .filter(|(_, wire)| !wire.dead && which(wire))
-            .map(|(link, _)| *link)
+            .map(|(link, _)| link)
             .collect();
         links.iter().for_each(|link| self.cut(*link));
         links.len()
@@ -71,7 +69,7 @@ impl Net {
 
     /// An end that cannot get something through dies after a while, on fabrics that notice.
     pub(super) fn start_giving_up(&mut self, link: u64, end: usize, now: u64) {
-        let Some(wire) = self.wires.get_mut(&link) else {
+        let Some(wire) = self.wires.get_mut(link) else {
             return;
         };
         if wire.dead {
@@ -88,12 +86,11 @@ impl Net {
     }
 
     pub(super) fn give_up(&mut self, link: u64, end: usize) {
-        let Some(wire) = self.wires.get(&link) else {
+        let Some(wire) = self.wires.get(link) else {
             return;
         };
-        let (from, to) = (wire.nodes[end].clone(), wire.nodes[1 - end].clone());
-        let blocked = self.is_blocked(&from, &to);
-        let Some(wire) = self.wires.get_mut(&link) else {
+        let blocked = self.is_blocked(wire.places[end], wire.places[1 - end]);
+        let Some(wire) = self.wires.get_mut(link) else {
             return;
         };
         wire.ends[end].giving_up = false;
@@ -139,10 +136,10 @@ impl Net {
     /// Looks at all directions between such nodes again, at `tick`.
     fn touch_flows(&mut self, tick: u64, which: impl Fn(&str, &str) -> bool) {
         let mut touched = Vec::new();
-        for (link, wire) in &self.wires {
+        for (link, wire) in self.wires.iter() {
             for end in 0..2 {
                 if which(&wire.nodes[end], &wire.nodes[1 - end]) {
-                    touched.push((*link, end));
+                    touched.push((link, end));
                 }
             }
         }
@@ -157,8 +154,8 @@ impl Net {
         self.node(node).slow = bytes_per_tick;
         let tick = self.now() + 1;
         let mut ends = Vec::new();
-        for (link, wire) in &self.wires {
-            ends.extend((0..2).filter(|end| &*wire.nodes[*end] == node).map(|end| (*link, end)));
+        for (link, wire) in self.wires.iter() {
+            ends.extend((0..2).filter(|end| &*wire.nodes[*end] == node).map(|end| (link, end)));
         }
         for (link, end) in ends {
             self.at(tick, Event::Wake { link, end });
@@ -170,8 +167,8 @@ impl Net {
         let now = self.now();
         let stalled = |flow: &Flow| flow.stalled_until > now;
         self.paths.values().any(|path| path.blocked)
-            || self.nodes.values().any(|node| node.refuses || node.swallows || node.slow.is_some())
-            || self.wires.values().any(|wire| wire.flows.iter().any(stalled))
+            || self.nodes.iter().any(|node| node.refuses || node.swallows || node.slow.is_some())
+            || self.wires.iter().any(|(_, wire)| wire.flows.iter().any(stalled))
     }
 
     pub(super) fn heal_all(&mut self) {
@@ -180,11 +177,13 @@ impl Net {
             self.tell_all(What::HealAll);
         }
         self.paths.values_mut().for_each(|path| path.blocked = false);
-        let slow: Vec<Arc<str>> = self.nodes.keys().cloned().collect();
-        for node in slow {
-            let healed = self.node(&node);
+        let names = self.trace.names.nodes().to_vec();
+        for name in names {
+            let healed = self.node(&name);
             (healed.refuses, healed.swallows) = (false, false);
-            self.set_slow(&node, None);
+            if healed.slow.is_some() {
+                self.set_slow(&name, None);
+            }
         }
         for wire in self.wires.values_mut() {
             for flow in &mut wire.flows {
@@ -216,13 +215,13 @@ impl Net {
             .flat_map(|(link, wire)| {
                 let of_node = |end: &usize| &*wire.nodes[*end] == node;
                 let ends: Vec<usize> = (0..2).filter(of_node).collect();
-                ends.into_iter().map(|end| (*link, end))
+                ends.into_iter().map(move |end| (link, end))
             })
             .collect();
         for (link, end) in ends {
             // A kernel that lives on says so for a stream; queue pairs go without a word.
             self.wake(link, end);
-            let told = self.wires.get(&link).map(|wire| wire.profile.limits.close_notice);
+            let told = self.wires.get(link).map(|wire| wire.profile.limits.close_notice);
             if told != Some(CloseNotice::Always) {
                 self.cut(link);
             }

@@ -3,12 +3,12 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use tokio::runtime::Handle;
 use tokio::time::Sleep;
 
-use super::net::Shared;
+use super::net::{Shared, wake_all};
 
 /// Starts the driver, if it does not run yet; false without a runtime.
 pub(super) fn ensure(shared: &Arc<Shared>) -> bool {
@@ -42,10 +42,8 @@ impl Future for Driver {
             let next = net.run_due();
             net.driver = Some(cx.waker().clone());
             let due = next.and_then(|tick| net.instant(tick));
-            let wakes = net.take_wakes();
-            drop(net);
+            wake_all(net);
             drop(shared);
-            wakes.into_iter().for_each(Waker::wake);
             let Some(due) = due else {
                 self.sleep = None;
                 return Poll::Pending;

@@ -96,7 +96,7 @@ pub(super) struct Flow {
     /// Bytes that may leave now; negative after a frame longer than a tick's worth.
     allowance: i64,
     allowance_at: u64,
-    pub(super) last_arrival: u64,
+    last_arrival: u64,
     /// Receives posted at the receiving end.
     posted: Option<u32>,
     /// Frames in the overflow list.
@@ -147,9 +147,13 @@ impl Flow {
         Some(item)
     }
 
-    pub(super) fn fly(&mut self, arrival: u64, item: Item) {
-        self.last_arrival = self.last_arrival.max(arrival);
+    /// It is on its way, and arrives at `arrival` or, since order is kept, later. When that is, if
+    /// nothing else arrives then.
+    pub(super) fn fly(&mut self, arrival: u64, item: Item) -> Option<u64> {
+        let before = self.last_arrival;
+        self.last_arrival = before.max(arrival);
         self.flight.push_back((self.last_arrival, item));
+        (self.last_arrival > before || self.flight.len() == 1).then_some(self.last_arrival)
     }
 
     /// Lands the first item in flight, if it is due at `now`.

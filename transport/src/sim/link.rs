@@ -64,7 +64,7 @@ impl SimLink {
         first: First,
     ) -> Self {
         let net = shared.lock();
-        let profile = net.wires.get(&link).map_or(net.profile, |wire| wire.profile);
+        let profile = net.wires.get(link).map_or(net.profile, |wire| wire.profile);
         drop(net);
         Self {
             shared,
@@ -114,7 +114,7 @@ impl SimLink {
     fn flush(&mut self, net: &mut Net, out: &mut Batch) -> Result<(), LinkFault> {
         let now = net.now();
         let mut moved = 0;
-        while let Some(wire) = net.wires.get_mut(&self.link)
+        while let Some(wire) = net.wires.get_mut(self.link)
             && wire.takes(self.end)
             && let Some(Pending { bytes, mut passage, slots, session }) = self.pending.pop_front()
         {
@@ -155,14 +155,14 @@ impl SimLink {
     /// Takes what arrived out of the inbox; whether there may be more at once.
     fn fill(&mut self, net: &mut Net, out: &mut Batch) -> Result<bool, LinkFault> {
         let now = net.now();
-        let Some(wire) = net.wires.get(&self.link) else {
+        let Some(wire) = net.wires.get(self.link) else {
             return Err(LinkFault::Reset);
         };
         if wire.ends[self.end].gone {
             // The node crashed under it.
             return Err(LinkFault::Reset);
         }
-        let slow = net.nodes.get(&wire.nodes[self.end]).and_then(|node| node.slow);
+        let slow = net.nodes.get(wire.places[self.end].0 as usize).and_then(|node| node.slow);
         let (mut frames, mut bytes) = (0, 0);
         while frames < FRAMES_PER_POLL && bytes < BYTES_PER_POLL {
             match self.take(net, now, slow) {
@@ -187,7 +187,7 @@ impl SimLink {
 
     /// The next item, within what a slow reader may take in this tick.
     fn take(&self, net: &mut Net, now: u64, slow: Option<u32>) -> Option<Item> {
-        let flow = &mut net.wires.get_mut(&self.link)?.flows[1 - self.end];
+        let flow = &mut net.wires.get_mut(self.link)?.flows[1 - self.end];
         if let Some(per_tick) = slow {
             if flow.read_at != now {
                 (flow.read_at, flow.read_bytes) = (now, 0);
@@ -238,7 +238,7 @@ impl SimLink {
 
     /// One frame more has arrived: appends it to the trace (D1).
     fn record(&self, net: &mut Net, now: u64) {
-        let Some(wire) = net.wires.get_mut(&self.link) else {
+        let Some(wire) = net.wires.get_mut(self.link) else {
             return;
         };
         wire.ends[self.end].heard = true;
@@ -257,7 +257,7 @@ impl SimLink {
         self.flush(net, out)?;
         let again = self.fill(net, out)?;
         let drained =
-            net.wires.get(&self.link).is_none_or(|wire| wire.flows[self.end].queue.is_empty());
+            net.wires.get(self.link).is_none_or(|wire| wire.flows[self.end].queue.is_empty());
         if self.draining && self.pending.is_empty() && drained {
             net.leave(self.link, self.end, true);
             return Err(LinkFault::ClosedHere);
@@ -280,7 +280,7 @@ impl SimLink {
 
     fn sleep(&mut self, net: &mut Net, cx: &mut Context<'_>) {
         if self.limits.readiness == Readiness::Wakes {
-            if let Some(wire) = net.wires.get_mut(&self.link) {
+            if let Some(wire) = net.wires.get_mut(self.link) {
                 wire.ends[self.end].waker = Some(cx.waker().clone());
             }
             return;

@@ -16,11 +16,13 @@ use std::task::Waker;
 use tokio::time::{Duration, Instant};
 
 use super::Quality;
+use super::agenda::Agenda;
 use super::flow::{Flow, Item, Landed};
 use super::profile::Profile;
 use super::rng::Rng;
 use super::trace::Trace;
 use super::wire::{Violation, Wire};
+use super::wires::Wires;
 use crate::error::DialError;
 use crate::fault::LinkFault;
 use crate::limits::{Boundary, CloseNotice, Underflow};
@@ -45,19 +47,30 @@ impl Shared {
         Self { net: Mutex::new(Net::new(seed, profile)), read: AtomicBool::new(false) }
     }
 
+    /// The network, as it is now: its clock stands while it is locked.
     pub(super) fn lock(&self) -> MutexGuard<'_, Net> {
-        self.net.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut net = self.net.lock().unwrap_or_else(PoisonError::into_inner);
+        net.look_at_clock();
+        net
     }
 
     /// Changes the network and wakes whom it concerns, outside of the lock.
     pub(super) fn change<T>(&self, with: impl FnOnce(&mut Net) -> T) -> T {
         let mut net = self.lock();
         let result = with(&mut net);
-        let wakes = net.take_wakes();
-        drop(net);
-        wakes.into_iter().for_each(Waker::wake);
+        wake_all(net);
         result
     }
+}
+
+/// Wakes whom it concerns, outside of the lock.
+pub(super) fn wake_all(mut net: MutexGuard<'_, Net>) {
+    if net.wakes.is_empty() {
+        return;
+    }
+    let mut wakes = std::mem::take(&mut net.wakes);
+    drop(net);
+    wakes.drain(..).for_each(Waker::wake);
 }
 
 impl Drop for Shared {
@@ -77,7 +90,7 @@ pub(super) enum Event {
     GiveUp { link: u64, end: usize },
     Wake { link: u64, end: usize },
     Dial { dial: u64 },
-    Answer { dial: u64, outcome: Result<u64, DialError> },
+    Answer { dial: u64, outcome: Result<u64, Box<DialError>> },
 }
 
 #[derive(Debug, Default)]
@@ -119,7 +132,7 @@ pub(super) struct Dial {
 pub(super) struct Net {
     pub(super) profile: Profile,
     pub(super) quality: Quality,
-    pub(super) wires: BTreeMap<u64, Wire>,
+    pub(super) wires: Wires,
     pub(super) listeners: BTreeMap<Arc<str>, Backlog>,
     pub(super) dials: BTreeMap<u64, Dial>,
     pub(super) violations: Vec<Violation>,
@@ -127,11 +140,13 @@ pub(super) struct Net {
     pub(super) driver: Option<Waker>,
     pub(super) driven: bool,
     rng: Rng,
-    pub(super) paths: BTreeMap<(Arc<str>, Arc<str>), Path>,
-    pub(super) nodes: BTreeMap<Arc<str>, Node>,
-    agenda: BTreeMap<(u64, u64, u64), Event>,
+    pub(super) paths: BTreeMap<(NodeNo, NodeNo), Path>,
+    /// By number.
+    pub(super) nodes: Vec<Node>,
+    agenda: Agenda<Event>,
     pub(super) wakes: Vec<Waker>,
     origin: Option<Instant>,
+    now: u64,
     serial: u64,
     /// The tick that the driver sleeps until.
     armed: Option<u64>,
@@ -142,7 +157,7 @@ impl Net {
         Self {
             profile,
             quality: Quality::default(),
-            wires: BTreeMap::new(),
+            wires: Wires::default(),
             listeners: BTreeMap::new(),
             dials: BTreeMap::new(),
             violations: Vec::new(),
@@ -151,10 +166,11 @@ impl Net {
             driven: false,
             rng: Rng::new(seed),
             paths: BTreeMap::new(),
-            nodes: BTreeMap::new(),
-            agenda: BTreeMap::new(),
+            nodes: Vec::new(),
+            agenda: Agenda::new(),
             wakes: Vec::new(),
             origin: None,
+            now: 0,
             serial: 0,
             armed: None,
         }
@@ -166,9 +182,15 @@ impl Net {
     }
 
     /// Ticks since the start.
+    #[inline]
     pub(super) fn now(&self) -> u64 {
-        let elapsed = self.origin.map(|origin| origin.elapsed());
-        elapsed.map_or(0, |elapsed| elapsed.as_millis() as u64)
+        self.now
+    }
+
+    fn look_at_clock(&mut self) {
+        if let Some(origin) = self.origin {
+            self.now = origin.elapsed().as_millis() as u64;
+        }
     }
 
     pub(super) fn instant(&self, tick: u64) -> Option<Instant> {
@@ -181,11 +203,16 @@ impl Net {
     }
 
     pub(super) fn path(&mut self, from: &str, to: &str) -> &mut Path {
-        self.paths.entry((from.into(), to.into())).or_default()
+        let way = (self.trace.node(from), self.trace.node(to));
+        self.paths.entry(way).or_default()
     }
 
     pub(super) fn node(&mut self, node: &str) -> &mut Node {
-        self.nodes.entry(node.into()).or_default()
+        let index = self.trace.node(node).0 as usize;
+        if self.nodes.len() <= index {
+            self.nodes.resize_with(index + 1, Node::default);
+        }
+        &mut self.nodes[index]
     }
 
     /// Appends something of one node, or of two, to the trace (D1).
@@ -206,7 +233,7 @@ impl Net {
     /// Something of a link, at `end` of it or on the way from there.
     pub(super) fn tell_link(&mut self, link: u64, end: usize, what: What) {
         let tick = self.now();
-        let Some(Wire { places, session, .. }) = self.wires.get(&link) else {
+        let Some(Wire { places, session, .. }) = self.wires.get(link) else {
             return;
         };
         let (node, peer, session) = (places[end], Some(places[1 - end]), *session);
@@ -216,7 +243,7 @@ impl Net {
     /// Tells of the frames that were lost in both directions of a link.
     pub(super) fn tell_lost(&mut self, link: u64) {
         for end in 0..2 {
-            let lost = match self.wires.get_mut(&link) {
+            let lost = match self.wires.get_mut(link) {
                 Some(wire) if !wire.flows[end].lost.is_empty() => {
                     std::mem::take(&mut wire.flows[end].lost)
                 }
@@ -228,13 +255,15 @@ impl Net {
         }
     }
 
-    pub(super) fn is_blocked(&self, from: &Arc<str>, to: &Arc<str>) -> bool {
-        let path = self.paths.get(&(from.clone(), to.clone()));
-        path.is_some_and(|path| path.blocked)
+    pub(super) fn is_blocked(&self, from: NodeNo, to: NodeNo) -> bool {
+        !self.paths.is_empty() && self.paths.get(&(from, to)).is_some_and(|path| path.blocked)
     }
 
-    pub(super) fn quality_of(&self, from: &Arc<str>, to: &Arc<str>) -> Quality {
-        let path = self.paths.get(&(from.clone(), to.clone()));
+    pub(super) fn quality_of(&self, from: NodeNo, to: NodeNo) -> Quality {
+        if self.paths.is_empty() {
+            return self.quality;
+        }
+        let path = self.paths.get(&(from, to));
         path.and_then(|path| path.quality).unwrap_or(self.quality)
     }
 
@@ -246,8 +275,7 @@ impl Net {
 
     pub(super) fn at(&mut self, tick: u64, event: Event) {
         let drawn = self.rng.next();
-        let serial = self.serial();
-        self.agenda.insert((tick, drawn, serial), event);
+        self.agenda.add(tick, drawn, event);
         if self.armed.is_none_or(|armed| tick < armed)
             && let Some(driver) = self.driver.take()
         {
@@ -258,19 +286,11 @@ impl Net {
     /// Runs what is due and says when the next is.
     pub(super) fn run_due(&mut self) -> Option<u64> {
         let now = self.now();
-        loop {
-            let Some(entry) = self.agenda.first_entry() else {
-                self.armed = None;
-                return None;
-            };
-            let tick = entry.key().0;
-            if tick > now {
-                self.armed = Some(tick);
-                return Some(tick);
-            }
-            let event = entry.remove();
+        while let Some(event) = self.agenda.take_due(now) {
             self.run(event, now);
         }
+        self.armed = self.agenda.next_tick();
+        self.armed
     }
 
     fn run(&mut self, event: Event, now: u64) {
@@ -284,16 +304,12 @@ impl Net {
         }
     }
 
-    pub(super) fn take_wakes(&mut self) -> Vec<Waker> {
-        std::mem::take(&mut self.wakes)
-    }
-
     pub(super) fn wake_later(&mut self, waker: Option<Waker>) {
         self.wakes.extend(waker);
     }
 
     pub(super) fn wake(&mut self, link: u64, end: usize) {
-        if let Some(wire) = self.wires.get_mut(&link) {
+        if let Some(wire) = self.wires.get_mut(link) {
             let waker = wire.ends[end].waker.take();
             self.wakes.extend(waker);
         }
@@ -301,7 +317,7 @@ impl Net {
 
     pub(super) fn violation(&mut self, link: u64, end: usize, fault: LinkFault) {
         if self.violations.len() < VIOLATIONS_MAX
-            && let Some(wire) = self.wires.get(&link)
+            && let Some(wire) = self.wires.get(link)
         {
             self.violations.push(Violation {
                 tick: self.now(),
@@ -314,13 +330,13 @@ impl Net {
 
     /// Sends off what may leave in direction `end` of a link.
     pub(super) fn pump(&mut self, link: u64, end: usize, now: u64) {
-        let Some(wire) = self.wires.get(&link) else {
+        let Some(wire) = self.wires.get(link) else {
             return;
         };
-        let (from, to) = (wire.nodes[end].clone(), wire.nodes[1 - end].clone());
+        let (from, to) = (wire.places[end], wire.places[1 - end]);
         let stream = wire.profile.limits.boundary == Boundary::Stream;
-        let quality = self.quality_of(&from, &to);
-        if wire.dead || self.is_blocked(&from, &to) {
+        let quality = self.quality_of(from, to);
+        if wire.dead || self.is_blocked(from, to) {
             self.start_giving_up(link, end, now);
             return;
         }
@@ -328,7 +344,7 @@ impl Net {
             return;
         }
         loop {
-            let Some(wire) = self.wires.get_mut(&link) else {
+            let Some(wire) = self.wires.get_mut(link) else {
                 return;
             };
             let flow = &mut wire.flows[end];
@@ -340,11 +356,12 @@ impl Net {
             };
             for piece in self.pieces(item, stream) {
                 let arrival = now + self.travel(quality);
-                if let Some(wire) = self.wires.get_mut(&link) {
+                if let Some(wire) = self.wires.get_mut(link) {
                     let flow = &mut wire.flows[end];
-                    flow.fly(arrival, piece);
-                    let arrival = flow.last_arrival;
-                    self.at(arrival, Event::Arrive { link, end });
+                    // One event lands all that comes within a tick.
+                    if let Some(arrival) = flow.fly(arrival, piece) {
+                        self.at(arrival, Event::Arrive { link, end });
+                    }
                 }
             }
         }
@@ -369,22 +386,22 @@ impl Net {
     }
 
     fn arrive(&mut self, link: u64, end: usize, now: u64) {
-        let Some(wire) = self.wires.get(&link) else {
+        let Some(wire) = self.wires.get(link) else {
             return;
         };
-        let (from, to) = (wire.nodes[end].clone(), wire.nodes[1 - end].clone());
+        let (from, to) = (wire.places[end], wire.places[1 - end]);
         let limits = wire.profile.limits;
         if wire.dead || wire.flows[end].stalled_until > now {
             return;
         }
-        if self.is_blocked(&from, &to) {
+        if self.is_blocked(from, to) {
             self.start_giving_up(link, end, now);
             return;
         }
-        let cut_chance = self.quality_of(&from, &to).cut_chance;
+        let cut_chance = self.quality_of(from, to).cut_chance;
         let mut landed = false;
         loop {
-            let Some(wire) = self.wires.get_mut(&link) else {
+            let Some(wire) = self.wires.get_mut(link) else {
                 return;
             };
             match wire.flows[end].land(now, &limits) {
@@ -416,7 +433,7 @@ impl Net {
         if landed {
             self.wake(link, 1 - end);
             // Where nobody reads, the window opens as things arrive.
-            if self.wires.get(&link).is_some_and(|wire| wire.flows[end].unread) {
+            if self.wires.get(link).is_some_and(|wire| wire.flows[end].unread) {
                 self.wake(link, end);
             }
         }
@@ -427,7 +444,7 @@ impl Net {
         let Underflow::Retries(patience) = underflow else {
             return;
         };
-        let Some(wire) = self.wires.get_mut(&link) else {
+        let Some(wire) = self.wires.get_mut(link) else {
             return;
         };
         let since = match wire.flows[end].starving_since {
@@ -448,7 +465,7 @@ impl Net {
     /// An end says that it leaves, in order after all it sent, or at once.
     pub(super) fn leave(&mut self, link: u64, end: usize, orderly: bool) {
         let now = self.now();
-        let Some(wire) = self.wires.get_mut(&link) else {
+        let Some(wire) = self.wires.get_mut(link) else {
             return;
         };
         if !wire.ends[end].gone {
@@ -470,7 +487,7 @@ impl Net {
         if wire.ends.iter().all(|end| end.gone) {
             wire.flows.iter_mut().for_each(Flow::lose);
             self.tell_lost(link);
-            self.wires.remove(&link);
+            self.wires.remove(link);
             return;
         }
         self.tell_lost(link);

@@ -147,10 +147,10 @@ impl Net {
     pub(super) fn tape(&self) -> Tape {
         let mut tape = self.trace.tape();
         let tick = self.now();
-        for (link, wire) in &self.wires {
+        for (link, wire) in self.wires.iter() {
             for end in 0..2 {
                 let (node, peer) = (wire.places[end], Some(wire.places[1 - end]));
-                let (link, session) = (*link, wire.session);
+                let session = wire.session;
                 tape.events.extend(wire.flows[end].manifest.iter().map(|passage| {
                     let what = What::Waiting(passage.clone());
                     Event { tick, node, peer, link, session, what }

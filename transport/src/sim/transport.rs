@@ -160,7 +160,7 @@ impl Listener for SimListener {
             backlog.waker = Some(cx.waker().clone());
             return Poll::Pending;
         };
-        let from = net.wires.get(&link).map(|wire| wire.nodes[0].clone());
+        let from = net.wires.get(link).map(|wire| wire.nodes[0].clone());
         net.tell_link(link, 1, What::Accept);
         drop(net);
         let peer = from.and_then(|from| Address::new(SCHEME, &from).ok());
@@ -198,7 +198,8 @@ impl Dialling {
             let (dial, now) = (net.serial(), net.now());
             let node: Arc<str> = node_of(to).into();
             net.tell(&transport.node, Some(&node), What::Dial);
-            let travel = net.travel(net.quality_of(&transport.node, &node));
+            let way = (net.trace.node(&transport.node), net.trace.node(&node));
+            let travel = net.travel(net.quality_of(way.0, way.1));
             net.dials.insert(
                 dial,
                 Dial {
@@ -255,38 +256,45 @@ impl Net {
         };
         let (from, node) = (dialling.from.clone(), dialling.node.clone());
         let (to, since) = (dialling.to.clone(), dialling.since);
+        let (here, there) = (self.trace.node(&from), self.trace.node(&node));
         let silent = self.node(&node).swallows
-            || self.is_blocked(&from, &node)
-            || self.is_blocked(&node, &from);
+            || self.is_blocked(here, there)
+            || self.is_blocked(there, here);
         let refused = self.node(&node).refuses;
         let outcome = match self.listeners.get_mut(&to) {
-            _ if silent && now - since >= DIAL_TICKS_MAX => Err(DialError::TimedOut),
+            _ if silent && now - since >= DIAL_TICKS_MAX => Err(Box::new(DialError::TimedOut)),
             _ if silent => return self.at(now + REDIAL_TICKS, Event::Dial { dial }),
             Some(backlog) if !refused && backlog.links.len() >= BACKLOG_MAX => {
                 return self.at(now + REDIAL_TICKS, Event::Dial { dial });
             }
-            Some(_) if !refused => Ok(self.make_link(&from, &node, &to)),
-            _ => Err(DialError::Refused),
+            Some(_) if !refused => {
+                let link = self.make_link(&from, &node, &to);
+                link.ok_or_else(|| Box::new(DialError::Refused))
+            }
+            _ => Err(Box::new(DialError::Refused)),
         };
-        let travel = self.travel(self.quality_of(&node, &from));
+        let travel = self.travel(self.quality_of(there, here));
         self.at(now + travel, Event::Answer { dial, outcome });
     }
 
-    fn make_link(&mut self, from: &Arc<str>, node: &Arc<str>, to: &Arc<str>) -> u64 {
-        let link = self.serial();
+    fn make_link(&mut self, from: &Arc<str>, node: &Arc<str>, to: &Arc<str>) -> Option<u64> {
         let places = [self.trace.node(from), self.trace.node(node)];
-        if let Some(backlog) = self.listeners.get_mut(to) {
-            let wire = Wire::new([from.clone(), node.clone()], places, backlog.profile);
-            self.wires.insert(link, wire);
-            backlog.links.push_back(link);
-            let waker = backlog.waker.take();
-            self.wake_later(waker);
-        }
-        link
+        let backlog = self.listeners.get_mut(to)?;
+        let wire = Wire::new([from.clone(), node.clone()], places, backlog.profile);
+        let link = self.wires.add(wire);
+        backlog.links.push_back(link);
+        let waker = backlog.waker.take();
+        self.wake_later(waker);
+        Some(link)
     }
 
     /// The answer to a dial comes back.
-    pub(super) fn answer_dial(&mut self, dial: u64, outcome: Result<u64, DialError>, now: u64) {
+    pub(super) fn answer_dial(
+        &mut self,
+        dial: u64,
+        outcome: Result<u64, Box<DialError>>,
+        now: u64,
+    ) {
         let Some(dialling) = self.dials.get_mut(&dial) else {
             if let Ok(link) = outcome {
                 self.leave(link, 0, false);
@@ -297,7 +305,7 @@ impl Net {
             Ok(link) => (What::Linked, *link),
             Err(error) => (What::DialFailed(error.word()), 0),
         };
-        dialling.outcome = Some(outcome);
+        dialling.outcome = Some(outcome.map_err(|error| *error));
         let waker = dialling.waker.take();
         let (from, to) = (dialling.from.clone(), dialling.node.clone());
         let (node, peer) = (self.trace.node(&from), Some(self.trace.node(&to)));

@@ -24,7 +24,7 @@ fn cluster(sabotage: Option<Sabotage>) -> Blueprint {
 }
 
 fn load(pause: Duration) -> Work {
-    Work { osds: OSDS, objects: 8, writes: 6, pause }
+    Work { osds: OSDS, first: 0, objects: 8, writes: 6, pause }
 }
 
 /// In virtual time: faults from a seed while the client works, then every copy is read.

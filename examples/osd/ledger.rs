@@ -129,11 +129,20 @@ impl Checker for Ledger {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Work {
     pub(crate) osds: u64,
+    /// The number of the first object.
+    pub(crate) first: u64,
+    /// How many, from there on.
     pub(crate) objects: u64,
     /// Writes of each object, one after the other.
     pub(crate) writes: u64,
     /// Between two writes of one object.
     pub(crate) pause: Duration,
+}
+
+impl Work {
+    fn range(&self) -> std::ops::Range<u64> {
+        self.first..self.first + self.objects
+    }
 }
 
 /// Writes and reads all objects, as a client on that node.
@@ -144,7 +153,7 @@ pub(crate) async fn work(site: Site, work: Work) -> Result<Client, GivenUp> {
     let started = Client::at(&site).await;
     let client = started.map_err(|error| GivenUp(error.to_string()))?;
     client.wait_for(work.osds as usize).await;
-    stream::iter(0..work.objects)
+    stream::iter(work.range())
         .map(|object| one_object(&site, &client, object, work))
         .buffer_unordered(work.objects.max(1) as usize)
         .try_for_each(|()| async { Ok(()) })
@@ -174,7 +183,7 @@ async fn one_object(site: &Site, client: &Client, object: u64, work: Work) -> Re
 /// # Errors
 /// An OSD cannot be asked.
 pub(crate) async fn verify(site: &Site, client: &Client, work: Work) -> Result<(), GivenUp> {
-    for object in 0..work.objects {
+    for object in work.range() {
         for osd in placement::replicas(&client.map(), &name(object)) {
             let (got, data) = client.get(osd, &name(object)).await?;
             site.note(Fact::Copy { osd, object, nth: shown(&got, &data)? });

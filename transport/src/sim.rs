@@ -200,6 +200,11 @@ impl SimNet {
         self.net().trace.events()
     }
 
+    /// How many messages arrived, replies among them; one that came twice is two.
+    pub fn messages(&self) -> u64 {
+        self.net().trace.messages()
+    }
+
     /// Keeps the newest `max` events from now on, at most
     /// [`TAPE_EVENTS_MAX`](crate::trace::TAPE_EVENTS_MAX); 0 keeps none, as at first.
     pub fn record(&self, max: usize) {

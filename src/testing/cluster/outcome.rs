@@ -20,6 +20,8 @@ pub struct Outcome {
     pub trace_hash: u64,
     /// How many events the hash covers.
     pub trace_events: u64,
+    /// Messages that arrived over the network, replies among them; one that came twice is two.
+    pub messages: u64,
     /// Virtual time that passed.
     pub elapsed: Duration,
     /// Faults that the script injected.
@@ -35,6 +37,7 @@ impl Outcome {
     pub(super) fn of(running: &Running) -> Self {
         let net = running.net();
         let (trace_hash, trace_events) = (net.trace_hash(), net.trace_events());
+        let messages = net.messages();
         let tape = net.is_recording().then(|| net.tape());
         // That all nodes end now is no part of the run.
         net.stop_recording();
@@ -46,6 +49,7 @@ impl Outcome {
             breach,
             trace_hash,
             trace_events,
+            messages,
             elapsed,
             faults: running.faults(),
             coverage: running.inner.desk.coverage(),

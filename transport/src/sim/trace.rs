@@ -1,5 +1,7 @@
 //! The running hash over everything that happened (D1), and the recording of it, if anybody asked.
 
+use stellate_protocol::FrameKind;
+
 use crate::trace::{
     Call, Event, Names, NodeNo, Over, Passage, Recording, SessionTag, Sink, Tape, What, cause_word,
 };
@@ -8,6 +10,7 @@ use crate::trace::{
 pub(super) struct Trace {
     hash: Hash,
     events: u64,
+    messages: u64,
     pub(super) names: Names,
     recording: Recording,
 }
@@ -15,7 +18,7 @@ pub(super) struct Trace {
 impl Trace {
     pub(super) fn new() -> Self {
         let recording = Recording::default();
-        Self { hash: Hash::new(), events: 0, names: Names::default(), recording }
+        Self { hash: Hash::new(), events: 0, messages: 0, names: Names::default(), recording }
     }
 
     /// The number of a node, which is one of the network's from now on.
@@ -31,6 +34,10 @@ impl Trace {
     pub(super) fn add(&mut self, event: Event) {
         self.events += 1;
         self.hash.event(&event);
+        if let What::Frame(passage) = &event.what {
+            let whole = matches!(passage.kind, FrameKind::Message | FrameKind::Announce);
+            self.messages += u64::from(whole);
+        }
         if self.recording.is_on() {
             self.recording.add(&self.names, event);
         }
@@ -42,6 +49,10 @@ impl Trace {
 
     pub(super) fn events(&self) -> u64 {
         self.events
+    }
+
+    pub(super) fn messages(&self) -> u64 {
+        self.messages
     }
 
     pub(super) fn keep(&mut self, max: usize) {

@@ -37,6 +37,7 @@ pub struct MessengerBuilder {
     arbiters: Option<usize>,
     seed: Option<u64>,
     transports: Vec<Arc<dyn Transport>>,
+    drift_ppm: i32,
     coverage: Option<Arc<Mutex<Coverage>>>,
     when_built: Option<WhenBuilt>,
     scribe: Option<Scribe>,
@@ -58,6 +59,7 @@ impl MessengerBuilder {
             arbiters: None,
             seed: None,
             transports: Vec::new(),
+            drift_ppm: 0,
             coverage: None,
             when_built: None,
             scribe: None,
@@ -154,6 +156,12 @@ impl MessengerBuilder {
         self
     }
 
+    /// Its timers run on a clock that is so many millionths too fast.
+    pub(crate) fn drift(mut self, ppm: i32) -> Self {
+        self.drift_ppm = ppm;
+        self
+    }
+
     /// Adds up there which rows of the transition table its sessions take.
     pub(crate) fn coverage(mut self, coverage: Arc<Mutex<Coverage>>) -> Self {
         self.coverage = Some(coverage);
@@ -213,6 +221,7 @@ impl MessengerBuilder {
             metadata: self.metadata,
             arbiters: self.arbiters.unwrap_or_else(default_arbiters),
             seed,
+            drift_ppm: self.drift_ppm,
             coverage: self.coverage,
             scribe: self.scribe,
         };

@@ -344,3 +344,27 @@ fn d1_a_recorded_run_is_the_same_and_can_be_read() {
     let text = tape.to_string();
     assert!(text.contains("twice: 7 again, on osd.2") && text.contains("life=1"), "{text}");
 }
+
+/// S9: a node's messenger measures by the node's clock: where that is a tenth too fast, a silent peer
+/// is noticed a tenth too early.
+#[test]
+fn timers_of_a_node_run_at_the_rate_of_its_clock() {
+    let drift = |drift_ppm| Skew { offset_ms: 5_000, drift_ppm };
+    for (ppm, expected) in [(0, 20_000), (100_000, 18_181), (-100_000, 22_222)] {
+        pair(5)
+            .skew(ONE, drift(ppm))
+            .run(async |cluster| {
+                let there = connect(&cluster, ONE, TWO);
+                ask(&there, 1).await.unwrap();
+                cluster.partition(ONE, TWO);
+                let begin = cluster.elapsed();
+                while there.counters().links_lost == 0 {
+                    cluster.sleep(ms(10)).await;
+                }
+                // The peer was last heard up to a heartbeat before, and at least a tick.
+                let took = (cluster.elapsed() - begin).as_millis() as i64;
+                assert!((took - expected).abs() < 60, "{ppm} ppm: {took} ms");
+            })
+            .assert_held();
+    }
+}

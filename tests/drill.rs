@@ -60,7 +60,7 @@ fn a_case_that_makes_no_sense_says_why() {
         }
     };
     type Change<'a> = &'a dyn Fn(&mut serde_json::Value);
-    let cases: [(&str, Change<'_>); 8] = [
+    let cases: [(&str, Change<'_>); 9] = [
         ("no profile \"avian\"", &|case| case["profile"] = "avian".into()),
         ("unknown field `colour`", &|case| case["colour"] = "blue".into()),
         ("1 to 1000 nodes, not 0", &|case| case["nodes"] = serde_json::json!([])),
@@ -68,6 +68,7 @@ fn a_case_that_makes_no_sense_says_why() {
         ("op 0: there is no node osd.99", &|case| case["ops"][0]["from"] = "osd.99".into()),
         ("op 0: 9999999s is more than", &|case| case["ops"][0]["at_ms"] = 9_999_999_000u64.into()),
         ("\"osd.x\": ", &|case| case["nodes"][0]["name"] = "osd.x".into()),
+        ("drifts by 200000 ppm at most", &|case| case["nodes"][0]["drift_ppm"] = 200_001.into()),
         ("a window has 1 to", &|case| case["pace"]["window_messages"] = 0.into()),
     ];
     for (says, change) in cases {

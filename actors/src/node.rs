@@ -115,7 +115,7 @@ impl Node {
         let mut transports = config.transports;
         let wire = WireLimits::from(&config.limits);
         transports.push(Arc::new(Local::with(LocalOptions { wire, ..LocalOptions::default() })));
-        let reactor = Reactor::new(config.arbiters);
+        let reactor = Reactor::new(config.arbiters, config.drift_ppm);
         let node = Self {
             inner: Arc::new(Inner {
                 me: config.me,

@@ -5,6 +5,7 @@
 //! This is the only place that makes threads.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use actix_rt::Arbiter;
 use stellate_protocol::Time;
@@ -16,16 +17,19 @@ use crate::supervise::{Placement, abandon_thread};
 pub(crate) struct Reactor {
     arbiters: Vec<Arbiter>,
     origin: tokio::time::Instant,
+    rate: Rate,
     turn: AtomicUsize,
 }
 
 impl Reactor {
     /// `count` arbiters; 0, or a thread without an actix system, means here.
-    pub(crate) fn new(count: usize) -> Self {
+    /// `drift_ppm`: millionths that its clock runs too fast, in simulation.
+    pub(crate) fn new(count: usize, drift_ppm: i32) -> Self {
         let count = if actix_rt::System::try_current().is_some() { count } else { 0 };
         Self {
             arbiters: (0..count).map(|_| Arbiter::new()).collect(),
             origin: tokio::time::Instant::now(),
+            rate: Rate(drift_ppm),
             turn: AtomicUsize::new(0),
         }
     }
@@ -55,14 +59,19 @@ impl Reactor {
         self.turn.fetch_add(1, Ordering::Relaxed) % self.len()
     }
 
-    /// Time since the messenger started.
+    /// Time since the messenger started, by its clock.
     pub(crate) fn now(&self) -> Time {
-        Time(self.origin.elapsed().as_nanos() as u64)
+        Time(self.rate.shown(self.origin.elapsed().as_nanos() as u64))
     }
 
-    /// The instant at which `time` is, for a timer.
+    /// The instant from which on it is `time`, for a timer.
     pub(crate) fn instant(&self, time: Time) -> tokio::time::Instant {
-        self.origin + std::time::Duration::from_nanos(time.0)
+        self.origin + Duration::from_nanos(self.rate.real(time.0))
+    }
+
+    /// How long a span by its clock really is.
+    pub(crate) fn span(&self, span: Duration) -> Duration {
+        Duration::from_nanos(self.rate.real(u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)))
     }
 
     /// Stops the threads; their actors are gone already.
@@ -70,6 +79,39 @@ impl Reactor {
         for arbiter in &self.arbiters {
             arbiter.stop();
         }
+    }
+}
+
+/// How fast a clock runs: millionths too fast. In production 0, which costs a comparison.
+#[derive(Clone, Copy, Debug)]
+struct Rate(i32);
+
+const MILLION: u128 = 1_000_000;
+
+impl Rate {
+    /// What it shows while a million go by; never 0.
+    fn per_million(self) -> u128 {
+        (i64::from(self.0) + 1_000_000).max(1) as u128
+    }
+
+    /// What the clock shows after so many nanoseconds.
+    #[inline]
+    fn shown(self, real: u64) -> u64 {
+        if self.0 == 0 {
+            return real;
+        }
+        (u128::from(real) * self.per_million() / MILLION) as u64
+    }
+
+    /// The first nanosecond at which it shows that: never earlier, or a timer would fire for
+    /// nothing.
+    #[inline]
+    fn real(self, shown: u64) -> u64 {
+        if self.0 == 0 {
+            return shown;
+        }
+        let real = (u128::from(shown) * MILLION).div_ceil(self.per_million());
+        u64::try_from(real).unwrap_or(u64::MAX)
     }
 }
 
@@ -98,5 +140,24 @@ impl Drop for OwnThread {
                 Arbiter::current().stop();
             });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timer_of_a_clock_that_drifts_fires_when_it_is_due_and_not_before() {
+        for drift in [0, 1, -1, 333, -333, 100_000, -100_000] {
+            let rate = Rate(drift);
+            for shown in [0, 1, 2, 999_999, 1_000_001, 5_000_000_000, u64::MAX >> 20] {
+                let real = rate.real(shown);
+                assert!(rate.shown(real) >= shown, "{drift} ppm, {shown}: at {real}");
+                assert!(real == 0 || rate.shown(real - 1) < shown.max(1), "{drift} ppm, {shown}");
+            }
+        }
+        assert_eq!(Rate(100_000).real(11_000), 10_000);
+        assert_eq!(Rate(-500_000).shown(10), 5);
     }
 }

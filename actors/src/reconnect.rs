@@ -104,7 +104,7 @@ impl Handler<DialFor> for ReconnectSupervisor {
     fn handle(&mut self, dial: DialFor, _: &mut Self::Context) {
         let DialFor { key, session, address, turn } = dial;
         let (abort, registration) = AbortHandle::new_pair();
-        let timeout = self.node.limits().hello_timeout;
+        let timeout = self.node.inner().reactor.span(self.node.limits().hello_timeout);
         let target = address.as_ref().and_then(|to| self.node.transport(to).map(|t| t.dial(to)));
         let dialling = async move {
             let result = match target {

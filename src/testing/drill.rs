@@ -26,8 +26,8 @@ use std::time::Duration;
 use stellate_protocol::Class;
 
 pub use self::case::{
-    Admission, COUNT_MAX, Case, CaseError, Does, LEN_MAX, Mail, NODES_MAX, Node, OPS_MAX, Op, Pace,
-    SPAN_MAX,
+    Admission, COUNT_MAX, Case, CaseError, DRIFT_MAX, Does, LEN_MAX, Mail, NODES_MAX, Node,
+    OPS_MAX, Op, Pace, SPAN_MAX,
 };
 pub use self::draw::{Draw, Mix};
 use self::promises::Promises;
@@ -71,7 +71,7 @@ impl Case {
             let case = shared.clone();
             cluster = cluster
                 .node(node.name, move |handle| actor::boot(handle, case.clone()))
-                .skew(node.name, Skew { offset_ms: node.clock_ms, drift_ppm: 0 });
+                .skew(node.name, Skew { offset_ms: node.clock_ms, drift_ppm: node.drift_ppm });
         }
         let until = self.ends_at();
         let outcome = change(cluster).run(async move |running: Running| {
@@ -103,8 +103,8 @@ impl Case {
         added += Duration::from_millis(held.max().unwrap_or_default());
         if self.nodes.iter().any(|node| node.admission != Admission::Open) {
             // A ticket that dies with its actor leaves its peer held until this refuses it.
-            added += limits.hold_max;
+            added += self.at_most(limits.hold_max);
         }
-        noticed + limits.backoff_max.mul_f64(1.5) + limits.race_wait + added
+        self.at_most(noticed + limits.backoff_max.mul_f64(1.5) + limits.race_wait) + added
     }
 }

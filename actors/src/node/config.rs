@@ -32,6 +32,8 @@ pub struct NodeConfig {
     pub arbiters: usize,
     /// Seed for jitter and session ids. In production a random one.
     pub seed: u64,
+    /// Millionths that its clock runs too fast, in simulation; 0 in production.
+    pub drift_ppm: i32,
     /// Where to add up which rows of the transition table its sessions take, for simulations.
     pub coverage: Option<Arc<Mutex<Coverage>>>,
     /// In simulation, where it writes what the network does not see (D1).

@@ -47,6 +47,7 @@ pub(crate) fn config(name: EntityName, instance: u128, policy: Policy) -> NodeCo
         metadata: Bytes::new(),
         arbiters: 0,
         seed: instance as u64,
+        drift_ppm: 0,
         coverage: None,
         scribe: None,
     }

@@ -14,13 +14,14 @@ const BEGIN_NS: i64 = 2_000_000_000 * 1_000_000_000;
 pub struct Skew {
     /// Milliseconds that it is ahead, at the start.
     pub offset_ms: i64,
-    /// Millionths that it runs too fast.
+    /// Millionths that it runs too fast; more than a million too slow is taken as that.
     pub drift_ppm: i32,
 }
 
 /// The clock of one node. Cloning copies a handle; it goes on through crashes.
 ///
-/// The messenger's own timers do not use it: they count spans of time, which offsets do not change.
+/// The timers of the node's messengers run at its rate: one that is a tenth too fast sends its
+/// heartbeats a tenth too early. They count spans of time, which offsets and steps do not change.
 #[derive(Clone, Debug)]
 pub struct Clock {
     origin: Instant,
@@ -45,6 +46,10 @@ impl Clock {
             .saturating_add(drift)
             .saturating_add(self.offset_ns.load(Ordering::Relaxed));
         Duration::from_nanos(u64::try_from(shown).unwrap_or(0))
+    }
+
+    pub(crate) fn drift_ppm(&self) -> i32 {
+        self.drift_ppm
     }
 
     /// Sets it forward, or back.

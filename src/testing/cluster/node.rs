@@ -112,6 +112,7 @@ impl NodeHandle {
             .bind(bind.as_str())
             .arbiters(0)
             .seed(seed)
+            .drift(self.inner.clock.drift_ppm())
             .coverage(self.inner.desk.coverage.clone())
             .trace(self.inner.net.scribe(&self.inner.name.to_string()))
             .when_built(move |messenger| lock(&known.messengers).push(messenger.clone()))

@@ -23,6 +23,8 @@ pub const OPS_MAX: usize = 1_000_000;
 pub const COUNT_MAX: u32 = 1_000_000;
 /// Longest data segment of a message.
 pub const LEN_MAX: u32 = 8 << 20;
+/// Most that a clock drifts, in millionths, either way.
+pub const DRIFT_MAX: u32 = 200_000;
 /// Longest that anything in a case takes, or that it begins after.
 pub const SPAN_MAX: Duration = Duration::from_secs(3_600);
 
@@ -102,6 +104,9 @@ pub struct Node {
     /// Milliseconds that its clock is ahead.
     #[serde(default)]
     pub clock_ms: i64,
+    /// Millionths that its clock runs too fast, its messenger's timers with it.
+    #[serde(default)]
+    pub drift_ppm: i32,
 }
 
 /// How a node answers peers at its door.
@@ -218,6 +223,18 @@ impl Case {
         over.max().unwrap_or_default().max(self.span)
     }
 
+    /// How long a span may really be that one of the nodes measures, if its clock is slow.
+    pub(super) fn at_most(&self, span: Duration) -> Duration {
+        let slowest = self.nodes.iter().map(|node| -node.drift_ppm).max().unwrap_or(0).max(0);
+        span.mul_f64(1e6 / (1e6 - f64::from(slowest)))
+    }
+
+    /// How short it may really be, if one is fast.
+    pub(super) fn at_least(&self, span: Duration) -> Duration {
+        let fastest = self.nodes.iter().map(|node| node.drift_ppm).max().unwrap_or(0).max(0);
+        span.mul_f64(1e6 / (1e6 + f64::from(fastest)))
+    }
+
     /// How many messages nodes are to send.
     pub fn messages(&self) -> u64 {
         let mails = self.ops.iter().filter_map(|op| op.does.mail());
@@ -264,6 +281,9 @@ impl Case {
         for node in &self.nodes {
             if node.name.is_anonymous() || !kinds.contains(&node.name.kind()) {
                 return wrong(format!("{}: a node is an osd, a client or an mds", node.name));
+            }
+            if node.drift_ppm.unsigned_abs() > DRIFT_MAX {
+                return wrong(format!("{}: a clock drifts by {DRIFT_MAX} ppm at most", node.name));
             }
             if matches!(node.admission, Admission::Refuses { every: 0 | 1 }) {
                 return wrong(format!("{}: it would refuse everybody", node.name));

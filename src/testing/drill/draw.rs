@@ -120,6 +120,10 @@ impl Draw {
             sabotage: 0,
             nodes,
         };
+        if self.mix.kinds().contains(&Kind::Clock) {
+            let mut rng = Rng::fork(seed, "drift");
+            case.nodes.iter_mut().for_each(|node| node.drift_ppm = drift(&mut rng));
+        }
         case.ops = ops(&mut Rng::fork(seed, "ops"), &case, self.mix);
         case.script = script(&mut Rng::fork(seed, "faults"), &case, self.mix);
         case
@@ -147,9 +151,20 @@ fn nodes(rng: &mut Rng, count: usize, mix: Mix) -> Vec<Node> {
             admission,
             incarnations: crashes && rng.below(3) == 0,
             clock_ms: rng.between(0, 2_000) as i64 - 1_000,
+            drift_ppm: 0,
         });
     }
     nodes
+}
+
+/// Most clocks are right, some are off as crystals are, a few are far off.
+fn drift(rng: &mut Rng) -> i32 {
+    let most = match rng.below(6) {
+        0 => 100_000,
+        1 | 2 => 500,
+        _ => 0,
+    };
+    rng.between(0, 2 * most) as i32 - most as i32
 }
 
 fn quality(rng: &mut Rng, mix: Mix) -> Quality {

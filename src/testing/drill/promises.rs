@@ -139,7 +139,7 @@ impl Promises {
                 .any(|op| matches!(op.does, super::case::Does::Close | super::case::Does::Abort)),
             // A ticket dies with its actor, and who is held for ever is refused.
             refusals: case.nodes.iter().any(refuses) || case.nodes.iter().any(holds),
-            timeouts: case.pace.standby_max <= longest.max(case.ends_at()),
+            timeouts: case.at_least(case.pace.standby_max) <= longest.max(case.ends_at()),
             incarnations: case.nodes.iter().any(|node| node.incarnations),
         };
         let (talks, lives) = (BTreeMap::new(), BTreeMap::new());

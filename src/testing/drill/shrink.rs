@@ -150,7 +150,8 @@ impl Work<'_> {
         self.try_case(Case { quality: Default::default(), ..self.case.clone() });
         let mut plain = self.case.clone();
         for node in &mut plain.nodes {
-            (node.admission, node.incarnations, node.clock_ms) = Default::default();
+            (node.admission, node.incarnations) = Default::default();
+            (node.clock_ms, node.drift_ppm) = Default::default();
         }
         self.try_case(plain);
         self.try_case(Case { profile: "stream".into(), ..self.case.clone() });

@@ -64,7 +64,10 @@ impl LinkFault {
             Self::Malformed(error) => error.blame(),
             Self::Work(fault) => fault.blame(),
             Self::DeviceGone | Self::EndpointGone => Blame::Local,
-            Self::Underflow | Self::BadMessage => Blame::PeerMisbehaved,
+            // A receive that is missing says nothing of what was sent: no session ends over that,
+            // however often it happens.
+            Self::Underflow => Blame::Transport,
+            Self::BadMessage => Blame::PeerMisbehaved,
         }
     }
 
@@ -142,3 +145,17 @@ impl fmt::Display for LinkFault {
 }
 
 impl std::error::Error for LinkFault {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// S2: faults at the same place end a session, and hardware that found no receive is at no place:
+    /// who only sends would lose its session by three of them, however far apart.
+    #[test]
+    fn a_receive_that_was_missing_is_nobodys_misbehaviour() {
+        assert_eq!(LinkFault::Underflow.counts_as(), Blame::Transport);
+        assert_eq!(LinkFault::Work(WorkFault::ReceiverNotReady).counts_as(), Blame::Transport);
+        assert_eq!(LinkFault::BadMessage.counts_as(), Blame::PeerMisbehaved);
+    }
+}

@@ -73,9 +73,7 @@ impl WorkFault {
     pub fn blame(self) -> Blame {
         match self {
             Self::LocalProtection | Self::DeviceFatal => Blame::Local,
-            Self::ReceiverNotReady | Self::LocalLength | Self::RemoteAccess => {
-                Blame::PeerMisbehaved
-            }
+            Self::LocalLength | Self::RemoteAccess => Blame::PeerMisbehaved,
             _ => Blame::Transport,
         }
     }

@@ -92,8 +92,9 @@ pub use blueprint::{
 };
 pub use chart::Chart;
 pub use cluster::{
-    Action, BootError, Breach, Checker, Clock, Cluster, Disk, DiskFile, DiskFull, FILE_MAX,
-    Happening, NodeHandle, NodeName, Outcome, Running, SETTLE_WITHIN, Script, Seen, Skew, Step,
+    Action, BootError, Breach, Checker, Clock, Cluster, Disk, DiskFile, DiskFull, FILE_MAX, Fabric,
+    Happening, NicFault, NodeHandle, NodeName, Outcome, Running, SETTLE_WITHIN, Script, Seen, Skew,
+    Step,
 };
 pub use recorder::{RECORDED_MAX, Recorder};
 pub use rng::Rng;

@@ -1,8 +1,11 @@
 //! Drills: the built-in workload and its checkers, over drawn cases.
 #![allow(clippy::unwrap_used)] // Helpers are outside of `#[test]` functions.
 
+use std::collections::BTreeSet;
+
 use stellate::testing::drill::{Case, Draw, Mix, Report};
-use stellate::testing::sim::Profile;
+use stellate::testing::rdma::fake::Personality;
+use stellate::testing::{Action, Fabric, Script};
 
 fn held(case: &Case, what: &str) -> Report {
     let report = case.run().unwrap();
@@ -27,9 +30,45 @@ fn s1_to_s8_hold_in_every_mix() {
 }
 
 #[test]
-fn s1_to_s8_hold_over_every_profile() {
-    for profile in Profile::ALL {
-        held(&Draw { profile: Some(profile), ..Draw::default() }.case(2), profile.name);
+fn s1_to_s8_hold_over_every_fabric() {
+    for fabric in Fabric::all() {
+        held(&Draw { fabric: Some(fabric), ..Draw::default() }.case(2), fabric.name());
+    }
+}
+
+/// Each is drawn where nothing is said, and a case names the one that it is for.
+#[test]
+fn every_fabric_is_drawn() {
+    let drawn: BTreeSet<String> = (0..200).map(|seed| Draw::default().case(seed).profile).collect();
+    let all: BTreeSet<String> = Fabric::all().map(|fabric| fabric.name().to_owned()).collect();
+    assert_eq!(drawn, all);
+}
+
+/// D1 over the driver and NICs, with their faults; without those it is another run.
+#[test]
+fn d1_a_case_on_nics_gives_the_same_run_each_time() {
+    let draw = |nic| Draw { fabric: Some(Fabric::Nic(nic)), ..Draw::default() };
+    let is_nic = |action: &Action| matches!(action, Action::Nic { .. });
+    for nic in [Personality::ROCE, Personality::IWARP] {
+        let case = (0..100)
+            .map(|seed| draw(nic).case(seed))
+            .find(|case| {
+                let steps = case.script.steps().iter();
+                case.messages() > 200 && steps.filter(|step| is_nic(&step.action)).count() > 3
+            })
+            .unwrap();
+        let text = serde_json::to_string(&case).unwrap();
+        let read: Case = serde_json::from_str(&text).unwrap();
+        assert_eq!(read, case);
+        let [one, two, again] = [&case, &case, &read].map(|case| held(case, "again"));
+        assert!(one.messages > 100, "{} messages", one.messages);
+        assert_eq!(one.outcome.trace_hash, two.outcome.trace_hash);
+        assert_eq!(one.outcome.trace_hash, again.outcome.trace_hash);
+        let steps = case.script.steps().iter().filter(|step| !is_nic(&step.action));
+        let calmer = Case { script: Script::from_iter(steps.cloned()), ..case.clone() };
+        let calmer = held(&calmer, "without faults of NICs");
+        assert_ne!(one.outcome.trace_hash, calmer.outcome.trace_hash);
+        assert!(one.outcome.faults > calmer.outcome.faults);
     }
 }
 

@@ -1,7 +1,7 @@
 //! What of a drawn case is not left to its seed: options that `sim` and `replay` share.
 
+use stellate::testing::Fabric;
 use stellate::testing::drill::{Draw, Mix, NODES_MAX};
-use stellate::testing::sim::Profile;
 
 /// What a draw leaves no choice about.
 #[derive(Clone, Debug, clap::Args)]
@@ -12,7 +12,7 @@ pub(crate) struct Shape {
 
     /// The fabric; as the seed has it, if nothing is said.
     #[arg(long, value_name = "P", value_parser = parse_profile)]
-    profile: Option<&'static str>,
+    profile: Option<Fabric>,
 
     /// What goes wrong: calm, lossy, partitions, crashes or everything.
     #[arg(long, value_name = "F", default_value = "everything", value_parser = parse_mix)]
@@ -22,8 +22,7 @@ pub(crate) struct Shape {
 impl Shape {
     /// Draws cases of that shape.
     pub(crate) fn draw(&self) -> Draw {
-        let profile = self.profile.and_then(Profile::by_name);
-        Draw { nodes: self.nodes, profile, mix: self.faults }
+        Draw { nodes: self.nodes, fabric: self.profile, mix: self.faults }
     }
 }
 
@@ -35,10 +34,9 @@ fn parse_nodes(text: &str) -> Result<usize, String> {
     Ok(nodes)
 }
 
-fn parse_profile(text: &str) -> Result<&'static str, String> {
-    let names: Vec<&str> = Profile::ALL.iter().map(|profile| profile.name).collect();
-    let known = Profile::by_name(text).map(|profile| profile.name);
-    known.ok_or_else(|| format!("one of {}", names.join(", ")))
+fn parse_profile(text: &str) -> Result<Fabric, String> {
+    let names: Vec<&str> = Fabric::all().map(|fabric| fabric.name()).collect();
+    Fabric::by_name(text).ok_or_else(|| format!("one of {}", names.join(", ")))
 }
 
 fn parse_mix(text: &str) -> Result<Mix, String> {

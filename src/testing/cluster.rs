@@ -74,7 +74,9 @@
 mod check;
 mod clock;
 mod disk;
+mod fabric;
 mod life;
+mod nic;
 mod node;
 mod outcome;
 mod play;
@@ -98,12 +100,15 @@ use tokio::time::Instant;
 
 pub(in crate::testing) use self::check::Desk;
 use self::check::What as Told;
+use self::nic::Nics;
 use self::running::{Inner, Slot};
 use super::world::run_paused;
 
 pub use self::check::{Breach, Checker, Seen, What as Happening};
 pub use self::clock::{Clock, Skew};
 pub use self::disk::{Disk, DiskFile, DiskFull, FILE_MAX};
+pub use self::fabric::Fabric;
+pub use self::nic::NicFault;
 pub use self::node::NodeHandle;
 pub use self::outcome::Outcome;
 pub use self::running::Running;
@@ -121,7 +126,7 @@ pub const SETTLE_WITHIN: Duration = Duration::from_secs(120);
 #[must_use = "nothing happens before `run`"]
 pub struct Cluster {
     seed: u64,
-    profile: Profile,
+    fabric: Fabric,
     quality: Quality,
     nodes: BTreeMap<EntityName, (Rc<Boot>, Skew)>,
     script: Script,
@@ -136,7 +141,7 @@ impl Cluster {
     pub fn new(seed: u64) -> Self {
         Self {
             seed,
-            profile: Profile::STREAM,
+            fabric: Fabric::default(),
             quality: Quality::default(),
             nodes: BTreeMap::new(),
             script: Script::new(),
@@ -147,10 +152,17 @@ impl Cluster {
         }
     }
 
-    /// Over another fabric.
-    pub fn profile(mut self, profile: Profile) -> Self {
-        self.profile = profile;
+    /// Over another fabric: a [`Profile`] of the simulated network, or the RDMA driver on a fake NIC
+    /// of some [`Personality`](stellate_transport::rdma::fake::Personality). There nodes are dialled
+    /// at [`NodeHandle::address_of`], and neither tapes nor charts show frames.
+    pub fn fabric(mut self, fabric: impl Into<Fabric>) -> Self {
+        self.fabric = fabric.into();
         self
+    }
+
+    /// Over the simulated network as that stack behaves.
+    pub fn profile(self, profile: Profile) -> Self {
+        self.fabric(profile)
     }
 
     /// How good all ways are; see [`Running::net`] for single ones.
@@ -219,9 +231,17 @@ impl Cluster {
     /// # Panics
     /// If `drive` does; as [`virtual_time`](super::virtual_time) otherwise.
     pub fn run(self, drive: impl AsyncFnOnce(Running)) -> Outcome {
-        let Self { seed, profile, quality, nodes, script, checkers, settle_within, record, sink } =
+        let Self { seed, fabric, quality, nodes, script, checkers, settle_within, record, sink } =
             self;
         run_paused(async move {
+            let (profile, nics) = match fabric {
+                Fabric::Net(profile) => (profile, None),
+                Fabric::Nic(personality) => {
+                    let nics = Nics::new(seed, personality, nodes.keys().copied());
+                    nics.set_quality(quality);
+                    (Profile::STREAM, Some(Arc::new(nics)))
+                }
+            };
             let net = SimNet::with_profile(seed, profile);
             net.set_quality(quality);
             net.record(record);
@@ -240,6 +260,7 @@ impl Cluster {
             let running = Running {
                 inner: Rc::new(Inner {
                     net,
+                    nics,
                     seed,
                     desk: desk.clone(),
                     quality,
@@ -290,13 +311,16 @@ async fn phases(
     if let Some(violation) = running.net().violations().first() {
         desk.report(Breach::new("F6", format!("{violation:?}")));
     }
+    if let Some(violation) = running.inner.nics.as_ref().and_then(|nics| nics.violation()) {
+        desk.report(Breach::new("F6", violation));
+    }
 }
 
 impl fmt::Debug for Cluster {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Cluster")
             .field("seed", &self.seed)
-            .field("profile", &self.profile.name)
+            .field("fabric", &self.fabric.name())
             .field("nodes", &self.nodes.keys().collect::<Vec<_>>())
             .field("steps", &self.script.steps().len())
             .finish_non_exhaustive()

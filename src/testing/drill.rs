@@ -62,7 +62,7 @@ impl Case {
         let delivered = Arc::new(AtomicU64::new(0));
         let shared = Rc::new(self.clone());
         let mut cluster = Cluster::new(self.order)
-            .profile(self.fabric()?)
+            .fabric(self.fabric()?)
             .quality(self.quality)
             .script(self.script.clone())
             .checker(Promises::new(self, delivered.clone()))

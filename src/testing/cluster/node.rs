@@ -12,6 +12,7 @@ use stellate_transport::sim::SimNet;
 use stellate_transport::{Address, Transport};
 
 use super::check::{Desk, What};
+use super::nic::Nics;
 use super::{Clock, Disk};
 use crate::builder::MessengerBuilder;
 use crate::messenger::Messenger;
@@ -29,6 +30,7 @@ struct Inner {
     life: u64,
     alive: AtomicBool,
     net: SimNet,
+    nics: Option<Arc<Nics>>,
     transport: Arc<dyn Transport>,
     clock: Clock,
     disk: Disk,
@@ -43,23 +45,35 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// What is around a node: the same for all of a run.
+pub(super) struct Around {
+    pub(super) net: SimNet,
+    pub(super) nics: Option<Arc<Nics>>,
+    /// That of the run.
+    pub(super) seed: u64,
+    pub(super) desk: Arc<Desk>,
+}
+
 impl NodeHandle {
-    /// `seed` is that of the run.
     pub(super) fn new(
         name: EntityName,
         life: u64,
-        (net, seed, desk): (SimNet, u64, Arc<Desk>),
+        around: Around,
         clock: Clock,
         disk: Disk,
     ) -> Self {
+        let Around { net, nics, seed, desk } = around;
         let seed = Rng::fork(seed, &format!("{name}/{life}")).next_u64();
-        let transport = Arc::new(net.transport(&name.to_string()));
+        // Made in any case: so the life begins in the trace.
+        let own: Arc<dyn Transport> = Arc::new(net.transport(&name.to_string()));
+        let transport = nics.as_ref().map_or(own, |nics| nics.transport(name));
         Self {
             inner: Arc::new(Inner {
                 name,
                 life,
                 alive: AtomicBool::new(true),
                 net,
+                nics,
                 transport,
                 clock,
                 disk,
@@ -87,27 +101,23 @@ impl NodeHandle {
         self.inner.alive.load(Ordering::Relaxed)
     }
 
-    /// Sets up a messenger of the node's name, bound at `sim://NAME`, seeded, on this thread. Each
-    /// life is another instance.
+    /// Sets up a messenger of the node's name, bound where the node is
+    /// [dialled](Self::address_of), seeded, on this thread. Each life is another instance.
     pub fn messenger(&self) -> MessengerBuilder {
-        self.messenger_at(self.inner.name, None)
+        self.messenger_at(self.address_of(self.inner.name))
     }
 
-    /// The same for another messenger of the same daemon, bound at `sim://NAME:PORT`: give it a
-    /// role.
+    /// The same for another messenger of the same daemon, bound at
+    /// [that port](Self::address_on): give it a role.
     pub fn messenger_on(&self, port: u16) -> MessengerBuilder {
-        self.messenger_at(self.inner.name, Some(port))
+        self.messenger_at(self.address_on(self.inner.name, port))
     }
 
-    fn messenger_at(&self, name: EntityName, port: Option<u16>) -> MessengerBuilder {
+    fn messenger_at(&self, bind: Address) -> MessengerBuilder {
         let nth = self.inner.built.fetch_add(1, Ordering::Relaxed);
         let seed = self.inner.seed.wrapping_add(nth);
-        let bind = match port {
-            Some(port) => format!("sim://{}:{port}", self.inner.name),
-            None => format!("sim://{}", self.inner.name),
-        };
         let known = self.inner.clone();
-        Messenger::builder(name)
+        Messenger::builder(self.inner.name)
             .transport(self.transport())
             .bind(bind.as_str())
             .arbiters(0)
@@ -124,10 +134,21 @@ impl NodeHandle {
         self.inner.transport.clone()
     }
 
-    /// Where a node is dialled.
+    /// Where a node is dialled: `sim://NAME`, or an `rdma://` address on a fabric of NICs.
     pub fn address_of(&self, name: EntityName) -> Address {
-        Address::new("sim", &name.to_string())
-            .unwrap_or_else(|error| unreachable!("an entity's name is an address: {error}"))
+        match &self.inner.nics {
+            Some(nics) => nics.address(name, 0),
+            None => sim(&name.to_string()),
+        }
+    }
+
+    /// Where another messenger of a node is dialled, by its port: `sim://NAME:PORT`, or so many
+    /// ports beyond the first.
+    pub fn address_on(&self, name: EntityName, port: u16) -> Address {
+        match &self.inner.nics {
+            Some(nics) => nics.address(name, port),
+            None => sim(&format!("{name}:{port}")),
+        }
     }
 
     /// The network, for what the cluster has no verb for.
@@ -176,6 +197,11 @@ impl NodeHandle {
         self.inner.alive.store(false, Ordering::Relaxed);
         std::mem::take(&mut *lock(&self.inner.messengers))
     }
+}
+
+fn sim(place: &str) -> Address {
+    Address::new("sim", place)
+        .unwrap_or_else(|error| unreachable!("an entity's name is an address: {error}"))
 }
 
 impl fmt::Debug for NodeHandle {

@@ -8,6 +8,9 @@ use stellate_transport::trace::Tape;
 use super::check::Breach;
 use super::running::Running;
 
+/// Spreads the bits of two hashes that become one.
+const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
+
 /// What came of a run.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -36,7 +39,10 @@ impl Outcome {
     /// Ends all nodes, and adds up.
     pub(super) fn of(running: &Running) -> Self {
         let net = running.net();
-        let (trace_hash, trace_events) = (net.trace_hash(), net.trace_events());
+        let (mut trace_hash, trace_events) = (net.trace_hash(), net.trace_events());
+        if let Some(nics) = &running.inner.nics {
+            trace_hash = (trace_hash.rotate_left(23) ^ nics.trace_hash()).wrapping_mul(ODD);
+        }
         let messages = net.messages();
         let tape = net.is_recording().then(|| net.tape());
         // That all nodes end now is no part of the run.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use stellate_protocol::EntityName;
 use stellate_transport::sim::{CutAfter, Origin};
+use stellate_transport::trace::{SessionTag, What};
 use tokio::time::Instant;
 
 use super::running::Running;
@@ -70,6 +71,7 @@ impl Action {
             | Self::BlackHole { lasts, .. }
             | Self::Slow { lasts, .. }
             | Self::Weather { lasts, .. }
+            | Self::Nic { lasts, .. }
             | Self::Crash { down: lasts, .. } => Some(*lasts),
             _ => None,
         }
@@ -86,6 +88,12 @@ impl Running {
     /// Does what a script may ask for, now; how many faults that was. What lasts has to be undone
     /// with [`relent`](Self::relent).
     pub fn strike(&self, action: &Action) -> u64 {
+        let struck = self.strike_net(action);
+        let nics = self.inner.nics.as_ref();
+        nics.and_then(|nics| nics.strike(action)).unwrap_or(struck)
+    }
+
+    fn strike_net(&self, action: &Action) -> u64 {
         let net = self.net();
         match action {
             Action::Cut { a, b } => net.cut_between(&a.to_string(), &b.to_string()) as u64,
@@ -133,6 +141,13 @@ impl Running {
                 let panicked = |messenger: &crate::Messenger| messenger.tree().panic(actor).is_ok();
                 u64::from(messengers.unwrap_or_default().iter().any(panicked))
             }
+            Action::Nic { node, fault, .. } => {
+                if self.inner.nics.is_some() {
+                    let note = What::Note(format!("NIC: {fault:?}").as_str().into());
+                    net.scribe(&node.to_string()).tell(SessionTag::NONE, note);
+                }
+                0
+            }
             Action::Step { node, by_ms } => {
                 let nodes = self.inner.nodes.borrow();
                 let clock = nodes.get(node).map(|slot| slot.clock.clone());
@@ -147,6 +162,9 @@ impl Running {
     /// Undoes what lasts; a node that is down stays down.
     pub fn relent(&self, action: &Action) {
         let net = self.net();
+        if let Some(nics) = &self.inner.nics {
+            nics.relent(action, self.inner.quality);
+        }
         match action {
             Action::OneWay { from, to, .. } => net.heal(&from.to_string(), &to.to_string()),
             Action::Partition { side, .. } => self.each_way_across(side, |a, b| net.heal(a, b)),

@@ -14,7 +14,8 @@ use tokio::task::JoinHandle;
 
 use super::check::{Breach, Desk, What};
 use super::life::Life;
-use super::node::NodeHandle;
+use super::nic::Nics;
+use super::node::{Around, NodeHandle};
 use super::{Boot, Clock, Disk};
 use crate::messenger::Messenger;
 
@@ -26,6 +27,7 @@ pub struct Running {
 
 pub(super) struct Inner {
     pub(super) net: SimNet,
+    pub(super) nics: Option<Arc<Nics>>,
     pub(super) seed: u64,
     pub(super) desk: Arc<Desk>,
     pub(super) quality: Quality,
@@ -88,6 +90,9 @@ impl Running {
             return;
         };
         self.inner.net.crash(&name.to_string());
+        if let Some(nics) = &self.inner.nics {
+            nics.crash(name);
+        }
         // Children that die now are not news: their trees know that the end has come.
         let trees: Vec<_> =
             handle.die().iter().map(|messenger| messenger.tree().shutdown()).collect();
@@ -129,7 +134,12 @@ impl Running {
         }
         let (number, boot) = (slot.lives, slot.boot.clone());
         slot.lives += 1;
-        let around = (self.inner.net.clone(), self.inner.seed, self.inner.desk.clone());
+        let around = Around {
+            net: self.inner.net.clone(),
+            nics: self.inner.nics.clone(),
+            seed: self.inner.seed,
+            desk: self.inner.desk.clone(),
+        };
         let handle = NodeHandle::new(name, number, around, slot.clock.clone(), slot.disk.clone());
         let life = Life::start();
         slot.now = Some((handle.clone(), life.clone()));
@@ -159,7 +169,12 @@ impl Running {
     /// cluster's description and cut no link any more, and nodes that are down are started again.
     pub async fn heal(&self) {
         self.inner.net.heal_all();
-        self.inner.net.set_quality(Quality { cut_chance: 0, ..self.inner.quality });
+        let healthy = Quality { cut_chance: 0, ..self.inner.quality };
+        self.inner.net.set_quality(healthy);
+        if let Some(nics) = &self.inner.nics {
+            nics.heal_all();
+            nics.set_quality(healthy);
+        }
         self.start_all().await;
     }
 

@@ -138,6 +138,17 @@ pub enum Action {
         /// The path, such as `osd`, `dispatch-0` or `sessions/3`.
         actor: String,
     },
+    /// Something of the node's NIC goes wrong; nothing happens on a fabric that has none.
+    Nic {
+        /// The node.
+        #[serde(with = "text")]
+        node: NodeName,
+        /// What.
+        fault: super::nic::NicFault,
+        /// For how long, if it lasts.
+        #[serde(rename = "lasts_ms", with = "text::ms")]
+        lasts: Duration,
+    },
     /// The node's wall clock jumps.
     Step {
         /// The node.

@@ -49,8 +49,9 @@ impl Message for Ask {
 
 /// The data segment of a message: a word that depends on which it is, over and over.
 pub(super) fn data_of(key: u64, class: Class, n: u64, len: u32) -> Vec<u8> {
-    let word = word_of(key, class, n).to_le_bytes();
-    word.iter().copied().cycle().take(len as usize).collect()
+    let mut data = word_of(key, class, n).to_le_bytes().repeat((len as usize).div_ceil(8));
+    data.truncate(len as usize);
+    data
 }
 
 fn word_of(key: u64, class: Class, n: u64) -> u64 {
@@ -59,7 +60,8 @@ fn word_of(key: u64, class: Class, n: u64) -> u64 {
 
 fn is_intact(place: &Place, data: &[u8]) -> bool {
     let word = word_of(place.key, place.class, place.n).to_le_bytes();
-    data.chunks(8).all(|chunk| chunk == &word[..chunk.len()])
+    let (words, rest) = data.as_chunks::<8>();
+    words.iter().all(|chunk| *chunk == word) && *rest == word[..rest.len()]
 }
 
 /// The actor.
@@ -219,7 +221,7 @@ pub(super) async fn boot(handle: NodeHandle, case: Rc<Case>) -> Result<(), BootE
     let (admission, incarnations) =
         of_case.map_or_else(Default::default, |node| (node.admission, node.incarnations));
     let mut builder =
-        handle.messenger().bind(format!("sim://{name}:{SECOND}").as_str()).limits(case.limits());
+        handle.messenger().bind(handle.address_on(name, SECOND)).limits(case.limits());
     builder = match name.kind() {
         EntityKind::OSD => builder
             .policy(EntityKind::OSD, Policy::lossless_peer())

@@ -10,10 +10,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use stellate_protocol::limits::Limits;
 use stellate_protocol::{Class, EntityKind, EntityName};
-use stellate_transport::sim::{Profile, Quality};
+use stellate_transport::sim::Quality;
 
 use super::text::{self, QualityText};
-use crate::testing::{Action, Script};
+use crate::testing::{Action, Fabric, Script};
 
 /// Most nodes of a case.
 pub const NODES_MAX: usize = 1_000;
@@ -241,9 +241,9 @@ impl Case {
         mails.map(|mail| u64::from(mail.count)).sum()
     }
 
-    pub(super) fn fabric(&self) -> Result<Profile, CaseError> {
-        let names: Vec<&str> = Profile::ALL.iter().map(|profile| profile.name).collect();
-        let found = Profile::by_name(&self.profile);
+    pub(super) fn fabric(&self) -> Result<Fabric, CaseError> {
+        let names: Vec<&str> = Fabric::all().map(|fabric| fabric.name()).collect();
+        let found = Fabric::by_name(&self.profile);
         let unknown = || format!("no profile {:?}: there are {}", self.profile, names.join(", "));
         found.ok_or_else(|| CaseError(unknown()))
     }
@@ -373,6 +373,7 @@ fn check_action(action: &Action, names: &BTreeSet<EntityName>) -> Result<(), Str
         | Action::Slow { node, .. }
         | Action::Crash { node, .. }
         | Action::Panic { node, .. }
+        | Action::Nic { node, .. }
         | Action::Step { node, .. } => known(node, names),
         Action::Weather { .. } => Ok(()),
     }?;

@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use stellate_protocol::{EntityKind, EntityName};
-use stellate_transport::sim::{Profile, Quality};
+use stellate_transport::sim::Quality;
 
 use super::case::{Admission, Case, Does, Mail, Node, Op, Pace};
-use crate::testing::{Action, Rng, Script, Step};
+use crate::testing::{Action, Fabric, NicFault, Rng, Script, Step};
 
 /// Which kinds of fault there may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,14 +84,14 @@ pub struct Draw {
     /// How many nodes; drawn from 2 to 7, if nothing is said.
     pub nodes: Option<usize>,
     /// Over which fabric; drawn, if nothing is said.
-    pub profile: Option<Profile>,
+    pub fabric: Option<Fabric>,
     /// Which faults.
     pub mix: Mix,
 }
 
 impl Default for Draw {
     fn default() -> Self {
-        Self { nodes: None, profile: None, mix: Mix::Everything }
+        Self { nodes: None, fabric: None, mix: Mix::Everything }
     }
 }
 
@@ -103,7 +103,8 @@ impl Draw {
     /// The case of a seed: the same for ever, as long as this code does not change.
     pub fn case(&self, seed: u64) -> Case {
         let mut rng = Rng::fork(seed, "shape");
-        let drawn = [Profile::STREAM; 5].into_iter().chain(Profile::ALL).collect::<Vec<_>>();
+        let mut drawn = vec![Fabric::default(); 5];
+        drawn.extend(Fabric::all());
         let any = rng.pick(&drawn).copied().unwrap_or_default();
         let count = rng.between(2, 7) as usize;
         let nodes = nodes(&mut Rng::fork(seed, "nodes"), self.nodes.unwrap_or(count), self.mix);
@@ -111,7 +112,7 @@ impl Draw {
         let quality = quality(&mut rng, self.mix);
         let mut case = Case {
             order: seed,
-            profile: self.profile.unwrap_or(any).name.to_owned(),
+            profile: self.fabric.unwrap_or(any).name().to_owned(),
             quality,
             span,
             pace: pace(&mut Rng::fork(seed, "pace"), self.mix),
@@ -126,6 +127,9 @@ impl Draw {
         }
         case.ops = ops(&mut Rng::fork(seed, "ops"), &case, self.mix);
         case.script = script(&mut Rng::fork(seed, "faults"), &case, self.mix);
+        if matches!(case.fabric(), Ok(Fabric::Nic(_))) && self.mix != Mix::Calm {
+            case.script = nic_faults(&mut Rng::fork(seed, "nics"), &case);
+        }
         case
     }
 }
@@ -291,6 +295,20 @@ fn script(rng: &mut Rng, case: &Case, mix: Mix) -> Script {
         }
         let at = ms(rng.below(span));
         steps.push(Step { at, action: action(rng, kind, (node, other), &names) });
+    }
+    Script::from_iter(steps)
+}
+
+/// The script, and with it what goes wrong with NICs: up to as much again, of kinds that are drawn.
+fn nic_faults(rng: &mut Rng, case: &Case) -> Script {
+    let kinds: Vec<NicFault> = NicFault::ALL.into_iter().filter(|_| rng.below(3) > 0).collect();
+    let span = case.span.as_millis() as u64;
+    let mut steps = case.script.steps().to_vec();
+    for _ in 0..rng.below(span / 600 + 4) {
+        let (Some(fault), Some(node)) = (rng.pick(&kinds), rng.pick(&case.nodes)) else { break };
+        let lasts = ms(rng.between(1, 3_000));
+        let action = Action::Nic { node: node.name, fault: *fault, lasts };
+        steps.push(Step { at: ms(rng.below(span)), action });
     }
     Script::from_iter(steps)
 }

@@ -98,7 +98,7 @@ impl Lane {
             }
             Does::Readdress => {
                 // Refused to a session that ends: nothing to be done then.
-                let _ = connection.readdress(format!("sim://{}:{SECOND}", self.to).as_str());
+                let _ = connection.readdress(self.node.address_on(self.to, SECOND));
                 Ok(())
             }
         }

@@ -174,6 +174,7 @@ impl Action {
             | Self::Slow { node, .. }
             | Self::Crash { node, .. }
             | Self::Panic { node, .. }
+            | Self::Nic { node, .. }
             | Self::Step { node, .. } => node == name,
             Self::Weather { .. } => false,
         }

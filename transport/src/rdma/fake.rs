@@ -14,6 +14,7 @@
 
 mod cm;
 mod device;
+mod disturb;
 mod driver;
 mod handles;
 mod pair;
@@ -24,7 +25,9 @@ use std::sync::{Arc, MutexGuard};
 
 use self::handles::FakeVerbs;
 use self::world::{Shared, World};
+pub use super::verbs::WorkFault;
 use super::verbs::{Fabric, Verbs};
+use crate::sim::{CutAfter, Quality};
 
 /// What a fake device is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,6 +135,51 @@ impl FakeNet {
         self.world().block(a, b, blocked);
     }
 
+    /// How good all ways are. Bandwidth is left out: a NIC has enough.
+    pub fn set_quality(&self, quality: Quality) {
+        self.world().quality = quality;
+    }
+
+    /// Cuts all connections between two hosts: both ends are in error. How many.
+    pub fn cut_between(&self, a: IpAddr, b: IpAddr) -> usize {
+        self.shared.change(|world| world.cut_between(a, b))
+    }
+
+    /// Cuts the connections between two hosts when so much more has come from one of them.
+    pub fn cut_after(&self, from: IpAddr, to: IpAddr, when: CutAfter) {
+        self.world().cut_after(from, to, when);
+    }
+
+    /// Nothing moves from one host to another for so many ticks. Hardware waits.
+    pub fn stall(&self, from: IpAddr, to: IpAddr, ticks: u64) {
+        self.world().stall(from, to, ticks);
+    }
+
+    /// Whether dials to a host are refused, as if nobody listened.
+    pub fn refuse_dials(&self, host: IpAddr, refuse: bool) {
+        self.world().host_at(host).refuses = refuse;
+    }
+
+    /// Whether dials to a host get no answer.
+    pub fn black_hole_dials(&self, host: IpAddr, swallow: bool) {
+        self.world().host_at(host).swallows = swallow;
+    }
+
+    /// The next work that a host sends fails like this, and its queue pair with it.
+    pub fn fail_next(&self, host: IpAddr, fault: WorkFault) {
+        self.world().host_at(host).failures.push_back(fault);
+    }
+
+    /// For so many ticks what is sent to a host finds no receive, whatever it has posted.
+    pub fn not_ready(&self, host: IpAddr, ticks: u64) {
+        self.world().not_ready(host, ticks);
+    }
+
+    /// No fault is left that was planned or lasts; devices are there, as large as they were.
+    pub fn heal_all(&self) {
+        self.shared.change(World::heal_all);
+    }
+
     /// Loses the next so many events of that kind on their way to a host.
     pub fn lose_words(&self, host: IpAddr, word: CmWord, count: u32) {
         self.world().host_at(host).lost_words.insert(word, count);
@@ -169,7 +217,7 @@ impl FakeNet {
 
     /// Plugs a device in again.
     pub fn restore_device(&self, host: IpAddr) {
-        self.world().host_at(host).present = true;
+        self.shared.change(|world| world.restore_device(host));
     }
 
     /// The process of a host is gone without a word: nobody is told.

@@ -119,7 +119,8 @@ impl World {
         let Some(there) = self.index_of(to.ip()) else {
             return self.tell_later(id, CmEventKind::Unreachable(-113), 1);
         };
-        if self.is_blocked(from, there) || !self.hosts[there].present {
+        let silent = self.hosts[there].swallows || !self.hosts[there].present;
+        if self.is_blocked(from, there) || silent {
             if now - since >= UNREACHABLE_TICKS {
                 return self.tell_later(id, CmEventKind::Unreachable(-110), 1);
             }
@@ -133,7 +134,8 @@ impl World {
             self.ids.get(listener).is_some_and(|listener| listener.host == there)
         });
         let listener = at.find(|(bound, _)| **bound == to || **bound == wildcard);
-        let Some(listener) = listener.map(|(_, listener)| *listener) else {
+        let listener = listener.map(|(_, listener)| *listener);
+        let Some(listener) = listener.filter(|_| !self.hosts[there].refuses) else {
             let kind = match self.hosts[from].personality.fabric {
                 Fabric::IWarp => CmEventKind::ConnectError(-111),
                 _ => CmEventKind::Rejected { reason: 8, private: Bytes::new() },

@@ -193,11 +193,19 @@ impl World {
             let reachable = peer.is_some_and(|(_, peer)| {
                 peer.state == PairState::Up && !self.is_blocked(host, peer.host)
             });
+            let there = peer.as_ref().map(|(_, peer)| peer.host);
+            if let Some(until) = there.and_then(|there| self.stalled_until(host, there)) {
+                return self.at(until, Event::Deliver { pair: number });
+            }
+            let peer = peer.map(|(number, _)| number);
+            if reachable && let Some(fault) = self.next_failure(host) {
+                return self.fail(number, serial, fault);
+            }
             let outcome = match peer {
-                Some((peer, _)) if reachable && operation == Operation::Read => {
+                Some(peer) if reachable && operation == Operation::Read => {
                     self.read(number, serial, peer)
                 }
-                Some((peer, _)) if reachable => self.receive(number, serial, peer),
+                Some(peer) if reachable => self.receive(number, serial, peer),
                 _ => Arrival::Later(WorkFault::RetryExceeded, GIVE_UP_TICKS),
             };
             match outcome {
@@ -241,14 +249,22 @@ impl World {
         let Some(receiver) = self.pairs.get_mut(&peer) else {
             return Arrival::Later(WorkFault::RetryExceeded, GIVE_UP_TICKS);
         };
-        let fabric = self.hosts[receiver.host].personality.fabric;
-        let Some((work, mut buf)) = receiver.receives.pop_front() else {
-            self.violation(Violation::NoReceive);
+        let there = receiver.host;
+        let fabric = self.hosts[there].personality.fabric;
+        let ready = self.is_ready(there);
+        let receive = self.pairs.get_mut(&peer).filter(|_| ready);
+        let Some((work, mut buf)) = receive.and_then(|pair| pair.receives.pop_front()) else {
+            if ready {
+                self.violation(Violation::NoReceive);
+            }
             if fabric == Fabric::IWarp {
                 self.break_pair(peer);
                 return Arrival::Failed(WorkFault::RemoteOperation);
             }
             return Arrival::Later(WorkFault::ReceiverNotReady, tries);
+        };
+        let Some(receiver) = self.pairs.get_mut(&peer) else {
+            return Arrival::Later(WorkFault::RetryExceeded, GIVE_UP_TICKS);
         };
         let (tag, cq) = (receiver.tag, receiver.cq);
         receiver.heard = true;
@@ -265,6 +281,9 @@ impl World {
         let result = Ok(bytes.len() as u32);
         self.complete(cq, peer, tag, work, Operation::Receive, result, buf);
         self.arrived(number, serial);
+        if let Some(here) = self.pairs.get(&number).map(|sender| sender.host) {
+            self.count_arrival(here, there, bytes.len() as u64);
+        }
         Arrival::Done
     }
 
@@ -360,7 +379,7 @@ impl World {
     }
 
     /// A fault of the NIC itself.
-    fn break_pair(&mut self, number: u32) {
+    pub(super) fn break_pair(&mut self, number: u32) {
         if let Some(pair) = self.pairs.get(&number) {
             let host = pair.host;
             self.hosts[host].async_events.push_back(AsyncEvent::QpFatal(number));

@@ -12,8 +12,9 @@ use super::cm::{Channel, Id};
 use super::device::{Cq, Region};
 use super::pair::Pair;
 use super::{CmWord, Counts, Personality, Violation};
-use crate::rdma::verbs::{AsyncEvent, CmEventKind};
+use crate::rdma::verbs::{AsyncEvent, CmEventKind, WorkFault};
 use crate::sim::rng::Rng;
+use crate::sim::{CutAfter, Quality};
 
 /// Violations that are kept.
 const VIOLATIONS_MAX: usize = 100;
@@ -75,8 +76,14 @@ pub(super) enum Event {
 pub(super) struct Host {
     pub(super) ip: IpAddr,
     pub(super) personality: Personality,
+    /// As it was at first.
+    pub(super) born: Personality,
     pub(super) present: bool,
     pub(super) forbidden: bool,
+    pub(super) refuses: bool,
+    pub(super) swallows: bool,
+    pub(super) not_ready_until: u64,
+    pub(super) failures: VecDeque<WorkFault>,
     pub(super) lost_words: BTreeMap<CmWord, u32>,
     pub(super) late_words: BTreeMap<CmWord, u64>,
     pub(super) async_events: VecDeque<AsyncEvent>,
@@ -99,6 +106,10 @@ pub(super) struct World {
     /// By host and address: how often, and what.
     pub(super) exports: BTreeMap<(usize, u64), (u32, Bytes)>,
     pub(super) blocked: BTreeSet<(usize, usize)>,
+    /// Planned cuts, by the way that is counted.
+    pub(super) cuts: BTreeMap<(usize, usize), CutAfter>,
+    pub(super) stalled: BTreeMap<(usize, usize), u64>,
+    pub(super) quality: Quality,
     pub(super) violations: Vec<Violation>,
     /// Over everything that arrived (D1).
     pub(super) trace: u64,
@@ -131,6 +142,9 @@ impl World {
             regions: BTreeMap::new(),
             exports: BTreeMap::new(),
             blocked: BTreeSet::new(),
+            cuts: BTreeMap::new(),
+            stalled: BTreeMap::new(),
+            quality: Quality::default(),
             violations: Vec::new(),
             trace: 0xcbf2_9ce4_8422_2325,
             rng: Rng::new(seed),
@@ -152,8 +166,13 @@ impl World {
         self.hosts.push(Host {
             ip,
             personality,
+            born: personality,
             present: true,
             forbidden: false,
+            refuses: false,
+            swallows: false,
+            not_ready_until: 0,
+            failures: VecDeque::new(),
             lost_words: BTreeMap::new(),
             late_words: BTreeMap::new(),
             async_events: VecDeque::new(),
@@ -245,7 +264,8 @@ impl World {
 
     /// A time for something to travel.
     pub(super) fn travel(&mut self) -> u64 {
-        1 + self.rng.below(2)
+        let jitter = self.rng.below(u64::from(self.quality.jitter) + 1);
+        u64::from(self.quality.latency.max(1)) + jitter
     }
 
     pub(super) fn at(&mut self, tick: u64, event: Event) {
@@ -297,5 +317,9 @@ impl World {
             self.forget_id(id);
         }
         self.exports.retain(|(at, _), _| *at != host);
+        // The next process finds the device as it was, and what was wrong with this one is over.
+        self.hosts[host].async_events.clear();
+        self.hosts[host].failures.clear();
+        self.hosts[host].present = true;
     }
 }

@@ -223,7 +223,16 @@ impl SimLink {
                     let n = body.remaining_mut().min(piece.len());
                     body.put_slice(&piece.split_to(n));
                 }
-                None => self.input.extend_from_slice(&std::mem::take(&mut piece)),
+                None => {
+                    let piece = std::mem::take(&mut piece);
+                    if self.input.is_empty() {
+                        // Nobody else has the bytes of a frame that came whole.
+                        self.input =
+                            piece.try_into_mut().unwrap_or_else(|shared| (&shared[..]).into());
+                    } else {
+                        self.input.extend_from_slice(&piece);
+                    }
+                }
             }
             while let Some(frame) =
                 self.decoder.decode(&mut self.input).map_err(LinkFault::Malformed)?

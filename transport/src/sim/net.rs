@@ -354,7 +354,11 @@ impl Net {
                 }
                 return;
             };
-            for piece in self.pieces(item, stream) {
+            let mut rest = Some(item);
+            for nth in 0..=PIECES_MAX {
+                let Some(whole) = &mut rest else { break };
+                let cut = if stream && nth < PIECES_MAX { self.cut_off(whole) } else { None };
+                let Some(piece) = cut.or_else(|| rest.take()) else { break };
                 let arrival = now + self.travel(quality);
                 if let Some(wire) = self.wires.get_mut(link) {
                     let flow = &mut wire.flows[end];
@@ -367,22 +371,16 @@ impl Net {
         }
     }
 
-    /// Cuts the bytes of a stream at arbitrary places.
-    fn pieces(&mut self, item: Item, stream: bool) -> Vec<Item> {
-        let mut pieces = Vec::with_capacity(1);
-        let mut rest = item;
-        while stream && pieces.len() < PIECES_MAX {
-            let Item::Bytes { bytes, kind, .. } = &mut rest else {
-                break;
-            };
-            if bytes.len() < 2 || !self.rng.chance(PIECE_CHANCE) {
-                break;
-            }
-            let at = 1 + self.rng.below(bytes.len() as u64 - 1) as usize;
-            pieces.push(Item::Bytes { bytes: bytes.split_to(at), kind: *kind, ends: false });
+    /// Cuts a first part off the bytes of a stream, if the seed says so, at an arbitrary place.
+    fn cut_off(&mut self, rest: &mut Item) -> Option<Item> {
+        let Item::Bytes { bytes, kind, .. } = rest else {
+            return None;
+        };
+        if bytes.len() < 2 || !self.rng.chance(PIECE_CHANCE) {
+            return None;
         }
-        pieces.push(rest);
-        pieces
+        let at = 1 + self.rng.below(bytes.len() as u64 - 1) as usize;
+        Some(Item::Bytes { bytes: bytes.split_to(at), kind: *kind, ends: false })
     }
 
     fn arrive(&mut self, link: u64, end: usize, now: u64) {

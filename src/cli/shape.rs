@@ -10,7 +10,8 @@ pub(crate) struct Shape {
     #[arg(long, value_name = "N", value_parser = parse_nodes)]
     nodes: Option<usize>,
 
-    /// The fabric; as the seed has it, if nothing is said.
+    /// The fabric; as the seed has it, if nothing is said. `nic-roce` and `nic-iwarp` are the RDMA
+    /// driver over a NIC in virtual time.
     #[arg(long, value_name = "P", value_parser = parse_profile)]
     profile: Option<Fabric>,
 

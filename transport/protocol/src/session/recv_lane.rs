@@ -41,6 +41,10 @@ pub enum LaneFault {
     Chunk,
 }
 
+/// Bytes of data that are worth an ack soon: their sender keeps them until then, and of replies it keeps
+/// no more than `replies_bytes`.
+const MUCH: u32 = 8 * 1024;
+
 /// What became of an arriving message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Arrival {
@@ -261,7 +265,8 @@ impl<P: Payload> RecvLane<P> {
     #[inline]
     fn own(&mut self, message: &Message<P>, pulled: bool) {
         self.received = message.seq;
-        self.unanswered.0 |= pulled || matches!(message.call, Call::OneWay | Call::Notify { .. });
+        let much = pulled || message.payload.data_len() > MUCH;
+        self.unanswered.0 |= much || matches!(message.call, Call::OneWay | Call::Notify { .. });
     }
 
     pub(crate) fn hold(&mut self, message: Message<P>, pulled: bool) {

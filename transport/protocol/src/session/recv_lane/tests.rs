@@ -347,6 +347,10 @@ fn an_ack_is_awaited_for_a_receipt_and_for_half_of_a_window() {
         assert!(lane.own_next(&asked(replies, reply, seq, 100)) && !lane.is_awaited(), "{seq}");
     }
     let seq = lane.received().0 + 1;
+    assert!(lane.own_next(&Message { call: reply, ..message(seq, 1, MUCH + 1) }));
+    assert!(lane.is_awaited(), "S7: its sender keeps much till then");
+    lane.tell();
+    let seq = lane.received().0 + 1;
     let large = Message { call: reply, ..message(seq, 1, 60) };
     assert_eq!(lane.arrive(large, true), Ok(Arrival::New));
     assert!(lane.next_pull().is_some() && !lane.is_awaited(), "it is not here");

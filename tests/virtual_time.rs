@@ -155,6 +155,26 @@ fn a_test_that_hangs_is_told() {
     virtual_time(1, async |_| std::future::pending::<()>().await);
 }
 
+/// S9: we wake late, and the peer is silent as well: both say so, and it is told once.
+#[test]
+fn s9_a_late_wake_beside_a_silent_peer_is_told_once() {
+    virtual_time(1, async |world| {
+        let (one, heard) = node(world.messenger(EntityName::osd(1))).await;
+        let (two, _) = node(world.messenger(EntityName::osd(2))).await;
+        let there = one.connect(EntityName::osd(2), two.local_addresses()).unwrap();
+        assert_eq!(there.request(Ping(1)).await.unwrap().body, 1);
+        world.net().partition("osd.1", "osd.2");
+        // Nobody ran for longer than the deadline.
+        tokio::time::advance(Limits::default().heartbeat_deadline * 2).await;
+        world.sleep(Duration::from_secs(1)).await;
+        assert_eq!((there.counters().local_stalls, there.counters().links_lost), (1, 0));
+        let stalled = |event: &SessionEvent| matches!(event, SessionEvent::LocalStall { .. });
+        assert_eq!(heard.count(stalled), 1);
+        world.net().heal("osd.1", "osd.2");
+        assert_eq!(there.request(Ping(2)).await.unwrap().body, 2);
+    });
+}
+
 /// S7, F8: a session that ends leaves its link to send the rest; a peer that takes nothing does not
 /// keep that link for longer than `drain_max`.
 #[test]

@@ -12,6 +12,7 @@ use stellate_actors::inbox::{Arrived, Inbox, Item, Notice};
 use stellate_actors::node::Node;
 use stellate_protocol::directory::SessionKey;
 use stellate_protocol::event::{EndCause, Event};
+use stellate_protocol::limits::Limits;
 use stellate_protocol::policy::Policy;
 use stellate_protocol::{Class, EntityName, Frame};
 use support::raw::{Raw, hello, message, who, wire};
@@ -48,12 +49,19 @@ struct Watcher {
     unopened: Vec<Arrived>,
     /// It takes messages, and does not open them.
     lazy: bool,
+    /// How often a session was said to have another link.
+    resumed: usize,
 }
 
 impl Watcher {
     async fn start() -> Self {
+        Self::start_with(|_| {}).await
+    }
+
+    async fn start_with(change: impl FnOnce(&mut Limits)) -> Self {
         let mut config = quick(ME, 1, Policy::lossless_peer());
         config.arbiters = 3;
+        change(&mut config.limits);
         let node = Node::start(config).await.expect("starts");
         let inbox = Inbox::new(1024);
         node.router().register(&inbox, &[KIND], true, false).expect("free");
@@ -65,6 +73,7 @@ impl Watcher {
             seen: Vec::new(),
             unopened: Vec::new(),
             lazy: false,
+            resumed: 0,
         }
     }
 
@@ -103,6 +112,10 @@ impl Watcher {
                 Event::Connected { .. } => Some(Seen::Connected(session.key())),
                 Event::NameConflict => Some(Seen::Conflict(session.key())),
                 Event::Ended(end) => Some(Seen::Ended(session.key(), end.cause)),
+                Event::Resumed { .. } => {
+                    self.resumed += 1;
+                    None
+                }
                 _ => None,
             },
             Item::Notice(Notice::Reset { old, end, .. }) => Some(Seen::Ended(old.key(), end.cause)),
@@ -328,5 +341,58 @@ async fn s6_one_that_ends_while_it_waits_is_told_in_its_turn() {
         ]
     );
     tokio::time::timeout(Duration::ZERO, me.next()).await.expect_err("nothing more is told");
+    me.shutdown().await;
+}
+
+/// A silent old session that is asked for a sign of life for as long as the test takes.
+fn patient(limits: &mut Limits) {
+    (limits.probe, limits.heartbeat_deadline) = (Duration::from_secs(60), Duration::from_secs(60));
+}
+
+/// What a session keeps does not grow with its links (S7), and nothing else of it is left out (S6).
+#[actix_rt::test]
+async fn s6_s7_a_link_that_flaps_while_news_are_kept_is_told_of_once() {
+    let mut me = Watcher::start_with(patient).await;
+    let silent = arrive(&me.at(), 7, 1, 1, 1).await;
+    me.until(|seen| matches!(seen, Seen::Message(_, 1))).await;
+    drop(arrive(&me.at(), 8, 2, 1, 0).await);
+    let mut links = Vec::new();
+    for attempt in 2..6 {
+        let mut again = hello(who(PEER, 8), ME, 2, attempt);
+        again.established = true;
+        links.push(Raw::greet(&me.at(), again).await);
+    }
+    let load = parcel(&9u64.to_le_bytes(), "");
+    links[3].send(&message(Class::Normal, 1, load)).await;
+    // The old link breaks while it is asked: its peer has restarted.
+    drop(silent);
+    me.until(|seen| matches!(seen, Seen::Message(_, 9))).await;
+    let (old, new) = (SessionKey(1), SessionKey(2));
+    let told =
+        [Seen::Ended(old, EndCause::PeerRestarted), Seen::Connected(new), Seen::Message(new, 9)];
+    assert_eq!((&me.seen[2..], me.resumed), (&told[..], 1));
+    me.shutdown().await;
+}
+
+/// S4: the actor of one whose end waits goes, and its end stays what it was. Nobody finds it by its
+/// name meanwhile.
+#[actix_rt::test]
+async fn s4_an_end_that_waits_outlives_its_actor() {
+    let mut me = Watcher::start_with(patient).await;
+    let _silent = arrive(&me.at(), 7, 1, 1, 1).await;
+    me.until(|seen| matches!(seen, Seen::Message(_, 1))).await;
+    let mut second = arrive(&me.at(), 8, 2, 1, 3).await;
+    let close = stellate_protocol::frame::Close {
+        reason: stellate_protocol::frame::CloseReason::Aborted,
+        delivered: Default::default(),
+        text: String::new(),
+    };
+    second.send(&Frame::Close(Box::new(close))).await;
+    second.closed().await;
+    let found = me.node.connect(PEER, me.node.local_addresses()).expect("connects");
+    assert_eq!(found.shared().key(), SessionKey(1), "the second is over");
+    me.node.tree().kill("sessions/2").expect("there");
+    let end = me.until(|seen| matches!(seen, Seen::Ended(SessionKey(2), _))).await;
+    assert_eq!(end, Seen::Ended(SessionKey(2), EndCause::ClosedByPeer));
     me.shutdown().await;
 }

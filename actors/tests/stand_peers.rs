@@ -5,17 +5,19 @@ mod support;
 use std::time::Duration;
 
 use stellate_protocol::event::{EndCause, Event};
-use stellate_protocol::frame::{RefuseReason, UndeliverableReason, Verdict};
+use stellate_protocol::frame::{CloseReason, Feature, RefuseReason, UndeliverableReason, Verdict};
 use stellate_protocol::policy::Policy;
 use stellate_protocol::{Class, EntityName, Frame, Incarnation};
 use support::raw::{Raw, accepting, at, hello, message, who, wire};
-use support::{KIND, TestNode, parcel, quick, quick_limits, within};
+use support::{KIND, TestNode, parcel, quick, quick_limits, until, within};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 
 const ME: EntityName = EntityName::osd(1);
 const GOOD: EntityName = EntityName::osd(2);
 const BAD: EntityName = EntityName::osd(66);
+/// The feature of a hello that says where its sender listens.
+const LISTENS_AT: u16 = 1;
 
 async fn victim() -> TestNode {
     TestNode::start(quick(ME, 1, Policy::lossless_peer())).await
@@ -396,5 +398,72 @@ async fn a_dialled_peer_that_talks_rubbish_is_unreachable() {
     let fastest = 1_000 / quick_limits().backoff_min.as_millis() as u64;
     assert!(dials > 1 && dials < fastest, "backs off: {dials} dials");
     serving.abort();
+    victim.shutdown().await;
+}
+
+/// Frames of a raw link up to the next message, whose front it returns.
+async fn next_front(raw: &mut Raw) -> Vec<u8> {
+    loop {
+        match within("a frame", raw.receive()).await {
+            Some(Frame::Message(message)) => return message.payload.front().to_vec(),
+            Some(_) => {}
+            None => panic!("the link is gone"),
+        }
+    }
+}
+
+/// Nobody knows where a peer listens that did not say so: it is waited for, and dialled once it has.
+#[actix_rt::test]
+async fn s2_a_peer_that_says_where_it_listens_only_later_is_dialled_then() {
+    let mut victim = victim().await;
+    let mut raw = Raw::greet(&at(&victim), hello(who(GOOD, 2), ME, 7, 1)).await;
+    let handle = victim.connected().await;
+    handle.try_send(Class::Normal, parcel(b"kept", "")).expect("room");
+    assert_eq!(next_front(&mut raw).await, b"kept");
+    drop(raw);
+    let dials = || handle.shared().snapshot().counters.dials;
+    until("a dial to nowhere", || dials() > 0).await;
+
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
+    let address = format!("tcp://{}", listener.local_addr().expect("bound"));
+    let mut again = hello(who(GOOD, 2), ME, 7, 2);
+    again.established = true;
+    again.opening.features =
+        vec![Feature { id: LISTENS_AT, required: false, data: address.into() }];
+    let mut raw = Raw::greet(&at(&victim), again).await;
+    assert_eq!(next_front(&mut raw).await, b"kept", "S2");
+    // What is known already stays: our user, or the peer itself, has said so before.
+    let mut once_more = hello(who(GOOD, 2), ME, 7, 3);
+    once_more.established = true;
+    let data = "tcp://127.0.0.1:9".into();
+    once_more.opening.features = vec![Feature { id: LISTENS_AT, required: false, data }];
+    let last = Raw::greet(&at(&victim), once_more).await;
+    drop((raw, last));
+    let mut raw = within("a dial", Raw::accept(&listener)).await;
+    let Some(Frame::Hello(hello)) = within("a hello", raw.receive()).await else {
+        panic!("a hello comes first");
+    };
+    assert!(hello.established && hello.session.0 == 7);
+    assert_eq!(victim.ends_now(), []);
+    victim.shutdown().await;
+}
+
+/// S4: whoever has let us in meanwhile hears that there is nobody any more.
+#[actix_rt::test]
+async fn s4_a_session_that_fails_while_it_greets_says_so() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
+    let address = format!("tcp://{}", listener.local_addr().expect("bound"));
+    let mut victim = victim().await;
+    let to = vec![address.parse().expect("an address")];
+    let handle = victim.node.connect(GOOD, to).expect("connects");
+    let mut raw = Raw::accept(&listener).await;
+    assert!(matches!(raw.receive().await, Some(Frame::Hello(_))));
+    let path = format!("sessions/{}", handle.shared().key().0);
+    victim.node.tree().panic(&path).expect("there");
+    let Some(Frame::Close(close)) = within("a last word", raw.receive()).await else {
+        panic!("it goes without a word");
+    };
+    assert_eq!(close.reason, CloseReason::InternalFault);
+    assert_eq!(victim.next_end().await.cause, EndCause::InternalFault);
     victim.shutdown().await;
 }

@@ -26,9 +26,15 @@ struct Two {
 
 impl Two {
     fn new(seed: u64, personality: Personality, options: RdmaOptions) -> Self {
+        Self::apart(seed, personality, [options.clone(), options])
+    }
+
+    /// With options of its own for each, the near one first.
+    fn apart(seed: u64, personality: Personality, options: [RdmaOptions; 2]) -> Self {
         let fake = FakeNet::new(seed);
-        let near = Rdma::with(fake.host(NEAR, personality), options.clone());
-        let far = Rdma::with(fake.host(FAR, personality), options);
+        let [here, there] = options;
+        let near = Rdma::with(fake.host(NEAR, personality), here);
+        let far = Rdma::with(fake.host(FAR, personality), there);
         let rig = Rig {
             dials: Arc::new(near.clone()),
             listens: Arc::new(far.clone()),
@@ -417,6 +423,21 @@ async fn pulled_data_lies_in_the_pool_and_goes_on_from_there_without_a_copy() {
     assert_eq!(kept(), 0, "it came home with the last handle");
     drop(pair);
     two.nothing_left(0).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn reads_are_bounded_by_both_sides() {
+    let few = RdmaOptions { reads: 1, ..RdmaOptions::default() };
+    let many = RdmaOptions::default();
+    // The one that reads is the second; either may be the one that allows fewer.
+    for options in [[few.clone(), many.clone()], [many, few]] {
+        let two = Two::apart(7, Personality::ROCE, options);
+        let mut pair = two.pair().await;
+        let data = bytes::Bytes::from(pattern(2_000_000));
+        assert_eq!(pull_through(&mut pair, &data, 1).await, data);
+        drop(pair);
+        two.nothing_left(0).await;
+    }
 }
 
 #[tokio::test(start_paused = true)]

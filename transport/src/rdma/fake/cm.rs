@@ -261,8 +261,12 @@ impl World {
         if std::mem::replace(&mut entry.over, true) {
             return;
         }
-        if let Some(pair) = entry.pair {
-            self.flush_pair(pair);
+        // On InfiniBand and RoCE the queue pair goes on until its owner moves it to error.
+        if let Some(number) = entry.pair
+            && let Some(pair) = self.pairs.get(&number)
+            && self.hosts[pair.host].personality.fabric == Fabric::IWarp
+        {
+            self.flush_pair(number);
         }
         self.tell_later(id, CmEventKind::Disconnected, 0);
     }

@@ -111,7 +111,7 @@ test_fabric_rxe() { fabric_over rdma://10.77.0.2:0 rb --skip soak::; }
 test_fabric_siw() { fabric_over rdma://10.78.0.2:0 sb --skip soak::; }
 
 # A soak of faults under a session that is loaded both ways.
-check_soak_rxe() { fabric_over rdma://10.77.0.2:0 rb soak; }
+test_soak_rxe() { fabric_over rdma://10.77.0.2:0 rb soak; }
 check_soak_siw() { fabric_over rdma://10.78.0.2:0 sb soak; }
 
 # The session scenarios, between two hosts.

@@ -76,6 +76,7 @@ fn cores() -> u64 {
 }
 
 /// So many runs at once, a thread each.
+#[allow(clippy::disallowed_methods)] // how long it took is what is measured
 fn measure(name: &str, jobs: u64, run: impl Fn(u64) -> Figures + Sync) {
     let (begin, before) = (Instant::now(), cpu());
     let all = std::thread::scope(|scope| {

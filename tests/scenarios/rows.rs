@@ -163,15 +163,15 @@ const ROWS: &[Row] = &[
     // --- peers: one session, on one link, whoever dials ---------------------------------------
     Row { like: "lossless_peer_connector: late, not lost", pair: PEERS, order: BGreater,
           fault: Some((Delay, sent(A, Hello, 1))),
-          a: Counts { resumes: (1, 1), links: (1, 0), ..DIALLED },
+          a: Counts { resumes: (0, 1), links: (1, 0), ..DIALLED },
           b: Counts { dials: 1, resumes: (1, 0), links: (1, 0), ..ACCEPTED } },
     Row { like: "peer_connect_fault", pair: PEERS, order: BGreater,
           fault: Some((Fail, sent(A, Hello, 1))),
-          a: Counts { dials: 3, hellos: (2, 0), resumes: (1, 1), links: (1, 0), ..DIALLED },
-          b: Counts { dials: 1, resumes: (1, 1), links: (1, 0), ..ACCEPTED } },
+          a: Counts { dials: 3, hellos: (2, 0), resumes: (0, 1), links: (1, 0), ..DIALLED },
+          b: Counts { dials: 1, resumes: (1, 0), links: (1, 0), ..ACCEPTED } },
     Row { like: "racing_connect_lose", pair: PEERS_BOTH, order: BGreater, fault: None,
           a: Counts { hellos: (1, 1), resumes: (0, 1), links: (2, 0), ..DIALLED },
-          b: Counts { dials: 2, hellos: (1, 0), resumes: (1, 0), links: (0, 0), ..ACCEPTED } },
+          b: Counts { dials: 2, hellos: (1, 1), resumes: (1, 0), links: (0, 0), ..ACCEPTED } },
     Row { like: "racing_connect_win", pair: PEERS_BOTH, order: AGreater, fault: None,
           a: Counts { hellos: (1, 1), resumes: (1, 1), ..DIALLED },
           b: Counts { dials: 2, hellos: (1, 1), resumes: (1, 1), ..ACCEPTED } },
@@ -181,8 +181,8 @@ const ROWS: &[Row] = &[
           b: Counts { dials: 2, hellos: (1, 0), resumes: (1, 0), links: (0, 0), ..ACCEPTED } },
     Row { like: "peer_establishing_fault: no ack is lost for it", pair: PEERS_BOTH, order: BGreater,
           fault: Some((Delay, received(A, Ack, 1))),
-          a: Counts { hellos: (1, 1), resumes: (1, 1), links: (2, 0), ..DIALLED },
-          b: Counts { dials: 2, hellos: (1, 0), resumes: (1, 0), links: (0, 0), ..ACCEPTED } },
+          a: Counts { hellos: (1, 1), resumes: (0, 1), links: (2, 0), ..DIALLED },
+          b: Counts { dials: 2, hellos: (1, 1), resumes: (1, 0), links: (0, 0), ..ACCEPTED } },
 ];
 
 impl Counts {

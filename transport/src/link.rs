@@ -158,8 +158,9 @@ pub trait Link: Send {
 
     /// Moves bytes both ways, a bounded amount (F7), and appends what happened to `out`.
     ///
-    /// Ready: poll again, also when `out` got nothing, unless it says that the link is idle. Pending: nothing to report, the task will
-    /// be woken when that changes. After `closed` was reported it is pending for ever (F4).
+    /// Ready: poll again, also when `out` got nothing, unless it says that the link is idle. Pending:
+    /// nothing to report, the task will be woken when that changes. After `closed` was reported it is
+    /// pending for ever (F4).
     fn poll(&mut self, cx: &mut Context<'_>, out: &mut Batch) -> Poll<()>;
 
     /// Ends the link. `closed` is reported by a later poll, after the `Done` of every token (F1).

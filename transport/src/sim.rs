@@ -24,6 +24,7 @@ mod passage;
 mod profile;
 pub(crate) mod rng;
 mod scribe;
+mod tamper;
 mod trace;
 mod transport;
 mod wire;
@@ -36,6 +37,7 @@ pub use self::flow::CutAfter;
 use self::net::{Net, Shared};
 pub use self::profile::Profile;
 pub use self::scribe::Scribe;
+pub use self::tamper::{Tamper, UnknownTamper};
 pub use self::transport::SimTransport;
 pub use self::wire::{LinkInfo, Violation};
 use crate::trace::{Sink, Tape, What};
@@ -124,7 +126,7 @@ impl SimNet {
         });
     }
 
-    /// No partition, refusal, black hole, slow reader, stall or planned cut is left.
+    /// No partition, refusal, black hole, slow reader, stall, tampering or planned cut is left.
     pub fn heal_all(&self) {
         self.change(Net::heal_all);
     }
@@ -154,6 +156,13 @@ impl SimNet {
     /// Nothing moves on any link from one node to another for so many ticks.
     pub fn stall(&self, from: &str, to: &str, ticks: u64) {
         self.change(|net| net.stall(from, to, ticks));
+    }
+
+    /// What is done to frames that one node sends to another from now on; none lets them pass as
+    /// they are. What is under way has passed.
+    pub fn tamper(&self, from: &str, to: &str, tamper: Option<Tamper>) {
+        self.shared.tampers.store(true, Ordering::Relaxed);
+        self.net().set_tamper(from, to, tamper);
     }
 
     /// Cuts a link now: what is in flight is lost. Who is told depends on the profile.

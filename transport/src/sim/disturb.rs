@@ -176,7 +176,7 @@ impl Net {
         if self.is_ill() {
             self.tell_all(What::HealAll);
         }
-        self.paths.values_mut().for_each(|path| path.blocked = false);
+        self.paths.values_mut().for_each(|path| (path.blocked, path.tamper) = (false, None));
         let names = self.trace.names.nodes().to_vec();
         for name in names {
             let healed = self.node(&name);

@@ -33,6 +33,8 @@ struct Pending {
     slots: u32,
     /// Of a hello.
     session: Option<SessionTag>,
+    /// Nobody submitted it, so nobody waits for it to be done.
+    forged: bool,
 }
 
 pub(super) struct SimLink {
@@ -85,6 +87,24 @@ impl SimLink {
         }
     }
 
+    /// Packs a frame as it is to arrive, where somebody tampers with what is sent.
+    fn pack_tampered(&mut self, frame: &Frame<Parcel>) -> Result<(), LinkFault> {
+        let Some(tamper) = self.shared.lock().tamper_of(self.link, self.end) else {
+            return self.pack(frame);
+        };
+        let frame = tamper.change(frame.clone());
+        self.pack(&frame)?;
+        if let Some(packed) = self.pending.back_mut() {
+            let bytes = std::mem::take(&mut packed.bytes);
+            packed.bytes = tamper.damage(frame.kind(), bytes);
+        }
+        if tamper.repeats(frame.kind(), &self.limits) {
+            self.pack(&frame)?;
+            self.pending.back_mut().into_iter().for_each(|packed| packed.forged = true);
+        }
+        Ok(())
+    }
+
     fn pack(&mut self, frame: &Frame<Parcel>) -> Result<(), LinkFault> {
         let mut bytes = Outbound::new();
         encode(frame, &mut bytes).map_err(LinkFault::Malformed)?;
@@ -106,18 +126,19 @@ impl SimLink {
         let bytes = bytes.copy_to_bytes(bytes.len());
         let read = self.shared.read.load(Ordering::Relaxed);
         let passage = passage::of(frame, &bytes, read);
-        self.pending.push_back(Pending { bytes, passage, slots, session });
+        self.pending.push_back(Pending { bytes, passage, slots, session, forged: false });
         Ok(())
     }
 
     /// Hands submitted frames to the network, as far as the window goes.
     fn flush(&mut self, net: &mut Net, out: &mut Batch) -> Result<(), LinkFault> {
         let now = net.now();
-        let mut moved = 0;
+        let (mut moved, mut done) = (0, 0);
         while let Some(wire) = net.wires.get_mut(self.link)
             && wire.takes(self.end)
-            && let Some(Pending { bytes, mut passage, slots, session }) = self.pending.pop_front()
+            && let Some(packed) = self.pending.pop_front()
         {
+            let Pending { bytes, mut passage, slots, session, forged } = packed;
             let dialler_first = self.limits.first_speaker == FirstSpeaker::Dialer;
             if dialler_first && self.end == 1 && !wire.ends[1].heard {
                 net.violation(self.link, self.end, LinkFault::SpokeFirst);
@@ -140,11 +161,12 @@ impl SimLink {
                 net.at(now + 1, Event::Arrive { link, end });
             }
             moved += 1;
+            done += u64::from(!forged);
         }
         if moved > 0 {
             net.pump(self.link, self.end, now);
         }
-        self.tokens.sent(moved, out);
+        self.tokens.sent(done, out);
         if self.starved && self.queued <= self.limits.send_bytes / 2 {
             self.starved = false;
             out.room = true;
@@ -320,7 +342,11 @@ impl Link for SimLink {
             self.starved |= !closed;
             return Err(Full::new(frame, closed));
         }
-        if let Err(fault) = self.pack(&frame) {
+        let packed = match self.shared.tampers.load(Ordering::Relaxed) {
+            true => self.pack_tampered(&frame),
+            false => self.pack(&frame),
+        };
+        if let Err(fault) = packed {
             if !matches!(fault, LinkFault::Malformed(_)) {
                 let (link, end) = (self.link, self.end);
                 self.shared.lock().violation(link, end, fault.clone());

@@ -20,6 +20,7 @@ use super::agenda::Agenda;
 use super::flow::{Flow, Item, Landed};
 use super::profile::Profile;
 use super::rng::Rng;
+use super::tamper::Tamper;
 use super::trace::Trace;
 use super::wire::{Violation, Wire};
 use super::wires::Wires;
@@ -40,11 +41,14 @@ pub(super) struct Shared {
     net: Mutex<Net>,
     /// Somebody reads what frames say for people.
     pub(super) read: AtomicBool,
+    /// Somebody tampers with frames, or has.
+    pub(super) tampers: AtomicBool,
 }
 
 impl Shared {
     pub(super) fn new(seed: u64, profile: Profile) -> Self {
-        Self { net: Mutex::new(Net::new(seed, profile)), read: AtomicBool::new(false) }
+        let net = Mutex::new(Net::new(seed, profile));
+        Self { net, read: AtomicBool::new(false), tampers: AtomicBool::new(false) }
     }
 
     /// The network, as it is now: its clock stands while it is locked.
@@ -97,6 +101,7 @@ pub(super) enum Event {
 pub(super) struct Path {
     pub(super) quality: Option<Quality>,
     pub(super) blocked: bool,
+    pub(super) tamper: Option<Tamper>,
 }
 
 #[derive(Debug, Default)]

@@ -2,9 +2,12 @@
 #![allow(clippy::unwrap_used)] // Helpers are outside of `#[test]` functions.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
-use stellate::testing::drill::{Case, Draw, Mix, Report};
+use stellate::prelude::EntityName;
+use stellate::testing::drill::{Case, Does, Draw, Mail, Mix, Node, Op, Pace, Report};
 use stellate::testing::rdma::fake::Personality;
+use stellate::testing::sim::Tamper;
 use stellate::testing::{Action, Fabric, Script};
 
 fn held(case: &Case, what: &str) -> Report {
@@ -13,9 +16,9 @@ fn held(case: &Case, what: &str) -> Report {
     report
 }
 
-/// S1 to S8, V1 to V3: a few seeds of each mix; `stellate sim` runs more.
+/// S1 to S9, V1 to V3: a few seeds of each mix; `stellate sim` runs more.
 #[test]
-fn s1_to_s8_hold_in_every_mix() {
+fn s1_to_s9_hold_in_every_mix() {
     for mix in Mix::ALL {
         let draw = Draw { mix, ..Draw::default() };
         let (mut messages, mut faults) = (0, 0);
@@ -30,7 +33,7 @@ fn s1_to_s8_hold_in_every_mix() {
 }
 
 #[test]
-fn s1_to_s8_hold_over_every_fabric() {
+fn s1_to_s9_hold_over_every_fabric() {
     for fabric in Fabric::all() {
         held(&Draw { fabric: Some(fabric), ..Draw::default() }.case(2), fabric.name());
     }
@@ -119,7 +122,7 @@ fn a_case_that_makes_no_sense_says_why() {
 
 /// Cases that broke a promise once: each is held from then on.
 #[test]
-fn s1_to_s8_cases_that_failed_hold() {
+fn s1_to_s9_cases_that_failed_hold() {
     let cases = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases");
     let mut paths: Vec<_> =
         std::fs::read_dir(cases).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -129,4 +132,93 @@ fn s1_to_s8_cases_that_failed_hold() {
         let case: Case = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
         held(&case, &path.display().to_string());
     }
+}
+
+const ONE: EntityName = EntityName::osd(1);
+const TWO: EntityName = EntityName::osd(2);
+
+fn ms(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+/// Two peers that send each other a message each tenth of a second for eight seconds, with quick
+/// heartbeats, and what goes wrong from one second on.
+fn two_peers(action: Action) -> Case {
+    let node = |name| Node {
+        name,
+        admission: Default::default(),
+        incarnations: false,
+        clock_ms: 0,
+        misfit: false,
+    };
+    let mail = Mail { count: 1, class: 2, len: 5, ..Mail::default() };
+    let op = |n: u64| {
+        let (from, to) = if n % 2 == 0 { (ONE, TWO) } else { (TWO, ONE) };
+        Op { at: ms(100 + n * 50), from, to, does: Does::Send(mail.clone()) }
+    };
+    Case {
+        order: 1,
+        profile: "stream".into(),
+        quality: Default::default(),
+        span: ms(8_000),
+        pace: Pace {
+            heartbeat: ms(250),
+            backoff_max: ms(200),
+            standby_max: ms(5_000),
+            ..Pace::default()
+        },
+        nodes: vec![node(ONE), node(TWO)],
+        ops: (0..150).map(op).collect(),
+        script: Script::new().at(ms(1_000), action),
+        sabotage: 0,
+    }
+}
+
+fn rows(report: &Report) -> Vec<String> {
+    report.outcome.rows_taken()
+}
+
+/// S2, S4: whatever is done to the frames of a peer, nothing is handed out that was not sent, nothing
+/// twice, nothing damaged; a peer that goes on breaking the rules ends the session on both sides.
+#[test]
+fn s4_a_peer_whose_frames_are_tampered_with_costs_a_session_at_most() {
+    for (how, row) in [
+        (Tamper::Damage, "LinkLostPoison"),
+        (Tamper::Skip, "FrameFault"),
+        (Tamper::Claim, "Violated"),
+        (Tamper::HangUp, "PeerClosed"),
+        (Tamper::Repeat, "AnswerAccepted"),
+    ] {
+        let tamper = Action::Tamper { from: ONE, to: TWO, how, lasts: ms(2_000) };
+        let report = held(&two_peers(tamper), how.name());
+        assert!(rows(&report).iter().any(|taken| taken == row), "{how}: {:?}", rows(&report));
+        assert!(report.messages >= 100, "{how}: {} messages", report.messages);
+    }
+    // What is sent twice is handed out once, on the link that is there.
+    let tamper = Action::Tamper { from: ONE, to: TWO, how: Tamper::Repeat, lasts: ms(2_000) };
+    let report = held(&two_peers(tamper), "repeat");
+    assert_eq!(report.messages, 150);
+    assert!(!rows(&report).iter().any(|row| row.starts_with("LinkLost")), "{:?}", rows(&report));
+}
+
+/// S6: two live processes of one name are told of, and both are served.
+#[test]
+fn s6_a_second_process_of_a_name_is_a_conflict_and_no_end() {
+    let report = held(&two_peers(Action::Twin { node: ONE, lasts: ms(3_000) }), "twin");
+    for row in ["PeerProbed", "ProbeAnswered"] {
+        assert!(rows(&report).iter().any(|taken| taken == row), "{row}: {:?}", rows(&report));
+    }
+}
+
+/// S9: a session that stands still longer than its deadline, and hears nothing meanwhile, forgives
+/// its peer once. One that only stands still reads what came, and forgives nobody.
+#[test]
+fn s9_a_session_that_stands_still_takes_the_blame() {
+    let pause = Action::Pause { node: TWO, actor: "sessions/1".into(), lasts: ms(2_500) };
+    let forgives = |case: &Case| rows(&held(case, "pause")).contains(&"StallForgiven".to_owned());
+    let mut case = two_peers(pause);
+    assert!(!forgives(&case));
+    let silence = Action::OneWay { from: ONE, to: TWO, lasts: ms(2_600) };
+    case.script = case.script.at(ms(990), silence);
+    assert!(forgives(&case));
 }

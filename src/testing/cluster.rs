@@ -255,6 +255,7 @@ impl Cluster {
                 disk: Disk::new(seed ^ super::Rng::fork(0, &name.to_string()).next_u64()),
                 lives: 0,
                 now: None,
+                twins: Vec::new(),
             };
             let nodes = nodes.into_iter().map(|(name, of)| (name, slot(&name, of))).collect();
             let running = Running {

@@ -15,8 +15,10 @@ mod draw;
 mod lane;
 mod promises;
 mod shrink;
+mod silence;
 pub(crate) mod text;
 mod told;
+mod unreached;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -26,13 +28,14 @@ use std::time::Duration;
 use stellate_protocol::Class;
 
 pub use self::case::{
-    Admission, COUNT_MAX, Case, CaseError, DRIFT_MAX, Does, LEN_MAX, Mail, NODES_MAX, Node,
+    Admission, COUNT_MAX, Case, CaseError, DRIFT_MAX, Does, HangUp, LEN_MAX, Mail, NODES_MAX, Node,
     OPS_MAX, Op, Pace, SPAN_MAX,
 };
 pub use self::draw::{Draw, Mix};
 use self::promises::Promises;
 pub use self::shrink::Shrunk;
-use super::cluster::{Cluster, Outcome, Running, Skew};
+pub use self::unreached::UNREACHED;
+use super::cluster::{Action, Cluster, Outcome, Running, Skew};
 
 /// What came of a case.
 #[derive(Clone, Debug)]
@@ -45,7 +48,7 @@ pub struct Report {
 }
 
 impl Case {
-    /// Runs it, on this thread, with the checkers for S1 to S8 and V1 to V3.
+    /// Runs it, on this thread, with the checkers for S1 to S9 and V1 to V3.
     ///
     /// # Errors
     /// [`CaseError`] if it makes no sense.
@@ -76,7 +79,9 @@ impl Case {
         let until = self.ends_at();
         let outcome = change(cluster).run(async move |running: Running| {
             let left = until.saturating_sub(running.elapsed());
-            running.sleep(left).await;
+            let watched = silence::watch(&running, &shared);
+            futures::future::join(running.sleep(left), watched).await;
+            silence::healthy(&running, &shared);
         });
         Ok(Report { outcome, messages: delivered.load(Ordering::Relaxed) })
     }
@@ -90,7 +95,8 @@ impl Case {
         for mail in self.ops.iter().filter_map(|op| op.does.mail()) {
             let window = limits.window_messages[Class::Control.index()].max(1);
             let rounds = mail.count.div_ceil(window);
-            added += Duration::from_millis(u64::from(mail.hold_ms)) * rounds;
+            let turns = if mail.blocks { mail.count } else { rounds };
+            added += Duration::from_millis(u64::from(mail.hold_ms)) * turns;
             if let Some(bandwidth) = self.quality.bandwidth {
                 let bytes = u64::from(mail.count) * (u64::from(mail.len) + 128);
                 added += Duration::from_millis(bytes / u64::from(bandwidth.max(1)));
@@ -104,6 +110,16 @@ impl Case {
         if self.nodes.iter().any(|node| node.admission != Admission::Open) {
             // A ticket that dies with its actor leaves its peer held until this refuses it.
             added += self.at_most(limits.hold_max);
+        }
+        let stray = |op: &Op| match op.does {
+            Does::Stray { ms, .. } => u64::from(ms),
+            _ => 0,
+        };
+        added += Duration::from_millis(self.ops.iter().map(stray).max().unwrap_or_default());
+        let steps = self.script.steps();
+        if steps.iter().any(|step| matches!(step.action, Action::Twin { .. })) {
+            // What was sent to a twin that is gone waits for nobody.
+            added += limits.standby_max;
         }
         self.at_most(noticed + limits.backoff_max.mul_f64(1.5) + limits.race_wait) + added
     }

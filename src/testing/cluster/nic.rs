@@ -149,9 +149,12 @@ impl Nics {
             Action::Stall { from, to, lasts } => fake.stall(ip(from), ip(to), ticks(*lasts)),
             Action::Weather { quality, .. } => fake.set_quality(*quality),
             Action::Nic { node, fault, lasts } => self.strike_nic(ip(node), *fault, *lasts),
-            // A NIC is as fast as its wire.
-            Action::Slow { .. } => return Some(0),
-            Action::Crash { .. } | Action::Panic { .. } | Action::Step { .. } => return None,
+            // A NIC is as fast as its wire, checks what it carries, and is its host's only one.
+            Action::Slow { .. } | Action::Tamper { .. } | Action::Twin { .. } => return Some(0),
+            Action::Crash { .. }
+            | Action::Panic { .. }
+            | Action::Pause { .. }
+            | Action::Step { .. } => return None,
         }
         Some(1)
     }

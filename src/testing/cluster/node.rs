@@ -27,6 +27,8 @@ pub struct NodeHandle {
 
 struct Inner {
     name: EntityName,
+    /// Its place in the network.
+    place: String,
     life: u64,
     alive: AtomicBool,
     net: SimNet,
@@ -62,14 +64,26 @@ impl NodeHandle {
         clock: Clock,
         disk: Disk,
     ) -> Self {
+        Self::placed((name, name.to_string()), life, around, clock, disk)
+    }
+
+    /// As [`new`](Self::new), at a place in the network that is not called as the node is.
+    pub(super) fn placed(
+        (name, place): (EntityName, String),
+        life: u64,
+        around: Around,
+        clock: Clock,
+        disk: Disk,
+    ) -> Self {
         let Around { net, nics, seed, desk } = around;
         let seed = Rng::fork(seed, &format!("{name}/{life}")).next_u64();
         // Made in any case: so the life begins in the trace.
-        let own: Arc<dyn Transport> = Arc::new(net.transport(&name.to_string()));
+        let own: Arc<dyn Transport> = Arc::new(net.transport(&place));
         let transport = nics.as_ref().map_or(own, |nics| nics.transport(name));
         Self {
             inner: Arc::new(Inner {
                 name,
+                place,
                 life,
                 alive: AtomicBool::new(true),
                 net,
@@ -89,6 +103,11 @@ impl NodeHandle {
     /// The node's name.
     pub fn name(&self) -> EntityName {
         self.inner.name
+    }
+
+    /// What it is called in the network: its name, unless it is another process of that name.
+    pub fn place(&self) -> &str {
+        &self.inner.place
     }
 
     /// Which life this is: 0 from the first start, and one more after each crash.
@@ -124,7 +143,7 @@ impl NodeHandle {
             .seed(seed)
             .drift(self.inner.clock.drift_ppm())
             .coverage(self.inner.desk.coverage.clone())
-            .trace(self.inner.net.scribe(&self.inner.name.to_string()))
+            .trace(self.inner.net.scribe(&self.inner.place))
             .when_built(move |messenger| lock(&known.messengers).push(messenger.clone()))
     }
 

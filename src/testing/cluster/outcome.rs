@@ -49,7 +49,7 @@ impl Outcome {
         net.stop_recording();
         let elapsed = running.elapsed();
         let breach = running.inner.desk.breach();
-        running.names().into_iter().for_each(|name| running.crash(name));
+        running.end_all();
         Self {
             seed: running.inner.seed,
             breach,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use stellate_actors::supervise::Tree;
 use stellate_protocol::EntityName;
 use stellate_transport::sim::{CutAfter, Origin};
 use stellate_transport::trace::{SessionTag, What};
@@ -46,13 +47,10 @@ pub(super) async fn play(running: &Running, script: &Script, begin: Instant) {
         } else {
             running.relent(action);
             // Another step of the kind may still last, on the same node.
-            active.iter().filter(|other| !matches!(other, Action::Crash { .. })).for_each(
-                |other| {
-                    if other.lasts().is_some() && other.overlaps(action) {
-                        running.strike(other);
-                    }
-                },
-            );
+            let alike = |other: &&&Action| other.lasts().is_some() && other.overlaps(action);
+            active.iter().filter(alike).for_each(|other| {
+                running.strike(other);
+            });
         }
     }
     for start in starts {
@@ -72,13 +70,20 @@ impl Action {
             | Self::Slow { lasts, .. }
             | Self::Weather { lasts, .. }
             | Self::Nic { lasts, .. }
+            | Self::Pause { lasts, .. }
+            | Self::Tamper { lasts, .. }
+            | Self::Twin { lasts, .. }
             | Self::Crash { down: lasts, .. } => Some(*lasts),
             _ => None,
         }
     }
 
-    /// Whether undoing one may undo the other: partitions share ways, others their node.
+    /// Whether undoing one may undo the other: partitions share ways, others their node. What dies
+    /// stays dead.
     fn overlaps(&self, other: &Self) -> bool {
+        if matches!(self, Self::Crash { .. } | Self::Twin { .. }) {
+            return false;
+        }
         let ways = |action: &Self| matches!(action, Self::OneWay { .. } | Self::Partition { .. });
         (ways(self) && ways(other)) || std::mem::discriminant(self) == std::mem::discriminant(other)
     }
@@ -136,10 +141,9 @@ impl Running {
                 self.crash(*node);
                 u64::from(was_up)
             }
-            Action::Panic { node, actor } => {
-                let messengers = self.node(*node).map(|node| node.messengers());
-                let panicked = |messenger: &crate::Messenger| messenger.tree().panic(actor).is_ok();
-                u64::from(messengers.unwrap_or_default().iter().any(panicked))
+            Action::Panic { node, actor } => self.order(*node, |tree| tree.panic(actor).is_ok()),
+            Action::Pause { node, actor, .. } => {
+                self.order(*node, |tree| tree.pause(actor).is_ok())
             }
             Action::Nic { node, fault, .. } => {
                 if self.inner.nics.is_some() {
@@ -148,6 +152,11 @@ impl Running {
                 }
                 0
             }
+            Action::Tamper { from, to, how, .. } => {
+                net.tamper(&from.to_string(), &to.to_string(), Some(*how));
+                1
+            }
+            Action::Twin { node, .. } => self.start_twin(*node),
             Action::Step { node, by_ms } => {
                 let nodes = self.inner.nodes.borrow();
                 let clock = nodes.get(node).map(|slot| slot.clock.clone());
@@ -172,8 +181,22 @@ impl Running {
             Action::BlackHole { node, .. } => net.black_hole_dials(&node.to_string(), false),
             Action::Slow { node, .. } => net.slow_reader(&node.to_string(), None),
             Action::Weather { .. } => net.set_quality(self.inner.quality),
+            Action::Pause { node, actor, .. } => {
+                self.order(*node, |tree| tree.resume(actor).is_ok());
+            }
+            Action::Tamper { from, to, .. } => {
+                net.tamper(&from.to_string(), &to.to_string(), None);
+            }
+            Action::Twin { node, .. } => self.end_twin(*node),
             _ => {}
         }
+    }
+
+    /// Gives an order to the trees of a node, if it runs: 1 if one took it.
+    fn order(&self, node: EntityName, order: impl Fn(&Tree) -> bool) -> u64 {
+        let messengers = self.node(node).map(|node| node.messengers()).unwrap_or_default();
+        let taken = messengers.iter().filter(|messenger| order(messenger.tree())).count();
+        u64::from(taken > 0)
     }
 
     /// The oldest link between two nodes dies when so much more has come from one of them.

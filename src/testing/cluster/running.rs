@@ -42,6 +42,8 @@ pub(super) struct Slot {
     /// How many lives have begun.
     pub(super) lives: u64,
     pub(super) now: Option<(NodeHandle, Life)>,
+    /// Further processes of its name, oldest first.
+    pub(super) twins: Vec<(NodeHandle, Life)>,
 }
 
 impl Running {
@@ -86,10 +88,13 @@ impl Running {
     /// dropped. Of its disk stays what was synced. Peers learn what the fabric tells them. Nothing
     /// happens to a node that is down.
     pub fn crash(&self, name: EntityName) {
-        let Some((handle, life)) = self.take_life(name) else {
-            return;
-        };
-        self.inner.net.crash(&name.to_string());
+        if let Some(life) = self.take_life(name) {
+            self.end(name, life);
+        }
+    }
+
+    fn end(&self, name: EntityName, (handle, life): (NodeHandle, Life)) {
+        self.inner.net.crash(handle.place());
         if let Some(nics) = &self.inner.nics {
             nics.crash(name);
         }
@@ -100,6 +105,58 @@ impl Running {
         drop(trees);
         handle.disk().crash();
         self.inner.desk.tell(name, handle.life(), What::Crashed);
+    }
+
+    /// Starts another process of the node's name, at an address of its own and with an empty disk; 1
+    /// if there is such a node. A twin whose boot fails is none, and a host has one NIC: no twin there.
+    pub(super) fn start_twin(&self, name: EntityName) -> u64 {
+        if self.inner.nics.is_some() {
+            return 0;
+        }
+        let mut nodes = self.inner.nodes.borrow_mut();
+        let Some(slot) = nodes.get_mut(&name) else { return 0 };
+        let (number, boot) = (slot.lives, slot.boot.clone());
+        slot.lives += 1;
+        let around = self.around();
+        let place = (name, format!("{name}-{number}"));
+        let handle =
+            NodeHandle::placed(place, number, around, slot.clock.clone(), Disk::new(number));
+        let life = Life::start();
+        slot.twins.push((handle.clone(), life.clone()));
+        drop(nodes);
+        self.inner.desk.tell(name, number, What::Booted);
+        drop(life.spawn(async move { boot(handle).await.is_ok() }));
+        1
+    }
+
+    /// The oldest twin dies.
+    pub(super) fn end_twin(&self, name: EntityName) {
+        let mut nodes = self.inner.nodes.borrow_mut();
+        let twins = nodes.get_mut(&name).map(|slot| &mut slot.twins);
+        let oldest = twins.filter(|twins| !twins.is_empty()).map(|twins| twins.remove(0));
+        drop(nodes);
+        if let Some(life) = oldest {
+            self.end(name, life);
+        }
+    }
+
+    /// All nodes die, and whoever has their names.
+    pub(super) fn end_all(&self) {
+        for name in self.names() {
+            self.crash(name);
+            while self.inner.nodes.borrow().get(&name).is_some_and(|slot| !slot.twins.is_empty()) {
+                self.end_twin(name);
+            }
+        }
+    }
+
+    fn around(&self) -> Around {
+        Around {
+            net: self.inner.net.clone(),
+            nics: self.inner.nics.clone(),
+            seed: self.inner.seed,
+            desk: self.inner.desk.clone(),
+        }
     }
 
     fn take_life(&self, name: EntityName) -> Option<(NodeHandle, Life)> {
@@ -134,12 +191,7 @@ impl Running {
         }
         let (number, boot) = (slot.lives, slot.boot.clone());
         slot.lives += 1;
-        let around = Around {
-            net: self.inner.net.clone(),
-            nics: self.inner.nics.clone(),
-            seed: self.inner.seed,
-            desk: self.inner.desk.clone(),
-        };
+        let around = self.around();
         let handle = NodeHandle::new(name, number, around, slot.clock.clone(), slot.disk.clone());
         let life = Life::start();
         slot.now = Some((handle.clone(), life.clone()));

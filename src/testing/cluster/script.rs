@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use stellate_protocol::EntityName;
-use stellate_transport::sim::Quality;
+use stellate_transport::sim::{Quality, Tamper};
 
 use crate::testing::drill::text::{self, QualityText};
 
@@ -146,6 +146,43 @@ pub enum Action {
         /// What.
         fault: super::nic::NicFault,
         /// For how long, if it lasts.
+        #[serde(rename = "lasts_ms", with = "text::ms")]
+        lasts: Duration,
+    },
+    /// An actor is not polled, at the path in its messenger's supervision tree: it handles no message
+    /// and no timer. Of a session, `sessions/3` say, that is a thread that stands still.
+    Pause {
+        /// The node.
+        #[serde(with = "text")]
+        node: NodeName,
+        /// The path.
+        actor: String,
+        /// For how long.
+        #[serde(rename = "lasts_ms", with = "text::ms")]
+        lasts: Duration,
+    },
+    /// Frames from one node to another do not arrive as they were sent.
+    Tamper {
+        /// Whose frames.
+        #[serde(with = "text")]
+        from: NodeName,
+        /// Who gets them.
+        #[serde(with = "text")]
+        to: NodeName,
+        /// What is done to them.
+        #[serde(with = "text")]
+        how: Tamper,
+        /// For how long.
+        #[serde(rename = "lasts_ms", with = "text::ms")]
+        lasts: Duration,
+    },
+    /// A second process of the node's name, at an address of its own: its boot is called once more,
+    /// with a disk of its own. Then it dies. Faults of the network do not know it.
+    Twin {
+        /// The node.
+        #[serde(with = "text")]
+        node: NodeName,
+        /// How long it lives.
         #[serde(rename = "lasts_ms", with = "text::ms")]
         lasts: Duration,
     },

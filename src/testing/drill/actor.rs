@@ -1,5 +1,6 @@
 //! What runs on a node of a drill: an actor that takes everything, and its boot.
 
+use std::future::Future;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use stellate_actors::supervise::Restart;
 use stellate_protocol::policy::Policy;
 use stellate_protocol::{Class, EntityKind};
 
-use super::case::{Admission, Case};
+use super::case::{Admission, Case, HangUp};
 use super::lane;
 use super::told::{Back, End, Place, Told};
 use crate::admission::AdmissionRequest;
@@ -27,6 +28,8 @@ pub(super) struct Tag {
     pub(super) n: u64,
     pub(super) hold_ms: u32,
     pub(super) panics: bool,
+    pub(super) blocks: bool,
+    pub(super) hangs_up: HangUp,
 }
 
 /// A message without an answer.
@@ -49,8 +52,9 @@ impl Message for Ask {
 
 /// The data segment of a message: a word that depends on which it is, over and over.
 pub(super) fn data_of(key: u64, class: Class, n: u64, len: u32) -> Vec<u8> {
-    let mut data = word_of(key, class, n).to_le_bytes().repeat((len as usize).div_ceil(8));
-    data.truncate(len as usize);
+    let len = len as usize;
+    let mut data = word_of(key, class, n).to_le_bytes().repeat(len.div_ceil(8));
+    data.truncate(len);
     data
 }
 
@@ -84,8 +88,8 @@ impl Actor for Drill {
 }
 
 impl Drill {
-    /// Tells of a message, and panics if that is what it orders. How long to keep it, and what to
-    /// tell then.
+    /// Tells of a message, and panics or hangs up if that is what it orders. How long to keep it, and
+    /// what to tell then.
     fn take<M: Message>(&mut self, tag: &Tag, incoming: &Incoming<M>) -> (Duration, Told) {
         let connection = incoming.connection();
         let (key, from) = (connection.key().0, (connection.name(), tag.life));
@@ -98,8 +102,32 @@ impl Drill {
         if tag.panics {
             panic!("ordered: a handler panics with message {} in hand", tag.n);
         }
+        match tag.hangs_up {
+            HangUp::Not => {}
+            HangUp::Closes => {
+                self.node.note(Told::Closed(key));
+                drop(connection.close());
+            }
+            HangUp::Aborts => {
+                self.node.note(Told::Closed(key));
+                connection.abort();
+            }
+        }
         let hold = Duration::from_millis(u64::from(tag.hold_ms));
         (hold, Told::Finished { key, from, place })
+    }
+
+    /// Keeps a message in hand, beside others or before all others.
+    fn keep(
+        &self,
+        ctx: &mut Context<Self>,
+        blocks: bool,
+        keep: impl Future<Output = ()> + 'static,
+    ) {
+        match blocks {
+            true => ctx.wait(keep.into_actor(self)),
+            false => drop(ctx.spawn(keep.into_actor(self))),
+        }
     }
 }
 
@@ -108,6 +136,7 @@ impl Handler<Incoming<Tell>> for Drill {
 
     fn handle(&mut self, tell: Incoming<Tell>, ctx: &mut Self::Context) {
         let (hold, finished) = self.take(&tell.message.0, &tell);
+        let blocks = tell.message.0.blocks;
         if hold.is_zero() {
             return self.node.note(finished);
         }
@@ -117,7 +146,7 @@ impl Handler<Incoming<Tell>> for Drill {
             node.note(finished);
             drop(tell);
         };
-        ctx.spawn(keep.into_actor(self));
+        self.keep(ctx, blocks, keep);
     }
 }
 
@@ -126,7 +155,7 @@ impl Handler<Incoming<Ask>> for Drill {
 
     fn handle(&mut self, ask: Incoming<Ask>, ctx: &mut Self::Context) {
         let (hold, finished) = self.take(&ask.message.0, &ask);
-        let n = ask.message.0.n;
+        let (n, blocks) = (ask.message.0.n, ask.message.0.blocks);
         if hold.is_zero() {
             self.node.note(finished);
             ask.reply(n);
@@ -138,7 +167,7 @@ impl Handler<Incoming<Ask>> for Drill {
             node.note(finished);
             ask.reply(n);
         };
-        ctx.spawn(keep.into_actor(self));
+        self.keep(ctx, blocks, keep);
     }
 }
 
@@ -148,25 +177,20 @@ impl Handler<SessionEvent> for Drill {
     fn handle(&mut self, event: SessionEvent, _: &mut Self::Context) {
         let told = match event {
             SessionEvent::Connected { connection, peer, .. } => {
-                Told::Connected { key: connection.key().0, instance: peer.instance }
+                let (key, peer, instance) = (connection.key().0, peer.name, peer.instance);
+                Told::Connected { key, peer, instance }
             }
             SessionEvent::Ended { connection: ended, cause, counts, unacked }
             | SessionEvent::Reset { old: ended, cause, counts, unacked, .. } => {
                 let end = Box::new(End::new(cause, counts, back(unacked)));
-                Told::Ended { key: ended.key().0, end }
+                Told::Ended { key: ended.key().0, peer: ended.name(), end }
             }
             SessionEvent::Undeliverable { class, reason, origin, .. } => {
                 let text = format!("undeliverable, from {origin:?}, {class:?}: {reason:?}");
                 Told::Wrong { invariant: "S2", text }
             }
-            SessionEvent::NameConflict { connection } => {
-                let text = format!("two live processes called {}", connection.name());
-                Told::Wrong { invariant: "S6", text }
-            }
-            SessionEvent::LocalStall { late, .. } => {
-                // Virtual time waits for everybody.
-                Told::Wrong { invariant: "S9", text: format!("woke {late:?} late") }
-            }
+            SessionEvent::NameConflict { connection } => Told::Conflict(connection.name()),
+            SessionEvent::LocalStall { late, .. } => Told::Late(late),
             _ => return,
         };
         self.node.note(told);
@@ -195,19 +219,31 @@ impl Handler<AdmissionRequest> for Drill {
 
     fn handle(&mut self, ask: AdmissionRequest, ctx: &mut Self::Context) {
         self.asked += 1;
+        let let_in = Told::LetIn(ask.instance());
         match self.admission {
-            Admission::Open => ask.accept(),
             Admission::Refuses { every } if self.asked.is_multiple_of(every) => ask.refuse("drill"),
-            Admission::Refuses { .. } => ask.accept(),
+            Admission::Open | Admission::Refuses { .. } => {
+                self.node.note(let_in);
+                ask.accept();
+            }
             Admission::Holds { ms } => {
-                let ticket = ask.hold();
+                let (ticket, node) = (ask.hold(), self.node.clone());
                 let later = async move {
                     tokio::time::sleep(Duration::from_millis(u64::from(ms))).await;
+                    node.note(let_in);
                     ticket.accept();
                 };
                 ctx.spawn(later.into_actor(self));
             }
         }
+    }
+}
+
+/// A policy that no osd accepts of that kind.
+fn misfitting(kind: EntityKind) -> Policy {
+    match kind {
+        EntityKind::OSD => Policy::lossless_client(),
+        _ => Policy::lossless_peer(),
     }
 }
 
@@ -218,10 +254,10 @@ pub(super) const SECOND: u16 = 2;
 pub(super) async fn boot(handle: NodeHandle, case: Rc<Case>) -> Result<(), BootError> {
     let name = handle.name();
     let of_case = case.nodes.iter().find(|node| node.name == name);
-    let (admission, incarnations) =
-        of_case.map_or_else(Default::default, |node| (node.admission, node.incarnations));
-    let mut builder =
-        handle.messenger().bind(handle.address_on(name, SECOND)).limits(case.limits());
+    let (admission, incarnations, misfit) = of_case
+        .map_or_else(Default::default, |node| (node.admission, node.incarnations, node.misfit));
+    let second = handle.address_on(name, SECOND);
+    let mut builder = handle.messenger().bind(second).limits(case.limits());
     builder = match name.kind() {
         EntityKind::OSD => builder
             .policy(EntityKind::OSD, Policy::lossless_peer())
@@ -230,10 +266,14 @@ pub(super) async fn boot(handle: NodeHandle, case: Rc<Case>) -> Result<(), BootE
         EntityKind::CLIENT => builder.dial(EntityKind::OSD, Policy::lossless_client()),
         _ => builder.dial(EntityKind::OSD, Policy::lossy_client()),
     };
+    if misfit {
+        builder = builder.dial(EntityKind::OSD, misfitting(name.kind()));
+    }
     if incarnations {
         builder = builder.incarnation(handle.life() + 1);
     }
     let messenger = builder.build().await?;
+    handle.note(Told::Booted(messenger.identity().instance));
     let node = handle.clone();
     let sabotage = case.sabotage;
     let mut hosting = messenger

@@ -68,10 +68,24 @@ pub struct Pace {
     /// [`Limits::standby_max`].
     #[serde(rename = "standby_max_ms", with = "text::ms")]
     pub standby_max: Duration,
+    /// [`Limits::hold_max`].
+    #[serde(rename = "hold_max_ms", with = "text::ms", default = "hold_max")]
+    pub hold_max: Duration,
+    /// [`Limits::drain_max`].
+    #[serde(rename = "drain_max_ms", with = "text::ms", default = "drain_max")]
+    pub drain_max: Duration,
     /// [`Limits::outbox_messages`].
     pub outbox_messages: u32,
     /// [`Limits::window_messages`] of `High`, `Normal` and `Bulk`.
     pub window_messages: u32,
+}
+
+fn hold_max() -> Duration {
+    Limits::default().hold_max
+}
+
+fn drain_max() -> Duration {
+    Limits::default().drain_max
 }
 
 impl Default for Pace {
@@ -81,6 +95,8 @@ impl Default for Pace {
             heartbeat: limits.heartbeat_every,
             backoff_max: limits.backoff_max,
             standby_max: limits.standby_max,
+            hold_max: limits.hold_max,
+            drain_max: limits.drain_max,
             outbox_messages: limits.outbox_messages,
             window_messages: limits.window_messages[Class::Normal.index()],
         }
@@ -107,6 +123,9 @@ pub struct Node {
     /// Millionths that its clock runs too fast, its messenger's timers with it.
     #[serde(default)]
     pub drift_ppm: i32,
+    /// Whether its policies fit nobody's: an `osd` dials as a client, the others as peers.
+    #[serde(default)]
+    pub misfit: bool,
 }
 
 /// How a node answers peers at its door.
@@ -166,10 +185,19 @@ pub enum Does {
     Abort,
     /// Goes on over the peer's other address.
     Readdress,
+    /// Goes on, or begins, at the address of another node, and sends a message into it; comes back
+    /// after a while.
+    Stray {
+        /// Whose address.
+        #[serde(with = "text")]
+        by: EntityName,
+        /// Milliseconds.
+        ms: u32,
+    },
 }
 
 /// Messages of one kind.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Mail {
     /// How many.
@@ -182,6 +210,25 @@ pub struct Mail {
     pub hold_ms: u32,
     /// Whether the handler of the last one panics with it in hand.
     pub panics: bool,
+    /// Whether the receiving actor takes nothing else while it keeps one in hand.
+    #[serde(default)]
+    pub blocks: bool,
+    /// What the handler of the last one does to the session that it came in.
+    #[serde(default)]
+    pub hangs_up: HangUp,
+}
+
+/// What a handler does to the session that a message came in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum HangUp {
+    /// Nothing.
+    #[default]
+    Not,
+    /// It closes it.
+    Closes,
+    /// It ends it at once.
+    Aborts,
 }
 
 impl Mail {
@@ -256,6 +303,8 @@ impl Case {
             heartbeat_deadline: self.pace.heartbeat * 4,
             backoff_max: self.pace.backoff_max,
             standby_max: self.pace.standby_max,
+            hold_max: self.pace.hold_max,
+            drain_max: self.pace.drain_max,
             outbox_messages: self.pace.outbox_messages,
             window_messages: [standard.window_messages[0].min(window), window, window, window],
             // Short, so that there is much to pull over every fabric.
@@ -305,9 +354,9 @@ impl Case {
     }
 
     fn check_pace(&self) -> Result<(), CaseError> {
-        let Pace { heartbeat, backoff_max, standby_max, outbox_messages, window_messages } =
-            &self.pace;
-        let spans = [heartbeat, backoff_max, standby_max];
+        let Pace { heartbeat, backoff_max, standby_max, hold_max, drain_max, .. } = &self.pace;
+        let Pace { outbox_messages, window_messages, .. } = &self.pace;
+        let spans = [heartbeat, backoff_max, standby_max, hold_max, drain_max];
         if spans.iter().any(|span| span.is_zero() || **span > SPAN_MAX) {
             return wrong("pace: a span is above 0 ms and at most an hour");
         }
@@ -341,6 +390,9 @@ impl Op {
         if self.to.kind() != EntityKind::OSD {
             return Err(format!("{} is no osd: only an osd is dialled", self.to));
         }
+        if let Does::Stray { by, .. } = &self.does {
+            known(by, names)?;
+        }
         let Some(mail) = self.does.mail() else {
             return Ok(());
         };
@@ -362,6 +414,7 @@ fn check_action(action: &Action, names: &BTreeSet<EntityName>) -> Result<(), Str
         Action::Cut { a, b } => known(a, names).and(known(b, names)),
         Action::CutAfterFrames { from, to, .. }
         | Action::CutAfterBytes { from, to, .. }
+        | Action::Tamper { from, to, .. }
         | Action::OneWay { from, to, .. } => known(from, names).and(known(to, names)),
         Action::Stall { from, to, lasts } => {
             check_span(*lasts)?;
@@ -374,6 +427,8 @@ fn check_action(action: &Action, names: &BTreeSet<EntityName>) -> Result<(), Str
         | Action::Crash { node, .. }
         | Action::Panic { node, .. }
         | Action::Nic { node, .. }
+        | Action::Pause { node, .. }
+        | Action::Twin { node, .. }
         | Action::Step { node, .. } => known(node, names),
         Action::Weather { .. } => Ok(()),
     }?;

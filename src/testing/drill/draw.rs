@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use stellate_protocol::{EntityKind, EntityName};
-use stellate_transport::sim::Quality;
+use stellate_transport::sim::{Quality, Tamper};
 
-use super::case::{Admission, Case, Does, Mail, Node, Op, Pace};
+use super::case::{Admission, Case, Does, HangUp, Mail, Node, Op, Pace};
 use crate::testing::{Action, Fabric, NicFault, Rng, Script, Step};
 
 /// Which kinds of fault there may be.
@@ -14,13 +14,14 @@ use crate::testing::{Action, Fabric, NicFault, Rng, Script, Step};
 pub enum Mix {
     /// None.
     Calm,
-    /// Links that are cut, jitter, low bandwidth.
+    /// Links that are cut, jitter, low bandwidth, damaged bytes.
     Lossy,
     /// Partitions, also one-way; dials that are refused or lost; stalls; slow readers.
     Partitions,
-    /// Nodes that crash, actors that panic, clocks that jump.
+    /// Nodes that crash, actors that panic or stand still, clocks that jump, two processes with one
+    /// name.
     Crashes,
-    /// All of them.
+    /// All of them, and peers that break the rules, addresses of others, policies that do not fit.
     Everything,
 }
 
@@ -49,12 +50,15 @@ impl Mix {
         use Kind::*;
         match self {
             Self::Calm => &[],
-            Self::Lossy => &[Cut, CutFrames, CutBytes, Weather],
+            Self::Lossy => &[Cut, CutFrames, CutBytes, Weather, Damage],
             Self::Partitions => &[OneWay, Partition, Refuse, BlackHole, Slow, Stall],
-            Self::Crashes => &[Crash, PanicUser, PanicInner, Clock],
+            Self::Crashes => {
+                &[Crash, PanicUser, PanicInner, PauseUser, PauseInner, Freeze, Clock, Twin]
+            }
             Self::Everything => &[
                 Cut, CutFrames, CutBytes, Weather, OneWay, Partition, Refuse, BlackHole, Slow,
-                Stall, Crash, PanicUser, PanicInner, Clock,
+                Stall, Crash, PanicUser, PanicInner, PauseUser, PauseInner, Freeze, Clock, Twin,
+                Damage, Forge,
             ],
         }
     }
@@ -75,7 +79,21 @@ enum Kind {
     Crash,
     PanicUser,
     PanicInner,
+    PauseUser,
+    PauseInner,
+    Freeze,
     Clock,
+    Twin,
+    Damage,
+    Forge,
+}
+
+impl Kind {
+    /// Whether it makes ends rightful that are breaches elsewhere: most runs go without, so that
+    /// their checkers are as strict as can be.
+    fn excuses(self) -> bool {
+        matches!(self, Self::Twin | Self::Damage | Self::Forge)
+    }
 }
 
 /// What a draw leaves no choice about.
@@ -130,6 +148,10 @@ impl Draw {
         if matches!(case.fabric(), Ok(Fabric::Nic(_))) && self.mix != Mix::Calm {
             case.script = nic_faults(&mut Rng::fork(seed, "nics"), &case);
         }
+        if case.script.steps().iter().any(|step| matches!(step.action, Action::Twin { .. })) {
+            // What was begun with a twin that is gone ends by that alone.
+            case.pace.standby_max = ms(rng.between(2_000, 8_000));
+        }
         case
     }
 }
@@ -137,6 +159,7 @@ impl Draw {
 /// Peers, and now and then clients of both sorts; always an osd to talk to, and another to be it.
 fn nodes(rng: &mut Rng, count: usize, mix: Mix) -> Vec<Node> {
     let (clients, lossy) = (rng.below(3), rng.below(3));
+    let misfits = mix == Mix::Everything && rng.below(6) == 0;
     let mut nodes = Vec::new();
     let crashes = matches!(mix, Mix::Crashes | Mix::Everything);
     for number in 0..count.max(1) as u64 {
@@ -147,6 +170,7 @@ fn nodes(rng: &mut Rng, count: usize, mix: Mix) -> Vec<Node> {
         };
         let admission = match rng.below(12) {
             0 => Admission::Holds { ms: rng.between(1, 3_000) as u32 },
+            2 if mix != Mix::Calm => Admission::Holds { ms: rng.between(1, 40_000) as u32 },
             1 if mix == Mix::Everything => Admission::Refuses { every: rng.between(2, 5) as u32 },
             _ => Admission::Open,
         };
@@ -156,6 +180,7 @@ fn nodes(rng: &mut Rng, count: usize, mix: Mix) -> Vec<Node> {
             incarnations: crashes && rng.below(3) == 0,
             clock_ms: rng.between(0, 2_000) as i64 - 1_000,
             drift_ppm: 0,
+            misfit: misfits && rng.below(2) == 0,
         });
     }
     nodes
@@ -188,6 +213,8 @@ fn pace(rng: &mut Rng, mix: Mix) -> Pace {
         heartbeat: ms(*rng.pick(&[250, 1_000, 5_000]).unwrap_or(&5_000)),
         backoff_max: ms(*rng.pick(&[100, 1_000, 15_000]).unwrap_or(&15_000)),
         standby_max: if short { ms(rng.between(500, 8_000)) } else { standard.standby_max },
+        hold_max: *rng.pick(&[ms(1_500), standard.hold_max]).unwrap_or(&standard.hold_max),
+        drain_max: *rng.pick(&[ms(200), standard.drain_max]).unwrap_or(&standard.drain_max),
         outbox_messages: *rng.pick(&[16, 64, standard.outbox_messages]).unwrap_or(&64),
         window_messages: *rng.pick(&[2, 16, standard.window_messages]).unwrap_or(&64),
     }
@@ -208,7 +235,8 @@ fn ops(rng: &mut Rng, case: &Case, mix: Mix) -> Vec<Op> {
     }
     let closes = mix != Mix::Calm && rng.below(4) == 0;
     let panics = matches!(mix, Mix::Crashes | Mix::Everything) && rng.below(3) == 0;
-    let bulky = rng.below(3) == 0;
+    let strays = mix == Mix::Everything && rng.below(4) == 0;
+    let (bulky, blocks) = (rng.below(3) == 0, rng.below(4) == 0);
     let total = rng.between(5, 40) * pairs.len() as u64 / 2;
     let span = case.span.as_millis() as u64;
     let mut ops: Vec<Op> = Vec::new();
@@ -216,10 +244,18 @@ fn ops(rng: &mut Rng, case: &Case, mix: Mix) -> Vec<Op> {
         let Some((from, to)) = rng.pick(&pairs).copied() else { break };
         let at = ms(rng.below(span));
         let mut mail = mail(rng, bulky);
+        mail.blocks = blocks && rng.below(3) == 0;
+        if closes && rng.below(20) == 0 {
+            mail.hangs_up = *rng.pick(&[HangUp::Closes, HangUp::Aborts]).unwrap_or(&HangUp::Not);
+        }
         let does = match rng.below(40) {
             0 if closes => Does::Close,
             1 if closes => Does::Abort,
             2 => Does::Readdress,
+            3 if strays => Does::Stray {
+                by: rng.pick(&names).copied().unwrap_or(to),
+                ms: rng.between(1, 3_000) as u32,
+            },
             3..18 => Does::Send(mail),
             18..26 => Does::Try(mail),
             _ => {
@@ -229,6 +265,13 @@ fn ops(rng: &mut Rng, case: &Case, mix: Mix) -> Vec<Op> {
                 Does::Ask { mail, timeout_ms }
             }
         };
+        if does == Does::Readdress && rng.below(3) == 0 {
+            // Again and again, while the dial before is out.
+            for n in 1..=rng.between(1, 3) {
+                let at = at + ms(n * rng.below(4));
+                ops.push(Op { at, from, to, does: Does::Readdress });
+            }
+        }
         ops.push(Op { at, from, to, does });
     }
     if panics {
@@ -265,14 +308,15 @@ fn mail(rng: &mut Rng, bulky: bool) -> Mail {
         class: rng.below(4) as u8,
         len: len as u32,
         hold_ms: hold as u32,
-        panics: false,
+        ..Mail::default()
     }
 }
 
 /// The faults: up to a few a second, of the kinds that were drawn for this run.
 fn script(rng: &mut Rng, case: &Case, mix: Mix) -> Script {
     let mut weights = Vec::new();
-    for kind in mix.kinds() {
+    let excuses = rng.below(3) == 0;
+    for kind in mix.kinds().iter().filter(|kind| excuses || !kind.excuses()) {
         let weight = if rng.below(3) == 0 { 0 } else { rng.between(1, 8) };
         weights.extend((0..weight).map(|_| *kind));
     }
@@ -287,6 +331,12 @@ fn script(rng: &mut Rng, case: &Case, mix: Mix) -> Script {
             break;
         };
         let other = rng.pick(&names).copied().unwrap_or(node);
+        // Mostly between two that have something to say to each other, in one way or the other.
+        let (node, other) = match (rng.below(3), rng.pick(&case.ops)) {
+            (0, Some(op)) => (op.from, op.to),
+            (1, Some(op)) => (op.to, op.from),
+            _ => (node, other),
+        };
         let panics_too = matches!(kind, Kind::PanicUser | Kind::PanicInner);
         panics += u64::from(panics_too);
         // Eight within a minute end a messenger.
@@ -294,7 +344,13 @@ fn script(rng: &mut Rng, case: &Case, mix: Mix) -> Script {
             continue;
         }
         let at = ms(rng.below(span));
-        steps.push(Step { at, action: action(rng, kind, (node, other), &names) });
+        let action = action(rng, kind, (node, other), &names);
+        if let (Kind::Freeze, Some(lasts)) = (kind, action.lasts()) {
+            // A machine that stands still hears nothing either.
+            let lasts = lasts + ms(rng.below(200));
+            steps.push(Step { at, action: Action::Partition { side: vec![node], lasts } });
+        }
+        steps.push(Step { at, action });
     }
     Script::from_iter(steps)
 }
@@ -303,7 +359,10 @@ fn script(rng: &mut Rng, case: &Case, mix: Mix) -> Script {
 fn nic_faults(rng: &mut Rng, case: &Case) -> Script {
     let kinds: Vec<NicFault> = NicFault::ALL.into_iter().filter(|_| rng.below(3) > 0).collect();
     let span = case.span.as_millis() as u64;
-    let mut steps = case.script.steps().to_vec();
+    // A NIC checks what it carries, and a host has one: nothing happens by these.
+    let idle = |step: &&Step| matches!(step.action, Action::Tamper { .. } | Action::Twin { .. });
+    let mut steps: Vec<Step> =
+        case.script.steps().iter().filter(|step| !idle(step)).cloned().collect();
     for _ in 0..rng.below(span / 600 + 4) {
         let (Some(fault), Some(node)) = (rng.pick(&kinds), rng.pick(&case.nodes)) else { break };
         let lasts = ms(rng.between(1, 3_000));
@@ -315,7 +374,7 @@ fn nic_faults(rng: &mut Rng, case: &Case) -> Script {
 
 fn needs_two(kind: Kind) -> bool {
     use Kind::*;
-    matches!(kind, Cut | CutFrames | CutBytes | OneWay | Stall)
+    matches!(kind, Cut | CutFrames | CutBytes | OneWay | Stall | Damage | Forge)
 }
 
 fn action(
@@ -360,15 +419,29 @@ fn action(
         Kind::Stall => Action::Stall { from: node, to: other, lasts },
         Kind::Crash => Action::Crash { node, down: ms(rng.between(1, 4_000)) },
         Kind::PanicUser => Action::Panic { node, actor: "drill".into() },
-        Kind::PanicInner => {
-            let inner =
-                ["dispatch-0", "reconnect-0", "endpoint", "listener-0", "sessions/", "links/"];
-            let actor = *rng.pick(&inner).unwrap_or(&"endpoint");
-            let number = rng.between(1, 6);
-            let actor =
-                if actor.ends_with('/') { format!("{actor}{number}") } else { actor.to_owned() };
-            Action::Panic { node, actor }
+        Kind::PanicInner => Action::Panic { node, actor: inner(rng) },
+        Kind::PauseUser => Action::Pause { node, actor: "drill".into(), lasts },
+        Kind::PauseInner => Action::Pause { node, actor: inner(rng), lasts },
+        Kind::Freeze => {
+            Action::Pause { node, actor: format!("sessions/{}", rng.between(1, 4)), lasts }
+        }
+        Kind::Twin => Action::Twin { node, lasts },
+        Kind::Damage => {
+            let how = *rng.pick(&[Tamper::Damage, Tamper::Repeat]).unwrap_or(&Tamper::Damage);
+            Action::Tamper { from: node, to: other, how, lasts }
+        }
+        Kind::Forge => {
+            let how = *rng.pick(&Tamper::ALL).unwrap_or(&Tamper::Skip);
+            Action::Tamper { from: node, to: other, how, lasts }
         }
         Kind::Clock => Action::Step { node, by_ms: rng.between(0, 20_000) as i64 - 10_000 },
     }
+}
+
+/// An actor of the messenger's own.
+fn inner(rng: &mut Rng) -> String {
+    let inner = ["dispatch-0", "reconnect-0", "endpoint", "listener-0", "sessions/", "links/"];
+    let actor = *rng.pick(&inner).unwrap_or(&"endpoint");
+    let number = rng.between(1, 6);
+    if actor.ends_with('/') { format!("{actor}{number}") } else { actor.to_owned() }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use stellate_protocol::{Class, EntityName};
 
 use super::actor::{Ask, SECOND, Tag, Tell, data_of};
-use super::case::{Case, Does, Mail, Op};
+use super::case::{Case, Does, HangUp, Mail, Op};
 use super::told::{Answer, Place, Told, Way};
 use crate::connection::Connection;
 use crate::message::{Body, Message, Outgoing};
@@ -81,7 +81,10 @@ impl Lane {
     }
 
     async fn op(&mut self, does: &Does) -> Result<(), Stopped> {
-        let connection = self.connect().await?;
+        let connection = match does {
+            Does::Stray { by, .. } => self.connect(*by).await?,
+            _ => self.connect(self.to).await?,
+        };
         match does {
             Does::Send(mail) => self.send(&connection, mail).await,
             Does::Try(mail) => self.attempt(&connection, mail).await,
@@ -101,13 +104,32 @@ impl Lane {
                 let _ = connection.readdress(self.node.address_on(self.to, SECOND));
                 Ok(())
             }
+            Does::Stray { by, ms } => self.stray(&connection, *by, *ms).await,
         }
     }
 
-    /// The session of now, or a new one.
-    async fn connect(&self) -> Result<Connection, Stopped> {
+    /// Goes on at the address of somebody else, and comes back after a while.
+    async fn stray(
+        &mut self,
+        connection: &Connection,
+        by: EntityName,
+        ms: u32,
+    ) -> Result<(), Stopped> {
+        // As above. A session that is new began there.
+        let _ = connection.readdress(self.node.address_of(by));
+        let (connection_too, home) = (connection.clone(), self.node.address_of(self.to));
+        actix_rt::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(u64::from(ms))).await;
+            let _ = connection_too.readdress(home);
+        });
+        let mail = Mail { count: 1, class: Class::Normal.index() as u8, ..Mail::default() };
+        self.send(connection, &mail).await
+    }
+
+    /// The session of now, or a new one that dials the address of `at`.
+    async fn connect(&self, at: EntityName) -> Result<Connection, Stopped> {
         loop {
-            let address = self.node.address_of(self.to);
+            let address = self.node.address_of(at);
             match self.messenger.connect(self.to, address) {
                 Ok(connection) => return Ok(connection),
                 Err(ConnectError::StillClosing(_)) => {}
@@ -146,6 +168,8 @@ impl Lane {
             n: place.n,
             hold_ms: mail.hold_ms,
             panics: mail.panics && last,
+            blocks: mail.blocks,
+            hangs_up: if last { mail.hangs_up } else { HangUp::Not },
         }
     }
 

@@ -18,8 +18,9 @@ use std::time::Duration;
 
 use stellate_protocol::limits::Limits;
 use stellate_protocol::{Class, EntityKind, EntityName, Instance};
+use stellate_transport::sim::Tamper;
 
-use super::case::{Admission, Case};
+use super::case::{Admission, Case, Does, HangUp};
 use super::told::{Answer, End, Place, Told, Way};
 use crate::testing::{Action, Breach, Checker, Happening, Seen};
 
@@ -53,6 +54,9 @@ pub(super) struct Out {
     pub(super) finished: BTreeSet<u64>,
     /// Up to which number the peer is known to own all.
     pub(super) received: u64,
+    /// Something was taken after the peer's death: nobody owns it but this side, so it must come
+    /// back with the end of the session.
+    pub(super) bereft: bool,
 }
 
 /// A session, as one end of it knows it.
@@ -83,6 +87,8 @@ pub(super) struct Life {
     lanes: u64,
     /// When the actor was built, the last time.
     started: Option<Duration>,
+    /// Instances that the user let in.
+    pub(super) let_in: BTreeSet<Instance>,
     /// Sessions that were seen and have not ended, by the peer's name.
     pub(super) open: BTreeMap<EntityName, BTreeSet<u64>>,
 }
@@ -98,12 +104,33 @@ pub(super) struct Allowed {
     pub(super) refusals: bool,
     pub(super) timeouts: bool,
     pub(super) incarnations: bool,
+    /// Sessions that stand still.
+    stalls: bool,
+    /// Nodes that ask their user before they hand anything out.
+    pub(super) doors: BTreeSet<EntityName>,
+    /// Addresses that belong to somebody else.
+    pub(super) strays: bool,
+    /// Nodes of which there are two at times.
+    pub(super) twins: BTreeSet<EntityName>,
+    /// Nodes whose policies fit nobody's.
+    pub(super) misfits: BTreeSet<EntityName>,
+    /// What is done to frames between two nodes, either way.
+    tampers: BTreeSet<(EntityName, EntityName, Tamper)>,
+}
+
+impl Allowed {
+    /// Whether frames between the two are tampered with in that way.
+    pub(super) fn tampers(&self, a: EntityName, b: EntityName, how: Tamper) -> bool {
+        self.tampers.contains(&(a, b, how)) || self.tampers.contains(&(b, a, how))
+    }
 }
 
 /// See the module.
 pub(super) struct Promises {
     pub(super) talks: BTreeMap<TalkId, Talk>,
     pub(super) lives: BTreeMap<(EntityName, u64), Life>,
+    /// In which life of which node an instance is.
+    pub(super) instances: BTreeMap<Instance, (EntityName, u64)>,
     pub(super) allowed: Allowed,
     limits: Limits,
     delivered: Arc<AtomicU64>,
@@ -128,6 +155,11 @@ impl Promises {
             |node: &super::case::Node| matches!(node.admission, Admission::Refuses { .. });
         let holds = |node: &super::case::Node| matches!(node.admission, Admission::Holds { .. });
         let longest = steps().filter_map(Action::lasts).max().unwrap_or_default();
+        let twins = steps().filter_map(|action| match action {
+            Action::Twin { node, .. } => Some(*node),
+            _ => None,
+        });
+        let twins: BTreeSet<EntityName> = twins.collect();
         let allowed = Allowed {
             crashes: steps().any(|action| matches!(action, Action::Crash { .. })),
             panics: steps().any(|action| actor(action).is_some())
@@ -136,14 +168,33 @@ impl Promises {
             closes: case
                 .ops
                 .iter()
-                .any(|op| matches!(op.does, super::case::Does::Close | super::case::Does::Abort)),
+                .any(|op| matches!(op.does, Does::Close | Does::Abort))
+                || mails().any(|mail| mail.hangs_up != HangUp::Not),
             // A ticket dies with its actor, and who is held for ever is refused.
             refusals: case.nodes.iter().any(refuses) || case.nodes.iter().any(holds),
-            timeouts: case.at_least(case.pace.standby_max) <= longest.max(case.ends_at()),
+            // Nobody comes back to what was left with a twin.
+            timeouts: case.at_least(case.pace.standby_max) <= longest.max(case.ends_at())
+                || !twins.is_empty(),
             incarnations: case.nodes.iter().any(|node| node.incarnations),
+            stalls: steps().any(
+                |action| matches!(action, Action::Pause { actor, .. } if actor.starts_with("sessions/")),
+            ),
+            doors: (case.nodes.iter().filter(|node| node.admission != Admission::Open))
+                .map(|node| node.name)
+                .collect(),
+            strays: case.ops.iter().any(|op| matches!(op.does, Does::Stray { .. })),
+            twins,
+            misfits: case.nodes.iter().filter(|node| node.misfit).map(|node| node.name).collect(),
+            tampers: steps()
+                .filter_map(|action| match action {
+                    Action::Tamper { from, to, how, .. } => Some((*from, *to, *how)),
+                    _ => None,
+                })
+                .collect(),
         };
         let (talks, lives) = (BTreeMap::new(), BTreeMap::new());
-        Self { talks, lives, allowed, limits: case.limits(), delivered }
+        let instances = BTreeMap::new();
+        Self { talks, lives, instances, allowed, limits: case.limits(), delivered }
     }
 
     pub(super) fn talk(&mut self, id: TalkId) -> &mut Talk {
@@ -168,11 +219,7 @@ impl Promises {
                 *lanes = if *begins { *lanes + 1 } else { lanes.saturating_sub(1) };
                 Ok(())
             }
-            Told::Took { to, place, way } => {
-                let taken = self.took(id(place.key), *to, place, *way);
-                self.note_peer_life(id(place.key));
-                taken
-            }
+            Told::Took { to, place, way } => self.took(id(place.key), *to, place, *way),
             Told::Delivered { key, from, place, intact } => {
                 self.delivered.fetch_add(1, Ordering::Relaxed);
                 self.delivered(id(*key), TalkId::of(*from, place), place, *intact)
@@ -186,14 +233,29 @@ impl Promises {
                 self.talk(id(*key)).closed = true;
                 Ok(())
             }
-            Told::Connected { key, instance } => {
-                let connected = self.connected(id(*key), *instance);
-                self.note_peer_life(id(*key));
-                connected
+            Told::Booted(instance) => {
+                self.instances.insert(*instance, me);
+                Ok(())
             }
-            Told::Ended { key, end } => self.ended(id(*key), end),
+            Told::LetIn(instance) => {
+                self.life(node, life).let_in.insert(*instance);
+                Ok(())
+            }
+            Told::Connected { key, peer, instance } => {
+                let life = self.instances.get(instance).map(|(_, life)| *life);
+                self.talk(id(*key)).peer_life = life;
+                self.connected(id(*key), *peer, *instance)
+            }
+            Told::Ended { key, peer, end } => self.ended(id(*key), *peer, end),
+            Told::Conflict(name) if self.allowed.twins.contains(name) => Ok(()),
+            Told::Conflict(name) => {
+                let text = format!("{node} was told of two live processes called {name}");
+                Err(Breach::new("S6", text))
+            }
+            Told::Late(_) if self.allowed.stalls => Ok(()),
+            // Virtual time waits for everybody.
+            Told::Late(late) => Err(Breach::new("S9", format!("{node} woke {late:?} late"))),
             Told::Wrong { invariant, text } => {
-                // Two that use one name are made by boots in a row, and by nothing else.
                 Err(Breach::new(*invariant, format!("{node}: {text}")))
             }
             Told::GaveUp(cause) => self.gave_up(me, cause),
@@ -249,18 +311,6 @@ impl Promises {
         talk.peer_life.is_some_and(|life| self.lives.get(&(peer, life)).is_some_and(|of| of.over))
     }
 
-    /// In which life the peer of a session that is up is now, the first time that both are known.
-    fn note_peer_life(&mut self, me: TalkId) {
-        let Some(Talk { peer: Some(peer), instance: Some(_), peer_life: None, .. }) =
-            self.talks.get(&me)
-        else {
-            return;
-        };
-        let lives = self.lives.range((*peer, 0)..=(*peer, u64::MAX));
-        let latest = lives.last().map(|((_, life), _)| *life);
-        self.talk(me).peer_life = latest;
-    }
-
     fn waits(&self, id: &TalkId, talk: &Talk) -> Option<String> {
         let peer = talk.peer?;
         for (class, out) in Class::ALL.iter().zip(&talk.out) {
@@ -276,7 +326,8 @@ impl Promises {
             if let Some((way, n)) = open {
                 return what(&format!("the answer of {n} ({way:?})"));
             }
-            let lossless = is_lossless(id.node, peer) && !self.died_with_it(peer, talk);
+            let excused = self.died_with_it(peer, talk) && !out.bereft;
+            let lossless = is_lossless(id.node, peer) && !excused;
             if lossless && talk.end.is_none() && out.next <= taken && !out.rest_may_lapse() {
                 return what(&format!("message {}", out.next));
             }

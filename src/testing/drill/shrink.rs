@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::case::{Case, Does};
+use super::case::{Case, Does, HangUp};
 use crate::testing::{Action, Breach, Script};
 
 /// What is left of a case.
@@ -114,7 +114,8 @@ impl Work<'_> {
         for name in names {
             let mut smaller = self.case.clone();
             smaller.nodes.retain(|node| node.name != name);
-            smaller.ops.retain(|op| op.from != name && op.to != name);
+            let by = |does: &Does| matches!(does, Does::Stray { by, .. } if *by == name);
+            smaller.ops.retain(|op| op.from != name && op.to != name && !by(&op.does));
             let steps = smaller.script.steps().iter().filter(|step| !step.action.names(&name));
             smaller.script = steps.cloned().collect();
             self.try_case(smaller);
@@ -130,6 +131,8 @@ impl Work<'_> {
                 |mail| mail.len = 0,
                 |mail| mail.hold_ms = 0,
                 |mail| mail.panics = false,
+                |mail| mail.blocks = false,
+                |mail| mail.hangs_up = HangUp::Not,
             ] {
                 let mut smaller = self.case.clone();
                 if let Some(Does::Send(mail) | Does::Try(mail) | Does::Ask { mail, .. }) =
@@ -152,6 +155,7 @@ impl Work<'_> {
         for node in &mut plain.nodes {
             (node.admission, node.incarnations) = Default::default();
             (node.clock_ms, node.drift_ppm) = Default::default();
+            node.misfit = false;
         }
         self.try_case(plain);
         self.try_case(Case { profile: "stream".into(), ..self.case.clone() });
@@ -161,12 +165,13 @@ impl Work<'_> {
 
 impl Action {
     /// Whether it needs that node.
-    fn names(&self, name: &crate::testing::NodeName) -> bool {
+    pub(super) fn names(&self, name: &crate::testing::NodeName) -> bool {
         match self {
             Self::Cut { a, b } => a == name || b == name,
             Self::CutAfterFrames { from, to, .. }
             | Self::CutAfterBytes { from, to, .. }
             | Self::OneWay { from, to, .. }
+            | Self::Tamper { from, to, .. }
             | Self::Stall { from, to, .. } => from == name || to == name,
             Self::Partition { side, .. } => side.contains(name),
             Self::Refuse { node, .. }
@@ -175,6 +180,8 @@ impl Action {
             | Self::Crash { node, .. }
             | Self::Panic { node, .. }
             | Self::Nic { node, .. }
+            | Self::Pause { node, .. }
+            | Self::Twin { node, .. }
             | Self::Step { node, .. } => node == name,
             Self::Weather { .. } => false,
         }

@@ -1,5 +1,7 @@
 //! What the actors of a drill tell the checkers: what they sent, got, and heard of.
 
+use std::time::Duration;
+
 use stellate_protocol::event::{ClassCounts, EndCause, Fate};
 use stellate_protocol::{Class, EntityName, Instance};
 
@@ -110,13 +112,23 @@ pub(super) enum Told {
     Answered(Place, Answer),
     /// The user closed or aborted the session.
     Closed(u64),
+    /// The node's messenger is there, and is that instance.
+    Booted(Instance),
+    /// The user let that instance in.
+    LetIn(Instance),
+    /// Two live processes use that name.
+    Conflict(EntityName),
+    /// The messenger woke so late.
+    Late(Duration),
     /// Events of sessions.
     Connected {
         key: u64,
+        peer: EntityName,
         instance: Instance,
     },
     Ended {
         key: u64,
+        peer: EntityName,
         end: Box<End>,
     },
     /// Something that must not be, whatever else is.

@@ -14,10 +14,12 @@ impl Promises {
         place: &Place,
         way: Way,
     ) -> Result<(), Breach> {
+        let bereft = self.talks.get(&me).is_some_and(|talk| self.died_with_it(to, talk));
         let talk = self.talk(me);
         talk.peer = Some(to);
         let out = &mut talk.out[place.class.index()];
         out.ways.push(way);
+        out.bereft |= bereft;
         if out.ways.len() as u64 != place.n {
             return Err(Breach::new("S1", format!("{} out of count", said(&me, place))));
         }
@@ -45,6 +47,7 @@ impl Promises {
             return Err(Breach::new("S6", text));
         }
         talk.opened[place.class.index()] += 1;
+        self.was_let_in(me, from)?;
         self.enter(me, from.node)?;
         let out = &mut self.talk(from).out[place.class.index()];
         let Some(way) = out.way(place.n) else {
@@ -69,6 +72,19 @@ impl Promises {
             Some(talk) => self.in_window(&me, talk),
             None => Ok(()),
         }
+    }
+
+    /// Nothing is handed out of a peer whom the user has not let in once.
+    fn was_let_in(&self, me: TalkId, from: TalkId) -> Result<(), Breach> {
+        let life = self.lives.get(&(me.node, me.life));
+        let known = life.into_iter().flat_map(|life| &life.let_in);
+        let of_sender =
+            |instance: &&Instance| self.instances.get(instance) == Some(&(from.node, from.life));
+        if !self.allowed.doors.contains(&me.node) || known.filter(of_sender).next().is_some() {
+            return Ok(());
+        }
+        let text = format!("{} handed out a message of {} before it let it in", me.node, from.node);
+        Err(Breach::new("admission", text))
     }
 
     pub(super) fn finished(
@@ -104,7 +120,12 @@ impl Promises {
         Ok(())
     }
 
-    pub(super) fn connected(&mut self, me: TalkId, instance: Instance) -> Result<(), Breach> {
+    pub(super) fn connected(
+        &mut self,
+        me: TalkId,
+        peer: EntityName,
+        instance: Instance,
+    ) -> Result<(), Breach> {
         let talk = self.talk(me);
         if talk.end.is_some() {
             let text = format!("session {} of {} is up after its end", me.key, me.node);
@@ -114,16 +135,19 @@ impl Promises {
             let text = format!("session {} of {} was born twice", me.key, me.node);
             return Err(Breach::new("S6", text));
         }
-        match talk.peer {
-            Some(peer) => self.enter(me, peer),
-            None => Ok(()),
+        if talk.peer.replace(peer).is_some_and(|known| known != peer) {
+            let text = format!("session {} of {} is up with {peer}", me.key, me.node);
+            return Err(Breach::new("S6", text));
         }
+        self.enter(me, peer)
     }
 
     /// The session lives: those before it with that peer must have ended (S5, S6). A stateless
     /// server looks nobody up.
     fn enter(&mut self, me: TalkId, peer: EntityName) -> Result<(), Breach> {
-        let by_name = peer.kind() != EntityKind::MDS;
+        let twins = &self.allowed.twins;
+        let twin = twins.contains(&peer) || twins.contains(&me.node);
+        let by_name = peer.kind() != EntityKind::MDS && !twin;
         let open = self.life(me.node, me.life).open.entry(peer).or_default();
         open.insert(me.key);
         match open.first() {

@@ -1,32 +1,32 @@
 //! S4: each end once, for a cause that can be, with counts that add up.
 
-use stellate_protocol::Class;
 use stellate_protocol::event::EndCause;
+use stellate_protocol::{Class, EntityName};
+use stellate_transport::sim::Tamper;
 
 use super::{Out, Promises, Talk, TalkId, is_lossless};
 use crate::testing::Breach;
 use crate::testing::drill::told::{End, Way};
 
 impl Promises {
-    pub(super) fn ended(&mut self, me: TalkId, end: &End) -> Result<(), Breach> {
+    pub(super) fn ended(&mut self, me: TalkId, peer: EntityName, end: &End) -> Result<(), Breach> {
         let talk = self.talk(me);
+        talk.peer = Some(peer);
         if talk.end.is_some() {
             let text = format!("session {} of {} ended twice", me.key, me.node);
             return Err(Breach::new("S4", text));
         }
         talk.end = Some(end.clone());
-        if let Some(peer) = talk.peer
-            && let Some(open) = self.life(me.node, me.life).open.get_mut(&peer)
-        {
+        if let Some(open) = self.life(me.node, me.life).open.get_mut(&peer) {
             open.remove(&me.key);
         }
         let Some(talk) = self.talks.get(&me) else {
             return Ok(());
         };
-        if !self.may_be(&me, talk, end.cause) {
+        if !self.may_be(&me, talk, peer, end.cause) {
             let text = format!(
-                "session {} of {} with {:?} ended for no reason: {:?}",
-                me.key, me.node, talk.peer, end.cause
+                "session {} of {} with {peer} ended for no reason: {:?}",
+                me.key, me.node, end.cause
             );
             // A lossless session that ends without need breaks the promise itself.
             return Err(Breach::new("S2", text));
@@ -40,12 +40,15 @@ impl Promises {
     }
 
     /// Whether something in the case may have caused it.
-    fn may_be(&self, me: &TalkId, talk: &Talk, cause: EndCause) -> bool {
+    fn may_be(&self, me: &TalkId, talk: &Talk, peer: EntityName, cause: EndCause) -> bool {
         let allowed = &self.allowed;
-        let lossy = talk.peer.is_none_or(|peer| !is_lossless(me.node, peer));
-        let orphan = talk.peer.is_none_or(|peer| self.died_with_it(peer, talk))
-            || talk.mate.is_some_and(|mate| self.is_over(&mate));
+        let lossy = !is_lossless(me.node, peer);
+        let orphan =
+            self.died_with_it(peer, talk) || talk.mate.is_some_and(|mate| self.is_over(&mate));
         let gave_up = self.lives.values().any(|life| life.gave_up);
+        let tampered = |how: &[Tamper]| how.iter().any(|how| allowed.tampers(me.node, peer, *how));
+        let violated = tampered(&[Tamper::Damage, Tamper::Skip, Tamper::Claim, Tamper::Misanswer]);
+        let twin = allowed.twins.contains(&peer) || allowed.twins.contains(&me.node);
         match cause {
             EndCause::ClosedHere => talk.closed || gave_up,
             EndCause::ClosedByPeer => {
@@ -55,16 +58,21 @@ impl Promises {
                     || allowed.timeouts
                     || gave_up
                     || lossy
+                    || violated
+                    || tampered(&[Tamper::HangUp])
             }
-            EndCause::PeerRestarted => allowed.crashes || gave_up,
-            EndCause::Superseded => allowed.crashes && allowed.incarnations,
+            EndCause::PeerRestarted => allowed.crashes || gave_up || twin,
+            EndCause::Superseded => (allowed.crashes || twin) && allowed.incarnations,
             EndCause::AdmissionRefused => allowed.refusals,
             // Who has nothing to say to a peer that crashed hears of it by `standby_max` alone.
             EndCause::TimedOut | EndCause::Unreachable => allowed.timeouts || orphan,
             EndCause::LinkLost => lossy,
             EndCause::InternalFault => allowed.inner_panics || gave_up,
-            EndCause::Refused(_) => gave_up,
-            EndCause::PolicyMismatch | EndCause::ProtocolViolation { .. } => false,
+            EndCause::Refused(_) => gave_up || allowed.strays,
+            EndCause::PolicyMismatch => {
+                [me.node, peer].iter().any(|name| allowed.misfits.contains(name))
+            }
+            EndCause::ProtocolViolation { .. } => violated,
         }
     }
 
@@ -75,7 +83,8 @@ impl Promises {
             return Ok(());
         };
         for (class, out) in Class::ALL.into_iter().zip(&talk.out) {
-            let found = accounts(class, out, talk, mate.1, self.is_over(&mate.0));
+            let forged = self.allowed.tampers(me.node, mate.0.node, Tamper::HangUp);
+            let found = accounts(class, out, talk, mate.1, self.is_over(&mate.0), forged);
             found.map_err(|text| {
                 let text = format!("session {} of {}, {class:?}: {text}", me.key, me.node);
                 Breach::new("S4", text)
@@ -125,6 +134,7 @@ fn accounts(
     talk: &Talk,
     mate: &Talk,
     mate_over: bool,
+    forged: bool,
 ) -> Result<(), String> {
     let opened = mate.opened[class.index()];
     let taken = out.ways.len() as u64;
@@ -134,6 +144,7 @@ fn accounts(
     let counts = end.counts[class.index()];
     if let Some(told) = counts.peer_delivered
         && told != opened
+        && !forged
     {
         return Err(format!("the peer is said to have opened {told}, it did {opened}"));
     }

@@ -18,7 +18,7 @@ use crate::testing::{Action, Breach, Running, Step};
 /// What is under way when a way falls silent may arrive for so long, if the network is as bad as it
 /// can be.
 const UNDER_WAY: Duration = Duration::from_millis(400);
-/// Ticks, and a clock that is a little slow.
+/// Ticks.
 const TOLERANCE: Duration = Duration::from_millis(100);
 
 /// Nothing gets from one node to another on the links that are there.
@@ -38,7 +38,7 @@ type Up = BTreeMap<(u64, u64), u64>;
 
 /// Looks at each silence of a case while it runs; resolves when the last has been looked at.
 pub(super) async fn watch(running: &Running, case: &Case) {
-    let deadline = case.limits().heartbeat_deadline;
+    let deadline = case.at_most(case.limits().heartbeat_deadline);
     let look = |silence: Silence| async move {
         let noticed = silence.begin + UNDER_WAY + deadline + deadline / 50 + TOLERANCE;
         if noticed >= silence.end || is_hindered(case, silence.to, (silence.begin, noticed)) {

@@ -54,6 +54,22 @@ fn d1_processes_and_threads_change_nothing() {
     assert_ne!(sim(&["--seed", "5"]).1["trace_hash"], one["trace_hash"]);
 }
 
+/// One seed takes some rows of the table and no more: that fails where it was asked for.
+#[test]
+fn rows_that_were_not_taken_fail_a_run_that_is_to_cover_them() {
+    let seed = ["--seed", "5", "--faults", "calm", "--nodes", "2"];
+    let (code, document, _) = sim(&seed);
+    let rows = |key: &str| document["coverage"][key].as_array().unwrap().clone();
+    assert_eq!(code, 0, "{document:#}");
+    assert!(rows("missed").contains(&"LinkLostPoison".into()), "{document:#}");
+    assert!(rows("missed").iter().all(|row| rows("never").contains(row)), "{document:#}");
+    assert!(
+        rows("never").contains(&"Faulted".into()) && !rows("missed").contains(&"Faulted".into())
+    );
+    let (code, again, _) = sim(&[&seed[..], &["--cover"]].concat());
+    assert_eq!((code, &again["coverage"]), (1, &document["coverage"]));
+}
+
 /// What is kept from the checkers is noticed, cut down to next to nothing, and fails again from
 /// its file.
 #[test]

@@ -57,6 +57,10 @@ pub(crate) struct Args {
     /// Keep each so manieth message from the checkers, to show that they notice.
     #[arg(long, value_name = "N", default_value_t = 0)]
     sabotage: u32,
+
+    /// Fail too if a row of the session's transition table was not taken that can be.
+    #[arg(long)]
+    cover: bool,
 }
 
 /// `A..B`.
@@ -102,7 +106,7 @@ pub(crate) fn run(args: &Args, json: bool) -> Ended {
     }
     sum.wall_seconds = begin.elapsed().as_secs_f64();
     sum.tell(json);
-    Ok(sum.failures.is_empty())
+    Ok(sum.failures.is_empty() && (!args.cover || sum.covers()))
 }
 
 /// Reads a case from its file.

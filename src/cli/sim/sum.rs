@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::json;
-use stellate::testing::drill::Report;
+use stellate::testing::drill::{Report, UNREACHED};
 use stellate::testing::{Breach, Outcome};
 
 use crate::cli::report::print_json;
@@ -61,11 +61,26 @@ impl Sum {
         self.hashes.len() + self.failures.iter().filter(without).count()
     }
 
+    /// Rows of the table that were not taken: all of them, and those that should have been.
+    fn never(&self) -> (Vec<String>, Vec<String>) {
+        let rows = Outcome::rows().into_iter();
+        let never: Vec<String> = rows.filter(|row| !self.rows.contains(row)).collect();
+        let known =
+            |row: &&String| UNREACHED.iter().any(|(known, _)| format!("{known:?}") == **row);
+        let missed = never.iter().filter(|row| !known(row)).cloned().collect();
+        (never, missed)
+    }
+
+    /// Whether every row was taken but those that no simulation takes, and none of those was.
+    pub(super) fn covers(&self) -> bool {
+        let (never, missed) = self.never();
+        missed.is_empty() && never.len() == UNREACHED.len()
+    }
+
     pub(super) fn tell(&self, json: bool) {
-        let all = Outcome::rows();
-        let never: Vec<String> =
-            all.iter().filter(|row| !self.rows.contains(*row)).cloned().collect();
-        let hit = all.len() - never.len();
+        let total = Outcome::rows().len();
+        let (never, missed) = self.never();
+        let hit = total - never.len();
         if json {
             let failures: Vec<_> = self.failures.iter().map(Failure::document).collect();
             return print_json(&json!({
@@ -76,7 +91,7 @@ impl Sum {
                 "virtual_seconds": self.virtual_time.as_secs_f64(),
                 "wall_seconds": self.wall_seconds,
                 "trace_hash": format!("{:016x}", self.trace_hash),
-                "coverage": { "hit": hit, "total": all.len(), "never": never },
+                "coverage": { "hit": hit, "total": total, "never": never, "missed": missed },
             }));
         }
         println!(
@@ -86,9 +101,15 @@ impl Sum {
             self.wall_seconds
         );
         println!("messages  {}, {} faults injected", self.messages, self.faults);
-        println!("table     {hit} of {} rows taken", all.len());
+        println!("table     {hit} of {total} rows taken");
         if !never.is_empty() {
             println!("never     {}", never.join(", "));
+        }
+        for (row, why) in UNREACHED {
+            let row = format!("{row:?}");
+            if self.rows.contains(&row) {
+                println!("TAKEN     {row}, which is marked as unreached: {why}");
+            }
         }
         println!("trace     {:016x}", self.trace_hash);
         for Failure { seed, breach, command, .. } in &self.failures {

@@ -95,9 +95,14 @@ impl Nics {
         self.hosts.get(&name).copied().unwrap_or(IpAddr::V4(Ipv4Addr::new(10, 255, 255, 255)))
     }
 
-    /// The transport of the next life of a node.
+    /// The transport of the next life of a node. A host begins whole: without its device or memory
+    /// for a link its listener would not begin at all.
     pub(super) fn transport(&self, name: EntityName) -> Arc<dyn Transport> {
-        let verbs = self.fake.host(self.ip(name), self.personality);
+        let ip = self.ip(name);
+        let verbs = self.fake.host(ip, self.personality);
+        self.fake.restore_device(ip);
+        self.fake.limit_memory(ip, self.personality.locked_max);
+        self.fake.limit_pairs(ip, self.personality.qp_max);
         // Small, for clusters of many nodes: what a drill sends at once fits into it.
         let pool = PoolOptions { arena: 1 << 20, ..PoolOptions::default() };
         Arc::new(Rdma::with(verbs, RdmaOptions { pool, ..RdmaOptions::default() }))

@@ -123,13 +123,23 @@ impl NodeHandle {
     /// Sets up a messenger of the node's name, bound where the node is
     /// [dialled](Self::address_of), seeded, on this thread. Each life is another instance.
     pub fn messenger(&self) -> MessengerBuilder {
-        self.messenger_at(self.address_of(self.inner.name))
+        self.messenger_at(self.own_address(None))
     }
 
     /// The same for another messenger of the same daemon, bound at
     /// [that port](Self::address_on): give it a role.
     pub fn messenger_on(&self, port: u16) -> MessengerBuilder {
-        self.messenger_at(self.address_on(self.inner.name, port))
+        self.messenger_at(self.own_address(Some(port)))
+    }
+
+    /// Where this process is reached: as its node, unless it is another process of that name.
+    pub(in crate::testing) fn own_address(&self, port: Option<u16>) -> Address {
+        let place = &self.inner.place;
+        match (&self.inner.nics, port) {
+            (Some(nics), port) => nics.address(self.inner.name, port.unwrap_or(0)),
+            (None, Some(port)) => sim(&format!("{place}:{port}")),
+            (None, None) => sim(place),
+        }
     }
 
     fn messenger_at(&self, bind: Address) -> MessengerBuilder {

@@ -256,7 +256,7 @@ pub(super) async fn boot(handle: NodeHandle, case: Rc<Case>) -> Result<(), BootE
     let of_case = case.nodes.iter().find(|node| node.name == name);
     let (admission, incarnations, misfit) = of_case
         .map_or_else(Default::default, |node| (node.admission, node.incarnations, node.misfit));
-    let second = handle.address_on(name, SECOND);
+    let second = handle.own_address(Some(SECOND));
     let mut builder = handle.messenger().bind(second).limits(case.limits());
     builder = match name.kind() {
         EntityKind::OSD => builder

@@ -33,7 +33,7 @@ struct Silence {
     to: EntityName,
 }
 
-/// Sessions by life and key, and how many links each has lost or changed.
+/// Sessions by life and key, and how often each has lost or changed its link.
 type Up = BTreeMap<(u64, u64), u64>;
 
 /// Looks at each silence of a case while it runs; resolves when the last has been looked at.
@@ -110,7 +110,10 @@ fn up(running: &Running, node: EntityName, peer: EntityName) -> Up {
     let is_up = |session: &Connection| session.name() == peer && session.is_up();
     let entry = |session: Connection| {
         let counters = session.counters();
-        ((handle.life(), session.key().0), counters.links_lost + counters.links_replaced)
+        let lost = counters.links_lost + counters.links_replaced;
+        // A readdress leaves a link that nobody lost.
+        let resumed = counters.resumes_sent + counters.resumes_received;
+        ((handle.life(), session.key().0), lost + resumed)
     };
     sessions.filter(is_up).map(entry).collect()
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use stellate::prelude::EntityName;
 use stellate::testing::drill::{Case, Does, Draw, Mail, Mix, Node, Op, Pace, Report};
 use stellate::testing::rdma::fake::Personality;
-use stellate::testing::sim::Tamper;
+use stellate::testing::sim::{Profile, Tamper};
 use stellate::testing::{Action, Fabric, Script};
 
 fn held(case: &Case, what: &str) -> Report {
@@ -39,11 +39,11 @@ fn s1_to_s9_hold_over_every_fabric() {
     }
 }
 
-/// Each is drawn where nothing is said, and a case names the one that it is for.
+/// Each profile is drawn where nothing is said, and a case names the one that it is for.
 #[test]
-fn every_fabric_is_drawn() {
+fn every_profile_is_drawn() {
     let drawn: BTreeSet<String> = (0..200).map(|seed| Draw::default().case(seed).profile).collect();
-    let all: BTreeSet<String> = Fabric::all().map(|fabric| fabric.name().to_owned()).collect();
+    let all: BTreeSet<String> = Profile::ALL.map(|profile| profile.name.to_owned()).into();
     assert_eq!(drawn, all);
 }
 
@@ -150,10 +150,11 @@ fn two_peers(action: Action) -> Case {
         incarnations: false,
         clock_ms: 0,
         misfit: false,
+        drift_ppm: 0,
     };
     let mail = Mail { count: 1, class: 2, len: 5, ..Mail::default() };
     let op = |n: u64| {
-        let (from, to) = if n % 2 == 0 { (ONE, TWO) } else { (TWO, ONE) };
+        let (from, to) = if n.is_multiple_of(2) { (ONE, TWO) } else { (TWO, ONE) };
         Op { at: ms(100 + n * 50), from, to, does: Does::Send(mail.clone()) }
     };
     Case {

@@ -77,10 +77,10 @@ impl Promises {
     /// Nothing is handed out of a peer whom the user has not let in once.
     fn was_let_in(&self, me: TalkId, from: TalkId) -> Result<(), Breach> {
         let life = self.lives.get(&(me.node, me.life));
-        let known = life.into_iter().flat_map(|life| &life.let_in);
+        let mut known = life.into_iter().flat_map(|life| &life.let_in);
         let of_sender =
             |instance: &&Instance| self.instances.get(instance) == Some(&(from.node, from.life));
-        if !self.allowed.doors.contains(&me.node) || known.filter(of_sender).next().is_some() {
+        if !self.allowed.doors.contains(&me.node) || known.any(|instance| of_sender(&instance)) {
             return Ok(());
         }
         let text = format!("{} handed out a message of {} before it let it in", me.node, from.node);

@@ -2,6 +2,7 @@
 //!
 //! Links use the tokio reactor of the thread that dials, accepts or attaches them.
 
+mod bell;
 mod cut;
 mod link;
 mod listener;

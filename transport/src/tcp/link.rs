@@ -16,13 +16,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use stellate_protocol::codec::{CodecError, Decoder, First, Outbound};
 use stellate_protocol::{Frame, Lane, Parcel, Seq};
 use tokio::io::{AsyncReadExt, ReadBuf};
 use tokio::runtime::Handle;
 use tokio::time::Sleep;
 
+use super::bell::Ear;
 use super::pool::Pool;
 use super::stream::ByteStream;
 use super::{ByteCut, TcpOptions};
@@ -79,7 +80,20 @@ enum State {
 pub(crate) struct StreamLink<S> {
     stream: Option<S>,
     state: State,
+    ear: Ear,
+    reading: Reading,
     core: Core,
+}
+
+/// What is known of the next read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reading {
+    /// It found nothing, and the bell will ring when that changes.
+    Waits,
+    /// It may find something.
+    Asks,
+    /// The bell rang: it is likely to.
+    Called,
 }
 
 impl<S: ByteStream> StreamLink<S> {
@@ -109,7 +123,11 @@ impl<S: ByteStream> StreamLink<S> {
             draining: false,
             send_fault: None,
         };
-        Self { stream: Some(stream), state: State::Open, core }
+        Self::made(stream, State::Open, core)
+    }
+
+    fn made(stream: S, state: State, core: Core) -> Self {
+        Self { stream: Some(stream), state, ear: Ear::new(), reading: Reading::Asks, core }
     }
 
     /// Writes until all is written, the kernel is full, or enough for one poll (F7).
@@ -143,7 +161,7 @@ impl<S: ByteStream> StreamLink<S> {
                 return Err(LinkFault::Injected);
             }
         }
-        if core.writer.is_empty() {
+        if core.writer.is_empty() && core.tokens.open() > 0 {
             // A submit without bytes is over too, also with nothing behind it (F1).
             core.tokens.sent(core.writer.advance(0), out);
         }
@@ -163,6 +181,9 @@ impl<S: ByteStream> StreamLink<S> {
         let core = &mut self.core;
         let mut moved = 0;
         let frames_max = out.frames.len() + FRAMES_PER_POLL;
+        if self.reading == Reading::Waits {
+            return Ok(false);
+        }
         loop {
             let decoded = out.frames.len();
             let full = core.decoder.decode_into(&mut core.input, &mut out.frames, frames_max);
@@ -172,8 +193,12 @@ impl<S: ByteStream> StreamLink<S> {
             if full.map_err(LinkFault::Malformed)? || moved >= BYTES_PER_POLL {
                 return Ok(true);
             }
-            match core.read(stream, cx) {
-                Poll::Pending => return Ok(false),
+            let called = std::mem::replace(&mut self.reading, Reading::Asks) == Reading::Called;
+            match core.read(stream, called, cx) {
+                Poll::Pending => {
+                    self.reading = Reading::Waits;
+                    return Ok(false);
+                }
                 Poll::Ready(Ok(0)) => return Err(core.end_of_stream()),
                 Poll::Ready(Ok(n)) => moved += n,
                 Poll::Ready(Err(error)) if error.kind() == std::io::ErrorKind::Interrupted => {}
@@ -191,7 +216,7 @@ impl<S: ByteStream> StreamLink<S> {
         let mut moved = 0;
         while moved < BYTES_PER_POLL {
             core.input.clear();
-            match core.read(stream, cx) {
+            match core.read(stream, false, cx) {
                 Poll::Pending => return Ok(false),
                 Poll::Ready(Ok(0) | Err(_)) => return Err(LinkFault::ClosedHere),
                 Poll::Ready(Ok(n)) => moved += n,
@@ -258,6 +283,18 @@ impl<S: ByteStream> StreamLink<S> {
     }
 }
 
+/// Not inlined: an array of so many slices costs more than a small write, also where it is not used.
+#[inline(never)]
+fn write_vectored<S: ByteStream>(
+    queue: &Outbound,
+    stream: Pin<&mut S>,
+    cx: &mut Context<'_>,
+) -> Poll<std::io::Result<usize>> {
+    let mut slices = [IoSlice::new(&[]); GATHER_MAX];
+    let filled = queue.io_slices(&mut slices);
+    stream.poll_write_vectored(cx, &slices[..filled])
+}
+
 /// Users hold much of what was read: what this one keeps is to cost what it is.
 #[cold]
 fn own_memory(frame: &mut Frame<Parcel>) {
@@ -272,32 +309,34 @@ impl Core {
         stream: Pin<&mut S>,
         cx: &mut Context<'_>,
     ) -> Poll<std::io::Result<usize>> {
-        let mut slices = [IoSlice::new(&[]); GATHER_MAX];
-        let filled = self.writer.queue().io_slices(&mut slices);
+        let queue = self.writer.queue();
         if let Some(cut) = &self.cut
             && cut.is_armed()
         {
-            let first = &slices[0];
+            let first = queue.chunk();
             return stream.poll_write(cx, &first[..cut.allowed(first.len())]);
         }
-        match &slices[..filled] {
-            [one] => stream.poll_write(cx, one),
-            many => stream.poll_write_vectored(cx, many),
+        match queue.as_one() {
+            Some(one) => stream.poll_write(cx, one),
+            None => write_vectored(queue, stream, cx),
         }
     }
 
     fn read<S: ByteStream>(
         &mut self,
         stream: &mut S,
+        called: bool,
         cx: &mut Context<'_>,
     ) -> Poll<std::io::Result<usize>> {
         if let Some(mut body) = self.decoder.direct() {
             return pin!(stream.read_buf(&mut body)).poll(cx);
         }
         // No buffer is taken before there is something to put into it.
-        ready!(stream.poll_may_read(cx))?;
+        if !called {
+            ready!(stream.poll_may_read(cx))?;
+        }
         let kept = self.input.len();
-        let mut buffer = self.pool.take(self.read_size.max(kept + SPARE_MIN));
+        let mut buffer = self.pool.take_at_hand(self.read_size.max(kept + SPARE_MIN));
         // Half a frame, at most a short body and its header: it goes on in the new buffer.
         buffer[..kept].copy_from_slice(&self.input);
         // Unlike `try_read` it knows that a short read was the last one for now.
@@ -309,7 +348,7 @@ impl Core {
                 self.adapt(n, buffer.len() - kept);
                 self.input = self.pool.lend(buffer, kept + n);
             }
-            _ => self.pool.put(buffer),
+            _ => self.pool.put_at_hand(buffer),
         }
         read.map_ok(|()| n)
     }
@@ -400,7 +439,13 @@ impl<S: ByteStream> Link for StreamLink<S> {
             return Poll::Pending;
         }
         let before = (out.frames.len(), out.done, out.room);
-        let again = match self.step(cx, out) {
+        if self.ear.listen(cx) {
+            self.reading = Reading::Called;
+        }
+        let bell = self.ear.lend();
+        let step = self.step(&mut Context::from_waker(&bell), out);
+        self.ear.put_back(bell);
+        let again = match step {
             Ok(again) => again,
             Err(cause) => {
                 self.end(cause, out);
@@ -454,6 +499,6 @@ impl<S: ByteStream> Parked for StreamParked<S> {
         }
         let stream = S::unpark(self.stream).map_err(|error| LinkFault::from_io(&error))?;
         let state = if self.core.draining { State::Draining } else { State::Open };
-        Ok(Box::new(StreamLink { stream: Some(stream), state, core: self.core }))
+        Ok(Box::new(StreamLink::made(stream, state, self.core)))
     }
 }

@@ -10,6 +10,7 @@
 //! own size, and what users keep costs what they keep and no more. A link that reads nothing
 //! holds no buffer.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,6 +19,12 @@ use bytes::Bytes;
 
 /// Bytes of buffers that are kept for the next read.
 const FREE_MAX: usize = 4 * 1024 * 1024;
+
+thread_local! {
+    /// The buffer of the last read on this thread that found little: the next takes it without a
+    /// lock. One for each thread that moves links, of at most `read_max` bytes.
+    static AT_HAND: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
 
 /// Of one transport, shared by its links.
 #[derive(Debug)]
@@ -61,6 +68,27 @@ impl Pool {
         buffer.unwrap_or_else(|| vec![0; len])
     }
 
+    /// As [`take`](Self::take), preferably the one that this thread [put](Self::put_at_hand) last.
+    pub(crate) fn take_at_hand(&self, len: usize) -> Vec<u8> {
+        // A thread that is torn down has none at hand.
+        let at_hand = AT_HAND.try_with(Cell::take).unwrap_or_default();
+        if at_hand.len() == len { at_hand } else { self.swap(at_hand, len) }
+    }
+
+    /// The thread's links read more than they did, or less.
+    #[cold]
+    fn swap(&self, buffer: Vec<u8>, len: usize) -> Vec<u8> {
+        if !buffer.is_empty() {
+            self.put(buffer);
+        }
+        self.take(len)
+    }
+
+    /// Takes a buffer back that nobody has a part of, for this thread's next read.
+    pub(crate) fn put_at_hand(&self, buffer: Vec<u8>) {
+        let _ = AT_HAND.try_with(|at_hand| at_hand.set(buffer));
+    }
+
     /// Takes a buffer back.
     pub(crate) fn put(&self, buffer: Vec<u8>) {
         let mut free = self.free();
@@ -78,7 +106,7 @@ impl Pool {
             false => (buffer[..len].to_vec(), Some(buffer)),
         };
         if let Some(spare) = spare {
-            self.put(spare);
+            self.put_at_hand(spare);
         }
         self.lent.fetch_add(buffer.len(), Ordering::Relaxed);
         let mut bytes = Bytes::from_owner(Lent { buffer, pool: self.clone(), whole });

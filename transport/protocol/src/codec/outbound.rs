@@ -85,6 +85,12 @@ impl Outbound {
         self.pieces.len()
     }
 
+    /// All that is to be written, if it is one piece.
+    #[inline]
+    pub fn as_one(&self) -> Option<&[u8]> {
+        if self.pieces.len() > 1 { None } else { Some(self.chunk()) }
+    }
+
     /// Fills `slices` from the front with what is to be written and says how many it filled.
     pub fn io_slices<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
         let mut copied = &self.copied[..];

@@ -109,6 +109,48 @@ impl Lane {
     }
 }
 
+/// A set of lanes. Most sessions use few of the eight: whoever looks at these only leaves the
+/// memory of the others alone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct LaneSet(u8);
+
+impl LaneSet {
+    /// Every lane.
+    pub const ALL: Self = Self(u8::MAX);
+
+    /// Puts a lane in.
+    #[inline]
+    pub fn insert(&mut self, lane: Lane) {
+        self.0 |= 1 << lane.0;
+    }
+
+    /// Those that are in either.
+    #[inline]
+    #[must_use]
+    pub fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Those of messages, or those of replies.
+    #[inline]
+    #[must_use]
+    pub fn of_replies(self, replies: bool) -> Self {
+        Self(self.0 & if replies { 0b1010_1010 } else { 0b0101_0101 })
+    }
+}
+
+/// In index order.
+impl Iterator for LaneSet {
+    type Item = Lane;
+
+    #[inline]
+    fn next(&mut self) -> Option<Lane> {
+        let lane = Lane::from_index(self.0.trailing_zeros() as u8)?;
+        self.0 &= self.0 - 1;
+        Some(lane)
+    }
+}
+
 impl fmt::Display for Lane {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}{}", self.class(), if self.is_replies() { "/replies" } else { "" })
@@ -133,5 +175,22 @@ mod tests {
         }
         assert_eq!(Lane::all().count(), Lane::COUNT);
         assert_eq!(Lane::from_index(8), None);
+    }
+
+    #[test]
+    fn a_set_gives_its_lanes_in_order_and_once() {
+        let mut set = LaneSet::default();
+        assert_eq!(set.next(), None);
+        for lane in [Lane::replies(Class::Bulk), Lane::messages(Class::High)] {
+            set.insert(lane);
+            set.insert(lane);
+        }
+        assert_eq!(set.of_replies(true).collect::<Vec<_>>(), [Lane::replies(Class::Bulk)]);
+        assert_eq!(set.of_replies(false).collect::<Vec<_>>(), [Lane::messages(Class::High)]);
+        let mut sorted = [Lane::replies(Class::Bulk), Lane::messages(Class::High)];
+        sorted.sort_by_key(|lane| lane.index());
+        assert_eq!(set.collect::<Vec<_>>(), sorted);
+        assert!(LaneSet::ALL.eq(Lane::all()));
+        assert_eq!(set.union(LaneSet::ALL), LaneSet::ALL);
     }
 }

@@ -16,7 +16,7 @@ mod parcel;
 pub mod policy;
 pub mod session;
 
-pub use class::{Class, Lane};
+pub use class::{Class, Lane, LaneSet};
 pub use error::Blame;
 pub use frame::{Frame, FrameKind, Payload};
 pub use id::{

@@ -42,7 +42,7 @@ pub use table::{Coverage, Illegal, ROWS, Row, Rule, TABLE};
 pub use timers::{Silent, Timer, Timers};
 pub use why::{Trouble, WaitsFor, Why};
 
-use crate::class::{Class, Lane};
+use crate::class::{Class, Lane, LaneSet};
 use crate::event::{Counters, Event, Input, LinkFacts, Notice, Output};
 use crate::frame::{Feature, Hello, Payload, Pull, Terms};
 use crate::id::{Attempt, EntityName, Identity, LinkId, SessionId, Time};
@@ -185,6 +185,8 @@ pub struct Session<P: Payload> {
     insist: bool,
     link: Option<Link>,
     send: [SendLane<P>; Lane::COUNT],
+    /// Lanes in `send` that ever got a message: the others are empty.
+    used: Silent<LaneSet>,
     recv: [RecvLane<P>; Lane::COUNT],
     opened: Silent<[u64; Lane::COUNT]>,
     terms: Option<Terms>,
@@ -263,6 +265,7 @@ impl<P: Payload> Session<P> {
             insist: false,
             link: None,
             send: std::array::from_fn(|index| SendLane::new(!lane(index as u8).is_replies())),
+            used: Silent::default(),
             recv: std::array::from_fn(|index| RecvLane::new(lane(index as u8), &limits)),
             opened: Silent([0; Lane::COUNT]),
             terms: None,
@@ -449,8 +452,7 @@ impl<P: Payload> Session<P> {
         if matches!(self.phase, Phase::Finishing | Phase::Ended) {
             return 0;
         }
-        let replies = Class::ALL.map(|class| self.send[Lane::replies(class).index()].held().bytes);
-        replies.iter().sum()
+        self.used.of_replies(true).map(|lane| self.send[lane.index()].held().bytes).sum()
     }
 
     /// The only place where a phase changes: by a row of the table.

@@ -203,6 +203,9 @@ impl Decoder {
         max: usize,
     ) -> Result<bool, CodecError> {
         while frames.len() < max {
+            if input.is_empty() && matches!(self.state, State::Header) {
+                return Ok(false);
+            }
             if !self.step(input, |frame| frames.push(frame))? {
                 return Ok(false);
             }

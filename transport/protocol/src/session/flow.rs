@@ -32,8 +32,7 @@ impl<P: Payload> Session<P> {
             payload.front_len() <= terms.front_max && payload.data_len() <= terms.data_max
         });
         if fits && ask == Ask::Nothing {
-            self.send[Lane::messages(class).index()].push(payload, Call::OneWay);
-            self.wake_standby(now);
+            self.push(now, Lane::messages(class), payload, Call::OneWay);
         } else {
             self.submit_other(now, Submit { class, payload, ask }, fits);
         }
@@ -68,6 +67,13 @@ impl<P: Payload> Session<P> {
             }
             return;
         }
+        self.push(now, lane, payload, call);
+    }
+
+    /// Behind all that waits in its lane.
+    #[inline]
+    fn push(&mut self, now: Time, lane: Lane, payload: P, call: Call) {
+        self.used.insert(lane);
         self.send[lane.index()].push(payload, call);
         self.wake_standby(now);
     }
@@ -134,13 +140,14 @@ impl<P: Payload> Session<P> {
         if matches!(self.phase, Phase::Ended | Phase::Finishing) {
             return;
         }
-        let lane = &mut self.send[Lane::replies(class).index()];
+        let lane = Lane::replies(class);
         // Without a link the peer cannot ask for more: what is in hand is bounded by its window.
-        if self.phase == Phase::Up && lane.len() >= self.config.limits.replies_max() {
+        if self.phase == Phase::Up
+            && self.send[lane.index()].len() >= self.config.limits.replies_max()
+        {
             return self.violated(None);
         }
-        lane.push(payload, call);
-        self.wake_standby(now);
+        self.push(now, lane, payload, call);
     }
 
     pub(super) fn on_done(&mut self, now: Time, done: Done) {
@@ -169,6 +176,30 @@ impl<P: Payload> Session<P> {
             self.pull_more(lane);
         }
         self.owe_ack(now, lane, urgent);
+    }
+
+    /// What became of the messages of a lane: what [`handle`](Self::handle) does with
+    /// [`Input::Opened`](crate::event::Input), `Settled` and `InHand`, in one go. `None`: nothing
+    /// new of that.
+    pub fn account(
+        &mut self,
+        now: Time,
+        lane: Lane,
+        opened: Option<u64>,
+        settled: Option<Settled>,
+        in_hand: Option<(u64, u64)>,
+    ) {
+        self.scheduler.forget();
+        if let Some(total) = opened {
+            self.opened[lane.index()] = total;
+        }
+        if let Some(settled) = settled {
+            self.on_settled(now, settled);
+        }
+        if let Some((requests, cost)) = in_hand {
+            self.on_in_hand(now, lane, requests, cost);
+        }
+        self.follow_up(now);
     }
 
     /// A frame arrived: what [`handle`](Self::handle) does with

@@ -1,6 +1,6 @@
 //! Open requests and notifies of one session: the third budget, at the requester.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::Session;
 use super::timers::{Silent, Timer};
@@ -19,7 +19,8 @@ struct Open {
 /// The open ones, and when they are due.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Requests {
-    open: BTreeMap<RequestId, Open>,
+    /// By id. These ascend and most end in their order: the ends are where things change.
+    open: VecDeque<(RequestId, Open)>,
     deadline: Silent<BTreeMap<RequestId, Time>>,
     by_deadline: Silent<BTreeSet<(Time, RequestId)>>,
 }
@@ -30,7 +31,8 @@ impl Requests {
     }
 
     pub(crate) fn open(&mut self, id: RequestId, lane: Lane, position: u64, due: Option<Time>) {
-        self.open.insert(id, Open { lane, position });
+        let place = self.open.partition_point(|(known, _)| *known < id);
+        self.open.insert(place, (id, Open { lane, position }));
         if let Some(due) = due {
             self.deadline.insert(id, due);
             self.by_deadline.insert((due, id));
@@ -38,7 +40,7 @@ impl Requests {
     }
 
     pub(crate) fn is_open(&self, id: RequestId) -> bool {
-        self.open.contains_key(&id)
+        self.find(id).is_ok()
     }
 
     pub(crate) fn due(&self, id: RequestId) -> Option<Time> {
@@ -59,10 +61,17 @@ impl Requests {
 
     /// Takes it out; false if it was not open.
     pub(crate) fn resolve(&mut self, id: RequestId) -> bool {
-        if let Some(due) = self.deadline.remove(&id) {
+        if !self.deadline.is_empty()
+            && let Some(due) = self.deadline.remove(&id)
+        {
             self.by_deadline.remove(&(due, id));
         }
-        self.open.remove(&id).is_some()
+        let found = self.find(id);
+        found.is_ok_and(|place| self.open.remove(place).is_some())
+    }
+
+    fn find(&self, id: RequestId) -> Result<usize, usize> {
+        self.open.binary_search_by_key(&id, |(known, _)| *known)
     }
 
     pub(crate) fn forget(&mut self, id: RequestId) {
@@ -73,7 +82,7 @@ impl Requests {
         self.by_deadline.first().copied()
     }
 
-    fn drain(&mut self) -> BTreeMap<RequestId, Open> {
+    fn drain(&mut self) -> VecDeque<(RequestId, Open)> {
         self.deadline.clear();
         self.by_deadline.clear();
         std::mem::take(&mut self.open)

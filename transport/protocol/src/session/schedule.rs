@@ -152,7 +152,7 @@ impl<P: Payload> Session<P> {
 
     fn ready_lanes(&self) -> u8 {
         let bit = |lane| u8::from(self.lane_ready(lane)) << Lane::index(lane);
-        Lane::all().fold(0, |ready, lane| ready | bit(lane))
+        self.used.fold(0, |ready, lane| ready | bit(lane))
     }
 
     /// What goes before all messages: a frame of it, or that nothing may go at all.

@@ -1,8 +1,8 @@
 //! What a session waits for, in words that its user understands.
 
 use super::table::Row;
-use super::{Phase, Session};
-use crate::class::Lane;
+use super::{Admission, Phase, Session};
+use crate::class::{Lane, LaneSet};
 use crate::frame::{Payload, RefuseReason};
 
 /// What a message waits for.
@@ -115,7 +115,17 @@ impl<P: Payload> Session<P> {
 
     /// Messages received and kept until our user admits the peer.
     pub fn kept(&self) -> u64 {
-        self.recv.iter().map(super::recv_lane::RecvLane::held_len).sum()
+        match self.admission {
+            Admission::Open => 0,
+            Admission::Held => self.recv.iter().map(super::recv_lane::RecvLane::held_len).sum(),
+        }
+    }
+
+    /// The lanes that [`wait_of`](Self::wait_of) may know something of: those that ever got a
+    /// message to send.
+    #[inline]
+    pub fn lanes_used(&self) -> LaneSet {
+        *self.used
     }
 
     /// What the oldest unacked message of a lane waits for.

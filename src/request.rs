@@ -106,6 +106,14 @@ struct Waiting {
 impl<M: Message> Unpin for RequestFuture<M> {}
 
 impl<M: Message> RequestFuture<M> {
+    fn done(
+        &mut self,
+        result: Result<Reply<M::Reply>, RequestError>,
+    ) -> Poll<Result<Reply<M::Reply>, RequestError>> {
+        self.step = Step::Done;
+        Poll::Ready(result)
+    }
+
     fn start(
         &self,
         message: Outgoing<M>,
@@ -155,7 +163,7 @@ impl Waiting {
         Poll::Pending
     }
 
-    fn ask(mut self, connection: &Connection, room: Room) -> Result<handle::Reply, RequestError> {
+    fn ask(&mut self, connection: &Connection, room: Room) -> Result<handle::Reply, RequestError> {
         let now = Instant::now();
         let left = self.deadline.map(|deadline| deadline.saturating_duration_since(now));
         if left.is_some_and(|left| left.is_zero()) {
@@ -175,40 +183,32 @@ impl<M: Message> Future for RequestFuture<M> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
         loop {
-            this.step = match std::mem::replace(&mut this.step, Step::Done) {
-                Step::Start(message, timeout) => match this.start(message, timeout) {
-                    Ok(step) => step,
-                    Err(error) => return Poll::Ready(Err(error)),
-                },
-                Step::Room(mut waiting) => match waiting.poll(cx) {
-                    Poll::Pending => {
-                        this.step = Step::Room(waiting);
-                        return Poll::Pending;
-                    }
-                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                    Poll::Ready(Ok(room)) => match waiting.ask(&this.connection, room) {
-                        Ok(reply) => Step::Asked(reply),
+            this.step = match &mut this.step {
+                Step::Start(..) => match std::mem::replace(&mut this.step, Step::Done) {
+                    Step::Start(message, timeout) => match this.start(message, timeout) {
+                        Ok(step) => step,
                         Err(error) => return Poll::Ready(Err(error)),
                     },
+                    done => done,
                 },
-                Step::Asked(mut reply) => {
-                    let Poll::Ready(result) = Pin::new(&mut reply).poll(cx) else {
-                        this.step = Step::Asked(reply);
-                        return Poll::Pending;
-                    };
-                    match result {
-                        CallResult::SessionEnded(fate) => {
-                            Step::Ending(fate, Box::pin(this.connection.ended()))
-                        }
-                        other => return Poll::Ready(answer::<M>(other)),
+                Step::Room(waiting) => match ready!(waiting.poll(cx)) {
+                    Ok(room) => match waiting.ask(&this.connection, room) {
+                        Ok(reply) => Step::Asked(reply),
+                        Err(error) => return this.done(Err(error)),
+                    },
+                    Err(error) => return this.done(Err(error)),
+                },
+                // Looked at in its place: this is where a request is most of its time.
+                Step::Asked(reply) => match ready!(Pin::new(reply).poll(cx)) {
+                    CallResult::SessionEnded(fate) => {
+                        Step::Ending(fate, Box::pin(this.connection.ended()))
                     }
-                }
-                Step::Ending(fate, mut end) => {
-                    let Poll::Ready(cause) = end.as_mut().poll(cx) else {
-                        this.step = Step::Ending(fate, end);
-                        return Poll::Pending;
-                    };
-                    return Poll::Ready(Err(RequestError::SessionEnded { fate, cause }));
+                    other => return this.done(answer::<M>(other)),
+                },
+                Step::Ending(fate, end) => {
+                    let cause = ready!(end.as_mut().poll(cx));
+                    let fate = *fate;
+                    return this.done(Err(RequestError::SessionEnded { fate, cause }));
                 }
                 // Polled after it was ready: as any future, it may do anything but resolve twice.
                 Step::Done => return Poll::Pending,

@@ -1,11 +1,10 @@
 //! The untyped handle of a session: what the facade's `Connection` is made of.
 
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
-use futures::channel::oneshot;
 use futures::future::poll_fn;
-use stellate_protocol::event::{Ask, CallResult, EndCause};
+use stellate_protocol::event::{Ask, CallResult, EndCause, Fate};
 use stellate_protocol::{Class, Parcel, RequestId};
 use stellate_transport::Address;
 
@@ -61,9 +60,11 @@ impl SessionHandle {
     /// # Errors
     /// [`Refusal`].
     pub fn try_notify(&self, class: Class, mut parcel: Parcel) -> Result<(u64, Reply), Refusal> {
-        let (id, receiver) = self.shared.open_call();
+        let Some(id) = self.shared.open_call() else {
+            return Err(Refusal::Full(parcel));
+        };
         match self.shared.submit(class, &mut parcel, Ask::Notify(id)) {
-            Ok(position) => Ok((position, Reply::new(&self.shared, id, receiver))),
+            Ok(position) => Ok((position, Reply::new(&self.shared, id))),
             Err(refusal) => {
                 self.shared.cancel_call(id);
                 if refusal == Refused::Full {
@@ -108,9 +109,11 @@ impl SessionHandle {
         parcel: Parcel,
         timeout_nanos: Option<u64>,
     ) -> Result<Reply, Refusal> {
-        let (id, receiver) = self.shared.open_call();
+        let Some(id) = self.shared.open_call() else {
+            return Err(Refusal::Full(parcel));
+        };
         match room.submit(class, parcel, Ask::Request(id, timeout_nanos)) {
-            Ok(_) => Ok(Reply::new(&self.shared, id, receiver)),
+            Ok(_) => Ok(Reply::new(&self.shared, id)),
             Err(refusal) => {
                 self.shared.cancel_call(id);
                 Err(refusal)
@@ -128,9 +131,11 @@ impl SessionHandle {
         mut parcel: Parcel,
         timeout_nanos: Option<u64>,
     ) -> Result<Reply, Refusal> {
-        let (id, receiver) = self.shared.open_call();
+        let Some(id) = self.shared.open_call() else {
+            return Err(Refusal::Full(parcel));
+        };
         match self.shared.submit(class, &mut parcel, Ask::Request(id, timeout_nanos)) {
-            Ok(_) => Ok(Reply::new(&self.shared, id, receiver)),
+            Ok(_) => Ok(Reply::new(&self.shared, id)),
             Err(refusal) => {
                 self.shared.cancel_call(id);
                 Err(refusal.with(parcel))
@@ -176,16 +181,13 @@ impl SessionHandle {
 pub struct Reply {
     shared: Arc<SessionShared>,
     id: RequestId,
-    receiver: Option<oneshot::Receiver<CallResult<Parcel>>>,
+    /// Its outcome was given out.
+    done: bool,
 }
 
 impl Reply {
-    fn new(
-        shared: &Arc<SessionShared>,
-        id: RequestId,
-        receiver: oneshot::Receiver<CallResult<Parcel>>,
-    ) -> Self {
-        Self { shared: shared.clone(), id, receiver: Some(receiver) }
+    fn new(shared: &Arc<SessionShared>, id: RequestId) -> Self {
+        Self { shared: shared.clone(), id, done: false }
     }
 }
 
@@ -193,22 +195,15 @@ impl Future for Reply {
     type Output = CallResult<Parcel>;
 
     fn poll(mut self: std::pin::Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        use stellate_protocol::event::Fate;
-        let gone = CallResult::SessionEnded(Fate::MaybeHandled);
-        let Some(receiver) = &mut self.receiver else {
-            return Poll::Ready(gone);
-        };
-        let Poll::Ready(result) = std::pin::Pin::new(receiver).poll(cx) else {
-            return Poll::Pending;
-        };
-        self.receiver = None;
-        Poll::Ready(result.unwrap_or(gone))
+        let result = ready!(self.shared.poll_call(self.id, cx));
+        self.done = true;
+        Poll::Ready(result.unwrap_or(CallResult::SessionEnded(Fate::MaybeHandled)))
     }
 }
 
 impl Drop for Reply {
     fn drop(&mut self) {
-        if self.receiver.take().is_some() {
+        if !self.done {
             self.shared.forget_call(self.id);
         }
     }

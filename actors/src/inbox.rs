@@ -25,7 +25,6 @@ use std::task::{Context, Poll, Waker};
 
 pub use batch::Batch;
 use bytes::Bytes;
-use futures::task::AtomicWaker;
 use stellate_protocol::directory::SessionKey;
 use stellate_protocol::event::{Decision, Delivery, End, EndCause, Event};
 use stellate_protocol::frame::{Call, Message, Outcome, UndeliverableReason};
@@ -275,8 +274,6 @@ pub enum Item {
 #[derive(Debug)]
 pub struct Inbox {
     state: Mutex<InboxState>,
-    /// The pump of the actor.
-    waker: AtomicWaker,
     name: Box<str>,
     me: Weak<Self>,
 }
@@ -289,6 +286,8 @@ struct InboxState {
     messages: Queues<Arrived>,
     closed: bool,
     upstream: Vec<Waker>,
+    /// Wakes the pump of the actor; stays registered.
+    waker: Option<Waker>,
 }
 
 impl Inbox {
@@ -308,8 +307,8 @@ impl Inbox {
                 messages: Queues::new(messages_max as usize),
                 closed: false,
                 upstream: Vec::new(),
+                waker: None,
             }),
-            waker: AtomicWaker::new(),
         })
     }
 
@@ -328,10 +327,9 @@ impl Inbox {
         if !from.is_empty() && !state.upstream.iter().any(|known| known.will_wake(waker)) {
             state.upstream.push(waker.clone());
         }
+        let pump = state.pump(wakes);
         drop(state);
-        if wakes {
-            self.waker.wake();
-        }
+        wake(pump);
         from.is_empty()
     }
 
@@ -344,10 +342,9 @@ impl Inbox {
         }
         let was_empty = state.is_empty();
         state.messages.take_in_whole(messages)?;
+        let pump = state.pump(was_empty);
         drop(state);
-        if was_empty {
-            self.waker.wake();
-        }
+        wake(pump);
         Ok(())
     }
 
@@ -363,10 +360,9 @@ impl Inbox {
         let (was_empty, before) = (state.is_empty(), state.messages.ready());
         state.messages.take_in_run(from, |next| next.kind() == kind);
         let took = state.messages.ready() > before;
+        let pump = state.pump(was_empty && took);
         drop(state);
-        if was_empty && took {
-            self.waker.wake();
-        }
+        wake(pump);
         took
     }
 
@@ -384,8 +380,9 @@ impl Inbox {
         }
         state.notice_bytes += notice.bytes();
         state.notices.push_back(notice);
+        let pump = state.pump(true);
         drop(state);
-        self.waker.wake();
+        wake(pump);
     }
 
     /// As [`poll_batch`](Self::poll_batch), for whoever looks at one item after the other.
@@ -403,12 +400,15 @@ impl Inbox {
 
     /// Takes at most `max` items for the actor, or registers its waker.
     pub fn poll_batch(&self, cx: &mut Context<'_>, into: &mut Batch, max: usize) -> Poll<()> {
-        self.waker.register(cx.waker());
         let mut state = lock(&self.state);
+        if !state.waker.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
+            state.waker = Some(cx.waker().clone());
+        }
         if state.is_empty() {
             return Poll::Pending;
         }
         let taken = state.take(into, max, &self.me);
+        into.last = state.is_empty();
         let upstream = std::mem::take(&mut state.upstream);
         drop(state);
         upstream.into_iter().for_each(Waker::wake);
@@ -481,7 +481,21 @@ fn refuse(messages: impl IntoIterator<Item = Arrived>) {
     }
 }
 
+/// Out of the lock.
+#[inline]
+fn wake(waker: Option<Waker>) {
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}
+
 impl InboxState {
+    /// The waker of the pump, if it is to be woken. It stays: a task has one for life.
+    #[inline]
+    fn pump(&self, wakes: bool) -> Option<Waker> {
+        if wakes { self.waker.clone() } else { None }
+    }
+
     fn is_empty(&self) -> bool {
         self.messages.ready() == 0 && self.notices.is_empty()
     }

@@ -15,3 +15,4 @@ pub mod shared;
 pub mod supervise;
 mod told;
 pub mod waiting;
+mod wake;

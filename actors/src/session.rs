@@ -23,14 +23,14 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context as TaskContext, Poll};
+use std::task::{Context as TaskContext, Poll, Waker};
 use std::time::Duration;
 
 use actix::{Actor, ActorContext, ActorFuture, Addr, AsyncContext, Context, Handler, Message};
 use stellate_protocol::event::{Event, Input, LinkFacts, Notice as PeerNotice, Settled, Submit};
 use stellate_protocol::frame::{Feature, Hello};
 use stellate_protocol::session::{Config, Phase, Session};
-use stellate_protocol::{Lane, LinkId, Parcel, SessionId, Time};
+use stellate_protocol::{Class, Lane, LaneSet, LinkId, Parcel, SessionId, Time};
 use stellate_transport::{Batch, DialError, Link};
 
 use crate::dispatch::Dispatch;
@@ -39,7 +39,7 @@ use crate::inbox::{Arrived, Notice};
 use crate::link::{Bound, Carried, LinkActor, Role};
 use crate::node::Node;
 use crate::reconnect::ReconnectSupervisor;
-use crate::shared::{Entries, SessionShared, Snapshot, Staged, lock};
+use crate::shared::{Entries, SessionShared, Staged, lock};
 use crate::supervise::Recipe;
 use crate::waiting::Watch;
 use endings::{died, last_word};
@@ -98,10 +98,14 @@ pub(crate) struct SessionActor {
     in_use: LinkInUse,
     /// The link in use takes frames as bytes.
     in_bytes: bool,
+    /// Messages received when the ledger was last told what this side owns.
+    owned: u64,
     /// How many bytes of the last batch were copied.
     batch_hint: usize,
     /// What a link reported; empty between turns.
     batch: Batch,
+    /// Message lanes that something was received on: the ledger says nothing of others.
+    lanes: LaneSet,
     /// What was read of the ledger so far, per lane.
     seen: [[u64; 4]; Lane::COUNT],
     /// Requests in hand, and their cost, as the protocol knows them.
@@ -109,6 +113,8 @@ pub(crate) struct SessionActor {
     /// Bytes of replies taken in, and of those the ones that are gone.
     replies: (u64, u64),
     watch: Watch,
+    /// What wakes this actor.
+    waker: Option<Waker>,
     /// Openings wake this actor.
     watching: bool,
     staged: Vec<Staged>,
@@ -149,12 +155,15 @@ impl SessionActor {
             links: BTreeMap::new(),
             in_use: in_use.clone(),
             in_bytes: false,
+            owned: 0,
             batch_hint: 0,
             batch: Batch::default(),
+            lanes: LaneSet::default(),
             seen: Default::default(),
             in_hand: Default::default(),
             replies: (0, 0),
             watch: Watch::default(),
+            waker: None,
             watching: false,
             staged: Vec::new(),
             touched: true,
@@ -238,7 +247,7 @@ impl SessionActor {
 
     /// Takes in what needs no message, then lets out all there is.
     fn turn(&mut self, ctx: &mut Context<Self>, cx: &mut TaskContext<'_>) {
-        let woken = self.shared.begin_turn(cx.waker());
+        let woken = self.shared.begin_turn(&mut self.waker, cx.waker());
         if self.core.is_none() || self.over {
             return;
         }
@@ -248,7 +257,7 @@ impl SessionActor {
         if woken && !self.has_ended() {
             // A handler answers, then is done. So the ledger is read first and believed last: else
             // a session that drains would end between the two, and the answer be lost.
-            let ledger = self.shared.read_ledger();
+            let ledger = self.shared.read_ledger(self.lanes);
             self.take_staged(now);
             if !self.has_ended() {
                 self.take_ledger(now, &ledger);
@@ -320,30 +329,30 @@ impl SessionActor {
         self.core.as_ref().is_some_and(|core| core.phase() == Phase::Ended)
     }
 
-    fn take_ledger(&mut self, now: Time, ledger: &[Entries; Lane::COUNT]) {
-        for lane in Lane::all().filter(|lane| !lane.is_replies()) {
-            let Entries { sums: [opened, done, cost, pulled], in_hand } = ledger[lane.index()];
+    fn take_ledger(&mut self, now: Time, ledger: &[Entries; Class::COUNT]) {
+        for lane in self.lanes {
+            let Entries { sums: [opened, done, cost, pulled], in_hand } =
+                ledger[lane.class().index()];
             let seen =
                 std::mem::replace(&mut self.seen[lane.index()], [opened, done, cost, pulled]);
-            if opened != seen[0] {
-                self.input(now, Input::Opened { lane, total: opened });
-            }
-            if done != seen[1] {
-                let settled = Settled {
-                    lane,
-                    messages: done - seen[1],
-                    cost: cost - seen[2],
-                    pulled: pulled - seen[3],
-                };
-                self.input(now, Input::Settled(settled));
-            } else {
+            let messages = done - seen[1];
+            let settled = (messages > 0).then(|| {
+                let (cost, pulled) = (cost - seen[2], pulled - seen[3]);
+                Settled { lane, messages, cost, pulled }
+            });
+            if settled.is_none() {
                 // Sums without their count: they go with the next one.
                 self.seen[lane.index()][2..].copy_from_slice(&seen[2..]);
             }
-            if in_hand != self.in_hand[lane.index()] {
-                self.in_hand[lane.index()] = in_hand;
-                let (requests, cost) = in_hand;
-                self.input(now, Input::InHand { lane, requests, cost });
+            let opened = (opened != seen[0]).then_some(opened);
+            let known = std::mem::replace(&mut self.in_hand[lane.index()], in_hand);
+            let in_hand = (in_hand != known).then_some(in_hand);
+            if (opened, in_hand) == (None, None) && settled.is_none() {
+                continue;
+            }
+            self.touched = true;
+            if let Some(core) = &mut self.core {
+                core.account(now, lane, opened, settled, in_hand);
             }
         }
     }
@@ -414,9 +423,7 @@ impl SessionActor {
             return;
         }
         // Before anything of it is acknowledged: if this actor panics, the ledger knows (S4).
-        if let Some(core) = &self.core {
-            self.shared.note_owned(|class| core.owned(class));
-        }
+        self.note_owned();
         self.let_out_kept(ctx, now);
         while !self.over
             && let Some(output) = self.core.as_mut().and_then(Session::poll_output)
@@ -443,20 +450,31 @@ impl SessionActor {
         self.transmit(now);
     }
 
+    fn note_owned(&mut self) {
+        let Some(core) = &self.core else { return };
+        // Held messages are owned as well, and were handed to nobody yet.
+        let received = core.counters().messages_received;
+        if std::mem::replace(&mut self.owned, received) != received {
+            for class in Class::ALL {
+                self.shared.note_owned(class, core.owned(class));
+            }
+        }
+    }
+
     fn show(&mut self, now: Time) {
         let Some(core) = &self.core else { return };
         let (why, no_link) = self.watch.look(core, now);
-        self.shared.show(Snapshot {
-            phase: Some(core.phase()),
-            peer: core.peer().copied(),
-            counters: *core.counters(),
-            why,
-            no_link,
-            trouble: core.trouble(),
-            held_there: core.is_held_there(),
-            holding: core.is_holding(),
-            lossy: core.is_lossy(),
-            kept: core.kept(),
+        self.shared.show(|shown| {
+            shown.phase = Some(core.phase());
+            shown.peer = core.peer().copied();
+            shown.counters = *core.counters();
+            shown.why = why;
+            shown.no_link = no_link;
+            shown.trouble = core.trouble();
+            shown.held_there = core.is_held_there();
+            shown.holding = core.is_holding();
+            shown.lossy = core.is_lossy();
+            shown.kept = core.kept();
         });
     }
 }

@@ -11,6 +11,7 @@
 //! are coalesced: only the first of a batch wakes. The room of the outbox (S7) is counted here,
 //! since the caller must wait before the session hears of a message.
 
+mod calls;
 mod flag;
 mod ledger;
 mod outbox;
@@ -18,12 +19,9 @@ mod readdress;
 mod receipts;
 mod replies;
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
-
-use futures::task::AtomicWaker;
 
 use stellate_protocol::directory::SessionKey;
 use stellate_protocol::event::{
@@ -37,7 +35,9 @@ use stellate_transport::DialError;
 use stellate_transport::trace::SessionTag;
 
 use crate::node::{Node, WeakNode};
+use crate::wake::LastingWaker;
 
+use calls::Calls;
 use flag::Flag;
 pub use ledger::{DoneTogether, done_together};
 pub(crate) use ledger::{Entries, LaneLedger, done};
@@ -153,12 +153,11 @@ pub struct SessionShared {
     reach: Reach,
     outbox: Mutex<Outbox>,
     pub(crate) ledger: [LaneLedger; Lane::COUNT],
-    calls: Mutex<BTreeMap<RequestId, futures::channel::oneshot::Sender<CallResult<Parcel>>>>,
-    next_call: AtomicU64,
+    calls: Mutex<Calls>,
     dirty: Flag,
     /// Room that was wanted has come, and nobody was told yet.
     writable: AtomicBool,
-    waker: AtomicWaker,
+    waker: LastingWaker,
     snapshot: Mutex<Snapshot>,
     /// What the transport said to the last dial that failed.
     dial_error: Mutex<Option<DialError>>,
@@ -188,10 +187,9 @@ impl SessionShared {
             outbox: Mutex::new(Outbox::new(&limits)),
             ledger: Default::default(),
             calls: Mutex::default(),
-            next_call: AtomicU64::new(1),
             dirty: Flag::default(),
             writable: AtomicBool::new(false),
-            waker: AtomicWaker::new(),
+            waker: LastingWaker::default(),
             snapshot: Mutex::default(),
             dial_error: Mutex::default(),
             owner: OnceLock::new(),
@@ -276,14 +274,17 @@ impl SessionShared {
         }
     }
 
-    /// The actor begins a turn.
-    pub(crate) fn begin_turn(&self, waker: &Waker) -> bool {
-        self.waker.register(waker);
+    /// The actor begins a turn; whether it was woken through this. `known` as
+    /// [`LastingWaker::register`] has it.
+    pub(crate) fn begin_turn(&self, known: &mut Option<Waker>, waker: &Waker) -> bool {
+        self.waker.register(known, waker);
         self.dirty.lower()
     }
 
-    pub(crate) fn show(&self, snapshot: Snapshot) {
-        *lock(&self.snapshot) = snapshot;
+    /// Brings what it looks like from outside up to date, in its place.
+    #[inline]
+    pub(crate) fn show(&self, update: impl FnOnce(&mut Snapshot)) {
+        update(&mut lock(&self.snapshot));
     }
 
     /// Its policy goes on with another session in its place.
@@ -309,37 +310,45 @@ impl SessionShared {
 
     // --- calls ---------------------------------------------------------------------------
 
-    /// A fresh id and the place where its outcome arrives.
-    pub(crate) fn open_call(
-        &self,
-    ) -> (RequestId, futures::channel::oneshot::Receiver<CallResult<Parcel>>) {
-        let id = RequestId(self.next_call.fetch_add(1, Ordering::Relaxed));
-        let (sender, receiver) = futures::channel::oneshot::channel();
-        lock(&self.calls).insert(id, sender);
-        (id, receiver)
+    /// A fresh id, under which its outcome arrives; `None` if as many are open as can be.
+    pub(crate) fn open_call(&self) -> Option<RequestId> {
+        lock(&self.calls).begin()
     }
 
     pub(crate) fn open_calls(&self) -> u64 {
-        lock(&self.calls).len() as u64
+        lock(&self.calls).open()
     }
 
     /// Forgets a call whose message was not taken.
     pub(crate) fn cancel_call(&self, id: RequestId) {
-        lock(&self.calls).remove(&id);
+        lock(&self.calls).forget(id);
     }
 
-    /// A call is over. True if somebody listened.
-    pub(crate) fn resolve_call(&self, id: RequestId, result: CallResult<Parcel>) -> bool {
-        let Some(sender) = lock(&self.calls).remove(&id) else {
-            return false;
-        };
-        self.free(0, 0, 1);
-        sender.send(result).is_ok()
+    /// A call is over.
+    pub(crate) fn resolve_call(&self, id: RequestId, result: CallResult<Parcel>) {
+        let resolved = lock(&self.calls).resolve(id, result);
+        if let Some(waker) = resolved {
+            self.free(0, 0, 1);
+            if let Some(waker) = waker {
+                waker.wake();
+            }
+        }
+    }
+
+    /// The outcome of a call, once; `None` if it has none any more.
+    pub(crate) fn poll_call(
+        &self,
+        id: RequestId,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<CallResult<Parcel>>> {
+        lock(&self.calls).poll(id, cx)
     }
 
     /// The caller lost interest: its room is free, a late answer is dropped.
     pub(crate) fn forget_call(&self, id: RequestId) {
-        if lock(&self.calls).remove(&id).is_some() {
+        // What it got is dropped out of the lock.
+        let (open, _result) = lock(&self.calls).forget(id);
+        if open {
             self.free(0, 0, 1);
             self.stage(Staged::Forget(id));
         }
@@ -364,11 +373,9 @@ impl SessionShared {
 
     /// Ends every call that has no outcome yet.
     pub(crate) fn fail_calls(&self) {
-        let calls = std::mem::take(&mut *lock(&self.calls));
-        for (_, sender) in calls {
-            // Nobody listening is fine: the call was forgotten.
-            let _ = sender.send(CallResult::SessionEnded(Fate::MaybeHandled));
-        }
+        let ended = || CallResult::SessionEnded(Fate::MaybeHandled);
+        let wakers = lock(&self.calls).fail_all(ended);
+        wake_all(wakers);
     }
 
     /// The end was told to everybody.

@@ -147,6 +147,7 @@ impl SessionShared {
 /// What a session's actor remembers of waits, from turn to turn.
 #[derive(Debug, Default)]
 pub(crate) struct Watch {
+    /// Of the lanes that ever got a message.
     waits: [Option<(Why, Time)>; Lane::COUNT],
     no_link: Option<Time>,
 }
@@ -158,25 +159,27 @@ impl Watch {
         core: &Session<Parcel>,
         now: Time,
     ) -> (Option<(Why, Time)>, Option<Time>) {
-        for (known, lane) in self.waits.iter_mut().zip(Lane::all()) {
+        let mut longest: Option<(Why, Time)> = None;
+        for lane in core.lanes_used() {
+            let known = &mut self.waits[lane.index()];
             let Some(why) = core.wait_of(lane) else {
-                // Most lanes, in most turns: nothing is moved for them.
-                if known.is_some() {
-                    *known = None;
-                }
+                *known = None;
                 continue;
             };
-            match known {
-                Some((earlier, _)) if why.goes_on(earlier) => *earlier = why,
-                _ => *known = Some((why, now)),
+            let since = match known {
+                Some((earlier, since)) if why.goes_on(earlier) => *since,
+                _ => now,
+            };
+            *known = Some((why, since));
+            if longest.is_none_or(|(_, longest)| since < longest) {
+                longest = *known;
             }
         }
         self.no_link = match core.phase() {
             Phase::Up => None,
             _ => self.no_link.or(Some(now)),
         };
-        let longest = self.waits.iter().flatten().min_by_key(|(_, since)| since.0);
-        (longest.copied(), self.no_link)
+        (longest, self.no_link)
     }
 }
 

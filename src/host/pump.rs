@@ -193,6 +193,8 @@ impl<A: Actor<Context = Context<A>>> ActorFuture<A> for Pump<A> {
     ) -> Poll<()> {
         let work = &*self.work;
         let _together = done_together();
+        // Since an earlier poll something may have come, and woken this one.
+        work.batch.borrow_mut().is_last();
         for _ in 0..work.drain {
             if ctx.waiting() {
                 if ctx.state() == ActorState::Stopping {
@@ -221,6 +223,9 @@ impl<A: Actor> Pump<A> {
     fn take_batch(&self, task: &mut Task<'_>) -> bool {
         let work = &*self.work;
         let mut batch = work.batch.borrow_mut();
+        if batch.is_last() {
+            return false;
+        }
         let taken = work.registration.inbox.poll_batch(task, &mut batch, work.drain);
         taken.is_ready()
     }

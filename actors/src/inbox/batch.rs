@@ -11,12 +11,21 @@ pub struct Batch {
     pub notices: VecDeque<Notice>,
     /// Messages, in the order in which they are to be handed out.
     pub messages: VecDeque<Arrived>,
+    /// Nothing was left in the inbox: whatever comes wakes the pump.
+    pub(crate) last: bool,
 }
 
 impl Batch {
     /// Whether nothing is left.
     pub fn is_empty(&self) -> bool {
         self.notices.is_empty() && self.messages.is_empty()
+    }
+
+    /// Whether the inbox need not be asked for more, once: it was empty when this was taken, and
+    /// what comes since wakes its pump. Holds within the poll that took it only: a later one may be
+    /// that very wake-up.
+    pub fn is_last(&mut self) -> bool {
+        std::mem::take(&mut self.last)
     }
 
     /// The next to hand out.

@@ -14,7 +14,7 @@ use stellate_protocol::Class;
 use stellate_protocol::directory::SessionKey;
 use stellate_protocol::inbox::Queued;
 
-use super::{Arrived, Batch, Inbox};
+use super::{Arrived, Batch, Inbox, wake};
 use crate::shared::lock;
 
 impl Queued for Arrived {
@@ -55,13 +55,17 @@ impl Inbox {
             state.notice_bytes += notice.bytes();
             state.notices.push_front(notice);
         }
+        batch.last = false;
         state.messages.put_back(&mut batch.messages);
     }
 
     /// The replies of that session have gone: what waited for them is next.
     pub(crate) fn unpark(&self, key: SessionKey) {
-        lock(&self.state).messages.unpark(key);
-        self.waker.wake();
+        let mut state = lock(&self.state);
+        state.messages.unpark(key);
+        let pump = state.pump(true);
+        drop(state);
+        wake(pump);
     }
 }
 

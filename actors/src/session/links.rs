@@ -50,7 +50,7 @@ impl SessionActor {
         let waits = self.core.as_ref().is_some_and(Session::awaits_openings);
         if waits && !std::mem::replace(&mut self.watching, true) {
             self.shared.watch_openings();
-            let ledger = self.shared.read_ledger();
+            let ledger = self.shared.read_ledger(self.lanes);
             self.take_ledger(now, &ledger);
         }
     }
@@ -59,9 +59,10 @@ impl SessionActor {
     /// said since this turn began that they have not are passed over.
     fn move_links(&mut self, now: Time, cx: &mut TaskContext<'_>, again: bool) -> bool {
         let mut more = false;
-        let mut next = self.links.first_key_value().map(|(id, _)| *id);
-        while let Some(id) = next {
-            if let Some(Held::Actor(link)) = self.links.get(&id) {
+        let mut held = self.links.first_key_value();
+        while let Some((id, link)) = held {
+            let id = *id;
+            if let Held::Actor(link) = link {
                 let moved = match again {
                     false => link.line.poll(cx, &mut self.batch),
                     true => link.line.poll_again(cx, &mut self.batch),
@@ -81,9 +82,9 @@ impl SessionActor {
                 }
             }
             // Most sessions have one.
-            next = match self.links.len() {
+            held = match self.links.len() {
                 0 | 1 => None,
-                _ => self.links.range((Excluded(id), Unbounded)).next().map(|link| *link.0),
+                _ => self.links.range((Excluded(id), Unbounded)).next(),
             };
         }
         more
@@ -95,6 +96,7 @@ impl SessionActor {
         if let Some(core) = &mut self.core {
             for frame in self.batch.frames.drain(..) {
                 if let Some(delivery) = core.receive(now, link, frame) {
+                    self.lanes.insert(delivery.message.lane);
                     self.received.push(Arrived::new(self.shared.clone(), delivery, now.0));
                 }
             }

@@ -17,6 +17,7 @@ impl SessionActor {
     pub(super) fn carry_out(&mut self, ctx: &mut Context<Self>, now: Time, output: Output<Parcel>) {
         match output {
             Output::Deliver(delivery) => {
+                self.lanes.insert(delivery.message.lane);
                 self.received.push(Arrived::new(self.shared.clone(), delivery, now.0));
             }
             Output::Room { messages, bytes } => self.shared.free(messages, bytes, 0),

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use stellate_protocol::event::{ClassCounts, Settled};
 use stellate_protocol::limits::window_cost;
-use stellate_protocol::{Class, Lane};
+use stellate_protocol::{Class, Lane, LaneSet};
 
 use super::{SessionShared, lock};
 use crate::inbox::Arrived;
@@ -106,12 +106,14 @@ impl SessionShared {
         self.wake();
     }
 
-    /// What the ledgers of the message lanes say now.
-    pub(crate) fn read_ledger(&self) -> [Entries; Lane::COUNT] {
-        let mut entries = [Entries::default(); Lane::COUNT];
-        for lane in Lane::all().filter(|lane| !lane.is_replies()) {
+    /// What the ledgers of those message lanes say now, by class; nothing of the others.
+    #[inline]
+    pub(crate) fn read_ledger(&self, lanes: LaneSet) -> [Entries; Class::COUNT] {
+        let mut entries = [Entries::default(); Class::COUNT];
+        for lane in lanes {
             let ledger = &self.ledger[lane.index()];
-            entries[lane.index()] = Entries { sums: ledger.read(), in_hand: ledger.in_hand() };
+            entries[lane.class().index()] =
+                Entries { sums: ledger.read(), in_hand: ledger.in_hand() };
         }
         entries
     }
@@ -123,12 +125,10 @@ impl SessionShared {
         })
     }
 
-    /// The session owns so many messages of each class.
-    pub(crate) fn note_owned(&self, owned: impl Fn(Class) -> u64) {
-        for class in Class::ALL {
-            let known = &self.ledger[Lane::messages(class).index()].owned;
-            known.store(owned(class), Ordering::Relaxed);
-        }
+    /// The session owns so many messages of the class.
+    #[inline]
+    pub(crate) fn note_owned(&self, class: Class, owned: u64) {
+        self.ledger[Lane::messages(class).index()].owned.store(owned, Ordering::Relaxed);
     }
 
     /// These messages go to the dispatch queue.

@@ -22,7 +22,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context as Task, Poll};
+use std::task::{Context as Task, Poll, Waker};
 use std::time::Duration;
 
 use actix::dev::channel::AddressReceiver;
@@ -82,6 +82,8 @@ enum Turn {
 pub(super) struct ChildFuture<A: Actor<Context = Context<A>>> {
     state: State<A>,
     orders: Orders,
+    /// What wakes this future.
+    waker: Option<Waker>,
     // Before the seat: when the future is dropped these go first, then the loss is reported.
     recipe: Option<Recipe<A>>,
     mailbox: Option<Mailbox<A>>,
@@ -93,6 +95,7 @@ impl<A: Actor<Context = Context<A>>> ChildFuture<A> {
         Self {
             state: State::Idle,
             orders: Orders::default(),
+            waker: None,
             recipe: Some(recipe),
             mailbox: Some(Rc::new(RefCell::new(mailbox))),
             seat,
@@ -100,7 +103,7 @@ impl<A: Actor<Context = Context<A>>> ChildFuture<A> {
     }
 
     fn take_orders(&mut self, task: &Task<'_>) {
-        if let Some(new) = self.seat.control.take(task.waker()) {
+        if let Some(new) = self.seat.control.take(&mut self.waker, task.waker()) {
             let old = std::mem::take(&mut self.orders);
             if let (true, Some(recipe)) = (new.paused != old.paused, &mut self.recipe) {
                 recipe.paused(new.paused, &self.seat.path);

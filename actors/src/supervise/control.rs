@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
 
-use futures::task::AtomicWaker;
+use crate::wake::LastingWaker;
 
 /// What a child is to do. Only the tree writes it, only the child's future takes it.
 #[derive(Clone, Debug, Default)]
@@ -29,7 +29,7 @@ pub(super) struct Orders {
 pub(super) struct Control {
     orders: Mutex<Orders>,
     changed: AtomicBool,
-    waker: AtomicWaker,
+    waker: LastingWaker,
 }
 
 impl Control {
@@ -48,9 +48,19 @@ impl Control {
         self.lock().paused
     }
 
-    /// The orders since the last call, if there are any; `waker` is woken at the next.
-    pub(super) fn take(&self, waker: &Waker) -> Option<Orders> {
-        self.waker.register(waker);
+    /// The orders since the last call, if there are any; `waker` is woken at the next. `known` as
+    /// [`LastingWaker::register`] has it.
+    #[inline]
+    pub(super) fn take(&self, known: &mut Option<Waker>, waker: &Waker) -> Option<Orders> {
+        self.waker.register(known, waker);
+        if !self.changed.load(Ordering::Acquire) {
+            return None;
+        }
+        self.take_changed()
+    }
+
+    #[cold]
+    fn take_changed(&self) -> Option<Orders> {
         if !self.changed.swap(false, Ordering::Acquire) {
             return None;
         }

@@ -237,3 +237,28 @@ async fn more_than_a_device_has_is_refused() {
     assert_eq!(refused.kind, VerbsErrorKind::LockedMemory);
     assert!(device.create_cq(1 << 20).is_err());
 }
+
+/// A handle of a device that somebody kept is no business of who opened it after that.
+#[tokio::test(start_paused = true)]
+async fn f8_a_device_that_is_dropped_late_takes_nothing_of_the_next_one() {
+    let fake = FakeNet::new(1);
+    let verbs = fake.host(IPS[0], Personality::ROCE);
+    let channel = verbs.event_channel().unwrap();
+    fake.host(IPS[1], Personality::ROCE);
+    let kept = verbs.open("fake0").unwrap();
+    let id = channel.create_id().unwrap();
+    channel.resolve_addr(id, SocketAddr::new(IPS[1], 1), Duration::from_secs(1)).unwrap();
+    event(&channel).await;
+    let mut host = Host::on(&verbs, channel, id, 64);
+    drop(kept);
+    assert_eq!(fake.violations(), [], "the queue pair is in another's domain");
+    let source = host.buf(1000);
+    let region = source.region();
+    let piece = stellate_transport::rdma::memory::Piece { bytes: source.freeze(1000), region };
+    assert!(host.device.export(&piece).is_ok(), "its memory is registered still");
+    // Its own is seen.
+    let Host { device, pair, cq, .. } = host;
+    drop(device);
+    assert_eq!(fake.violations(), [Violation::InUse]);
+    drop((pair, cq));
+}

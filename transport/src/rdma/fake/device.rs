@@ -13,6 +13,8 @@ use crate::rdma::verbs::{Access, AsyncEvent, CmEventKind, Completion};
 #[derive(Debug)]
 pub(super) struct Region {
     pub(super) host: usize,
+    /// Whose protection domain it is in.
+    pub(super) device: u64,
     pub(super) arena: Arena,
     pub(super) access: Access,
 }

@@ -67,9 +67,13 @@ impl Verbs for FakeVerbs {
     fn open(&self, name: &str) -> Result<Arc<dyn Device>, VerbsError> {
         let found = self.devices()?.into_iter().find(|device| device.name == name);
         let info = found.ok_or_else(|| failed("ibv_open_device", VerbsErrorKind::NoDevice))?;
+        let mut world = self.shared.lock();
         // Events are told to who has it open.
-        self.shared.lock().hosts[self.host].async_events.clear();
-        Ok(Arc::new(FakeDevice { shared: self.shared.clone(), host: self.host, info }))
+        world.hosts[self.host].async_events.clear();
+        let number = world.serial();
+        drop(world);
+        let shared = self.shared.clone();
+        Ok(Arc::new(FakeDevice { shared, host: self.host, number, info }))
     }
 
     fn event_channel(&self) -> Result<Arc<dyn EventChannel>, VerbsError> {
@@ -93,6 +97,8 @@ impl Verbs for FakeVerbs {
 struct FakeDevice {
     shared: Arc<Shared>,
     host: usize,
+    /// Of its protection domain: what is made with one handle is no business of another's.
+    number: u64,
     info: DeviceInfo,
 }
 
@@ -114,7 +120,8 @@ impl Device for FakeDevice {
             return Err(failed("ibv_reg_mr", VerbsErrorKind::LockedMemory));
         }
         let number = world.serial();
-        world.regions.insert(number, Region { host: self.host, arena, access });
+        let device = self.number;
+        world.regions.insert(number, Region { host: self.host, device, arena, access });
         Ok(RegionId(number))
     }
 
@@ -126,8 +133,7 @@ impl Device for FakeDevice {
         let begin = gone.arena.addr();
         let len = gone.arena.len() as u64;
         let inside = |buf: &Buf| buf.addr() >= begin && buf.addr() < begin + len;
-        let in_use = world.pairs.values().any(|pair| pair.receives.iter().any(|(_, b)| inside(b)));
-        if in_use {
+        if world.pairs.values().any(|pair| pair.has_posted(inside)) {
             world.violation(Violation::InUse);
         }
     }
@@ -202,11 +208,10 @@ impl Device for FakeDevice {
 impl Drop for FakeDevice {
     fn drop(&mut self) {
         self.shared.change(|world| {
-            let host = self.host;
-            if world.pairs.values().any(|pair| pair.host == host) {
+            if world.pairs.values().any(|pair| pair.device == self.number) {
                 world.violation(Violation::InUse);
             }
-            let mine = |region: &Region| region.host == host;
+            let mine = |region: &Region| region.device == self.number;
             let gone: Vec<u64> =
                 world.regions.iter().filter(|(_, r)| mine(r)).map(|(n, _)| *n).collect();
             for region in gone {
@@ -355,12 +360,15 @@ impl EventChannel for FakeChannel {
     fn create_qp(
         &self,
         id: CmId,
-        _: &Arc<dyn Device>,
+        device: &Arc<dyn Device>,
         cq: &Arc<dyn CompletionQueue>,
         config: &QpConfig,
         tag: QpTag,
     ) -> Result<Arc<dyn QueuePair>, VerbsError> {
         const CALL: &str = "rdma_create_qp";
+        let device: &dyn Any = &**device;
+        let device = device.downcast_ref::<FakeDevice>();
+        let device = device.ok_or_else(|| failed(CALL, VerbsErrorKind::Invalid))?.number;
         let cq: &dyn Any = &**cq;
         let cq = cq.downcast_ref::<FakeCq>();
         let cq = cq.ok_or_else(|| failed(CALL, VerbsErrorKind::Invalid))?.number;
@@ -389,7 +397,7 @@ impl EventChannel for FakeChannel {
                 segments: config.segments,
                 inline_max: config.inline_max,
             };
-            world.pairs.insert(number, Pair::new(self.host, tag, cq, granted));
+            world.pairs.insert(number, Pair::new(self.host, device, tag, cq, granted));
             entry.pair = Some(number);
             Ok(number)
         })?;

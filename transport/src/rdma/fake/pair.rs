@@ -38,6 +38,8 @@ pub(super) enum PairState {
 #[derive(Debug)]
 pub(super) struct Pair {
     pub(super) host: usize,
+    /// Whose protection domain it is in.
+    pub(super) device: u64,
     pub(super) tag: QpTag,
     pub(super) cq: u64,
     pub(super) granted: Granted,
@@ -91,9 +93,10 @@ pub(super) struct Posting {
 }
 
 impl Pair {
-    pub(super) fn new(host: usize, tag: QpTag, cq: u64, granted: Granted) -> Self {
+    pub(super) fn new(host: usize, device: u64, tag: QpTag, cq: u64, granted: Granted) -> Self {
         Self {
             host,
+            device,
             tag,
             cq,
             granted,
@@ -108,6 +111,12 @@ impl Pair {
             last_arrival: 0,
             stuck_since: None,
         }
+    }
+
+    /// Whether something is posted in such a buffer.
+    pub(super) fn has_posted(&self, such: impl Fn(&Buf) -> bool) -> bool {
+        let mut heads = self.sends.iter().filter_map(|work| work.head.as_ref());
+        heads.any(&such) || self.receives.iter().any(|(_, buf)| such(buf))
     }
 
     pub(super) fn posted(&self) -> Posted {

@@ -80,7 +80,8 @@ impl Core {
     pub(super) fn dial_over(&mut self, number: u64, outcome: Result<Box<RdmaLink>, DialError>) {
         match self.dials.get_mut(&number) {
             Some(dial) => {
-                dial.outcome = Some(outcome);
+                // A link that its dialler had not taken asks for the lock when it is dropped.
+                self.dropped.extend(dial.outcome.replace(outcome).and_then(Result::ok));
                 self.wakes.extend(dial.waker.take());
             }
             None => self.dropped.extend(outcome),

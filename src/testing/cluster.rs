@@ -243,6 +243,7 @@ impl Cluster {
                 }
             };
             let net = SimNet::with_profile(seed, profile);
+            net.start_clock();
             net.set_quality(quality);
             net.record(record);
             if let Some(sink) = sink {

@@ -214,6 +214,12 @@ impl SimNet {
         self.net().trace.messages()
     }
 
+    /// Starts the clock by which events are told, if it does not run yet. Dials and listeners start
+    /// it too: where all messages go over another fabric there are none.
+    pub fn start_clock(&self) {
+        self.net().start();
+    }
+
     /// Keeps the newest `max` events from now on, at most
     /// [`TAPE_EVENTS_MAX`](crate::trace::TAPE_EVENTS_MAX); 0 keeps none, as at first.
     pub fn record(&self, max: usize) {

@@ -69,6 +69,12 @@ impl NicFault {
         Self::NoMemory,
         Self::NoPairs,
     ];
+
+    /// Whether it lasts until it is undone; the others strike once.
+    pub(super) fn lasts(self) -> bool {
+        use NicFault::*;
+        matches!(self, NotReady | Removed | EstablishedLate | NoMemory | NoPairs)
+    }
 }
 
 /// The NICs of all nodes.
@@ -194,6 +200,7 @@ impl Nics {
             Action::BlackHole { node, .. } => fake.black_hole_dials(ip(node), false),
             Action::Weather { .. } => fake.set_quality(quality),
             Action::Nic { node, fault, .. } => match fault {
+                NicFault::NotReady => fake.not_ready(ip(node), 0),
                 NicFault::Removed => fake.restore_device(ip(node)),
                 NicFault::EstablishedLate => fake.delay_words(ip(node), CmWord::Established, 0),
                 NicFault::NoMemory => fake.limit_memory(ip(node), self.personality.locked_max),

@@ -69,11 +69,11 @@ impl Action {
             | Self::BlackHole { lasts, .. }
             | Self::Slow { lasts, .. }
             | Self::Weather { lasts, .. }
-            | Self::Nic { lasts, .. }
             | Self::Pause { lasts, .. }
             | Self::Tamper { lasts, .. }
             | Self::Twin { lasts, .. }
             | Self::Crash { down: lasts, .. } => Some(*lasts),
+            Self::Nic { fault, lasts, .. } => fault.lasts().then_some(*lasts),
             _ => None,
         }
     }
@@ -83,6 +83,11 @@ impl Action {
     fn overlaps(&self, other: &Self) -> bool {
         if matches!(self, Self::Crash { .. } | Self::Twin { .. }) {
             return false;
+        }
+        if let (Self::Nic { node, fault, .. }, Self::Nic { node: at, fault: of, .. }) =
+            (self, other)
+        {
+            return (node, fault) == (at, of);
         }
         let ways = |action: &Self| matches!(action, Self::OneWay { .. } | Self::Partition { .. });
         (ways(self) && ways(other)) || std::mem::discriminant(self) == std::mem::discriminant(other)

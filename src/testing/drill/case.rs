@@ -270,6 +270,14 @@ impl Case {
         over.max().unwrap_or_default().max(self.span)
     }
 
+    /// Until when a session may have no link for what went wrong: a dial whose answer was lost is
+    /// given up only then, and the next one waits its back-off.
+    pub(super) fn dials_until(&self) -> Duration {
+        let limits = self.limits();
+        let again = limits.hello_timeout + limits.backoff_max.mul_f64(1.5) + limits.race_wait;
+        self.ends_at() + self.at_most(again)
+    }
+
     /// How long a span may really be that one of the nodes measures, if its clock is slow.
     pub(super) fn at_most(&self, span: Duration) -> Duration {
         let slowest = self.nodes.iter().map(|node| -node.drift_ppm).max().unwrap_or(0).max(0);

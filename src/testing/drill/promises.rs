@@ -179,7 +179,7 @@ impl Promises {
             // A ticket dies with its actor, and who is held for ever is refused.
             refusals: case.nodes.iter().any(refuses) || case.nodes.iter().any(holds),
             // Nobody comes back to what was left with a twin.
-            timeouts: case.at_least(case.pace.standby_max) <= longest.max(case.ends_at())
+            timeouts: case.at_least(case.pace.standby_max) <= longest.max(case.dials_until())
                 || steps().any(|action| matches!(action, Action::Twin { .. })),
             incarnations: case.nodes.iter().any(|node| node.incarnations),
             stalls: steps().any(

@@ -8,8 +8,8 @@
 # machine's own root file system, read-only. The last line is "N passed, N failed"; the exit status
 # says the same. A guest that dies early or hangs has failed.
 #
-# Environment: CARGO_TARGET_DIR; GUEST_SECONDS, the time limit of the guest; GUEST_KEEP, keep the
-# share with all logs; GUEST_CONNECTS, how many links are made and broken to look for leaks.
+# Environment: CARGO_TARGET_DIR; GUEST_SECONDS, the time limit of the guest; GUEST_EACH, that of each
+# test; GUEST_KEEP, keep the share with all logs; GUEST_CONNECTS, how many links are made and broken to look for leaks.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit
 export CARGO_TERM_COLOR=never
@@ -36,8 +36,9 @@ mkdir "$share/bin" "$share/log"
 cp "$here/guest.sh" "$here/hosts.sh" "$share/" || die "no guest script"
 printf '%s\n' "$@" >"$share/names"
 echo "${GUEST_CONNECTS:-120}" >"$share/connects"
+echo "${GUEST_EACH:-300}" >"$share/each"
 echo "building the tests"
-bash "$here/build.sh" "$share/bin" || die "the tests do not build"
+bash "$here/build.sh" "$share/bin" "$@" || die "the tests do not build"
 
 # boot: the guest, until it powers off. KILL, since one that spins does not listen to less; with
 # `-no-reboot` it ends when its kernel panics.

@@ -7,7 +7,7 @@ share=/mnt
 . "$share/hosts.sh"
 
 # Seconds that one test may take. Emulation is ten to thirty times slower.
-each=300
+each=$(<"$share/each")
 # How many times a link is made and broken, as the host says.
 connects=$(<"$share/connects")
 # Seconds that sessions are loaded while the fabric fails under them.

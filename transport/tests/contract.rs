@@ -12,7 +12,7 @@ use stellate_transport::local::{Local, LocalOptions};
 use stellate_transport::rdma::fake::{FakeNet, Personality};
 use stellate_transport::rdma::{PoolOptions, Rdma, RdmaOptions};
 use stellate_transport::sim::{Profile, SimNet};
-use stellate_transport::{CloseHow, FRAMES_PER_POLL, LinkFault, Tcp, Token, Transport};
+use stellate_transport::{CloseHow, FRAMES_PER_POLL, LinkFault, Tcp, TcpOptions, Token, Transport};
 use support::{Pair, Rig, announce, chunks, close_both, lane, message, pattern, pull, seqs};
 
 /// How a rig runs: TCP in real time, the others in virtual time.
@@ -400,9 +400,15 @@ macro_rules! contract {
     };
 }
 
+/// Links that do not wait to be woken.
+fn spinning() -> Tcp {
+    Tcp::with(TcpOptions { spin: std::time::Duration::from_millis(1), ..TcpOptions::default() })
+}
+
 contract! {
     tcp_v4: false, one(Tcp::new(), "tcp://127.0.0.1:0");
     tcp_v6: false, one(Tcp::new(), "tcp://[::1]:0");
+    tcp_spinning: false, one(spinning(), "tcp://127.0.0.1:0");
     local_by_value: true, local(false);
     local_by_codec: true, local(true);
     wrapped_tcp: false, wrapped(one(Tcp::new(), "tcp://127.0.0.1:0"));

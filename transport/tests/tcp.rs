@@ -6,8 +6,8 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
 
-use stellate_protocol::Blame;
 use stellate_protocol::codec::{CodecError, HEADER_LEN, Outbound, WireLimits, encode};
+use stellate_protocol::{Blame, Frame, Parcel};
 use stellate_transport::tcp::ByteCut;
 use stellate_transport::{
     Address, CloseHow, DialError, LinkFault, ListenError, Listener, Tcp, TcpOptions, Transport,
@@ -52,8 +52,12 @@ async fn closed(end: &mut End) -> LinkFault {
 }
 
 fn hello_bytes() -> Vec<u8> {
+    bytes_of(&hello())
+}
+
+fn bytes_of(frame: &Frame<Parcel>) -> Vec<u8> {
     let mut out = Outbound::new();
-    encode(&hello(), &mut out).expect("encodes");
+    encode(frame, &mut out).expect("encodes");
     let mut bytes = vec![0; out.len()];
     bytes::Buf::copy_to_slice(&mut out, &mut bytes);
     bytes
@@ -378,5 +382,85 @@ fn s7_what_users_keep_is_counted_and_then_copied() {
         let (most, left) = lent_to_a_keeper(usize::MAX).await;
         assert!(most > 4 * HELD, "without a limit a hundredth keeps all: {most}");
         assert_eq!(left, 0, "F8");
+    });
+}
+
+/// How often it was woken.
+#[derive(Default)]
+struct Woken(std::sync::atomic::AtomicU64);
+
+impl std::task::Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
+impl Woken {
+    /// Whether it was since this was last asked.
+    fn take(&self) -> bool {
+        self.0.swap(0, std::sync::atomic::Ordering::Relaxed) > 0
+    }
+}
+
+/// A link and its peer, a plain socket; the link has read a hello, and knows of nothing more.
+async fn read_a_hello(spin: Duration, woken: &Arc<Woken>) -> (TcpStream, End) {
+    let mut listener = listen(&Tcp::with(TcpOptions { spin, ..TcpOptions::default() }));
+    let (mut stream, mut far) = stranger(&mut *listener).await;
+    stream.write_all(&hello_bytes()).await.expect("writes");
+    let waker = woken.clone().into();
+    while far.frames.is_empty() {
+        far.drive(&mut std::task::Context::from_waker(&waker));
+        tokio::task::yield_now().await;
+    }
+    (stream, far)
+}
+
+#[test]
+fn a_link_that_spins_sees_what_comes_without_the_reactor_and_sleeps_in_the_end() {
+    run(async {
+        let woken = Arc::new(Woken::default());
+        let waker = woken.clone().into();
+        let cx = &mut std::task::Context::from_waker(&waker);
+        let (mut stream, mut far) = read_a_hello(Duration::from_secs(3600), &woken).await;
+        woken.take();
+        stream.write_all(&bytes_of(&message(1, b"spin"))).await.expect("writes");
+        // No await from here on: the reactor has no turn, and cannot have said anything.
+        for _ in 0..1000 {
+            far.drive(cx);
+            assert!(woken.take(), "it asks for its next turn itself");
+        }
+        assert_eq!(far.frames.len(), 2, "it has looked");
+        // One that spins for less comes to rest, and is woken by what comes then.
+        let (mut stream, mut far) = read_a_hello(Duration::from_millis(2), &woken).await;
+        far.drive(cx);
+        while woken.take() {
+            far.drive(cx);
+        }
+        stream.write_all(&bytes_of(&message(1, b"spin"))).await.expect("writes");
+        while !woken.take() {
+            tokio::task::yield_now().await;
+        }
+        far.drive(cx);
+        assert_eq!(far.frames.len(), 2);
+    });
+}
+
+#[test]
+fn a_link_that_does_not_spin_waits_to_be_called() {
+    run(async {
+        let woken = Arc::new(Woken::default());
+        let waker = woken.clone().into();
+        let cx = &mut std::task::Context::from_waker(&waker);
+        let (mut stream, mut far) = read_a_hello(Duration::ZERO, &woken).await;
+        far.drive(cx);
+        woken.take();
+        stream.write_all(&bytes_of(&message(1, b"spin"))).await.expect("writes");
+        far.drive(cx);
+        assert_eq!((far.frames.len(), woken.take()), (1, false), "nobody has called");
+        while !woken.take() {
+            tokio::task::yield_now().await;
+        }
+        far.drive(cx);
+        assert_eq!(far.frames.len(), 2);
     });
 }

@@ -80,11 +80,18 @@ pub(super) fn run(role: &Role) -> Result<(), String> {
         // Without threads of its own the messenger needs no actix system, and tokio's local
         // runtime wakes its tasks without the detour that a `LocalSet` takes. A task, as users have
         // them: waking the future that `block_on` itself runs costs a look at the sockets.
-        Place::Inline | Place::Plain => {
+        Place::Inline | Place::InlineSpin | Place::Plain => {
             let task = async { tokio::task::spawn_local(play).await };
             super::local_runtime()?.block_on(task).map_err(text)?
         }
     }
+}
+
+/// How long links look for more by themselves, where they do.
+const SPIN: std::time::Duration = std::time::Duration::from_micros(200);
+
+fn with_links(builder: MessengerBuilder, role: &Role) -> MessengerBuilder {
+    if role.place == Place::InlineSpin { builder.spin(SPIN) } else { builder }
 }
 
 // --- the server ------------------------------------------------------------------------------
@@ -94,16 +101,16 @@ async fn serve(role: &Role) -> Result<(), String> {
         Promise::Lossless => Policy::lossless_peer(),
         Promise::Lossy => Policy::stateless_server(),
     };
-    let messenger = Messenger::builder(EntityName::osd(0))
+    let messenger = with_links(Messenger::builder(EntityName::osd(0)), role)
         .bind("tcp://127.0.0.1:0")
-        .arbiters(if role.place == Place::Inline { 0 } else { 1 })
+        .arbiters(if role.place == Place::OwnArbiter { 1 } else { 0 })
         .default_policy(policy)
         .build()
         .await
         .map_err(text)?;
     let place = match role.place {
         Place::OwnArbiter => Placement::OwnArbiter,
-        Place::Inline | Place::Plain => Placement::Inline,
+        Place::Inline | Place::InlineSpin | Place::Plain => Placement::Inline,
     };
     let told = role.clone();
     messenger
@@ -251,9 +258,10 @@ async fn messenger(role: &Role, number: u64) -> Result<Messenger, String> {
         Promise::Lossy => Policy::lossy_client(),
     };
     let builder = Messenger::builder(EntityName::client(number)).default_policy(policy);
+    let builder = with_links(builder, role);
     let builder = match role.place {
         Place::OwnArbiter => builder,
-        Place::Inline | Place::Plain => builder.arbiters(0),
+        Place::Inline | Place::InlineSpin | Place::Plain => builder.arbiters(0),
     };
     let messenger = builder.build().await.map_err(text)?;
     messenger.ready();

@@ -21,7 +21,7 @@ use stellate_protocol::codec::{CodecError, Decoder, First, Outbound};
 use stellate_protocol::{Frame, Lane, Parcel, Seq};
 use tokio::io::{AsyncReadExt, ReadBuf};
 use tokio::runtime::Handle;
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 
 use super::bell::Ear;
 use super::pool::Pool;
@@ -59,6 +59,7 @@ struct Core {
     read_min: usize,
     read_max: usize,
     small_reads: u8,
+    spin: Duration,
     linger: Duration,
     cut: Option<ByteCut>,
     /// Somebody was told that there is no room.
@@ -82,6 +83,8 @@ pub(crate) struct StreamLink<S> {
     state: State,
     ear: Ear,
     reading: Reading,
+    /// When something was last moved, while it looks for more by itself.
+    worked: Option<Instant>,
     core: Core,
 }
 
@@ -94,6 +97,8 @@ enum Reading {
     Asks,
     /// The bell rang: it is likely to.
     Called,
+    /// As `Waits`, but it looks all the same.
+    Spins,
 }
 
 impl<S: ByteStream> StreamLink<S> {
@@ -117,6 +122,7 @@ impl<S: ByteStream> StreamLink<S> {
             read_min: options.read_min.max(SPARE_MIN),
             read_max: options.read_max.max(options.read_min),
             small_reads: 0,
+            spin: options.spin,
             linger: options.linger,
             cut: options.cut.clone(),
             starved: false,
@@ -127,7 +133,8 @@ impl<S: ByteStream> StreamLink<S> {
     }
 
     fn made(stream: S, state: State, core: Core) -> Self {
-        Self { stream: Some(stream), state, ear: Ear::new(), reading: Reading::Asks, core }
+        let (ear, reading, worked) = (Ear::new(), Reading::Asks, None);
+        Self { stream: Some(stream), state, ear, reading, worked, core }
     }
 
     /// Writes until all is written, the kernel is full, or enough for one poll (F7).
@@ -193,8 +200,8 @@ impl<S: ByteStream> StreamLink<S> {
             if full.map_err(LinkFault::Malformed)? || moved >= BYTES_PER_POLL {
                 return Ok(true);
             }
-            let called = std::mem::replace(&mut self.reading, Reading::Asks) == Reading::Called;
-            match core.read(stream, called, cx) {
+            let reading = std::mem::replace(&mut self.reading, Reading::Asks);
+            match core.read(stream, reading, cx) {
                 Poll::Pending => {
                     self.reading = Reading::Waits;
                     return Ok(false);
@@ -207,6 +214,27 @@ impl<S: ByteStream> StreamLink<S> {
         }
     }
 
+    /// Looks again soon, if something was moved not long ago. The bell stays where it is, so that
+    /// nothing is missed when it does not.
+    fn spin(&mut self, moved: bool, cx: &Context<'_>) {
+        if !matches!((&self.state, self.reading), (State::Open, Reading::Waits)) {
+            return;
+        }
+        let now = Instant::now();
+        if moved {
+            self.worked = Some(now);
+        } else {
+            // Should the peer, or whoever has something for it, want this very core.
+            std::thread::yield_now();
+        }
+        if self.worked.is_some_and(|at| now - at < self.core.spin) {
+            self.reading = Reading::Spins;
+            cx.waker().wake_by_ref();
+        } else {
+            self.worked = None;
+        }
+    }
+
     /// Reads to the peer's FIN and drops what comes.
     fn discard(&mut self, cx: &mut Context<'_>) -> Result<bool, LinkFault> {
         let Some(stream) = &mut self.stream else {
@@ -216,7 +244,7 @@ impl<S: ByteStream> StreamLink<S> {
         let mut moved = 0;
         while moved < BYTES_PER_POLL {
             core.input.clear();
-            match core.read(stream, false, cx) {
+            match core.read(stream, Reading::Asks, cx) {
                 Poll::Pending => return Ok(false),
                 Poll::Ready(Ok(0) | Err(_)) => return Err(LinkFault::ClosedHere),
                 Poll::Ready(Ok(n)) => moved += n,
@@ -325,32 +353,37 @@ impl Core {
     fn read<S: ByteStream>(
         &mut self,
         stream: &mut S,
-        called: bool,
+        reading: Reading,
         cx: &mut Context<'_>,
     ) -> Poll<std::io::Result<usize>> {
         if let Some(mut body) = self.decoder.direct() {
             return pin!(stream.read_buf(&mut body)).poll(cx);
         }
         // No buffer is taken before there is something to put into it.
-        if !called {
+        if reading == Reading::Asks {
             ready!(stream.poll_may_read(cx))?;
         }
         let kept = self.input.len();
         let mut buffer = self.pool.take_at_hand(self.read_size.max(kept + SPARE_MIN));
         // Half a frame, at most a short body and its header: it goes on in the new buffer.
         buffer[..kept].copy_from_slice(&self.input);
-        // Unlike `try_read` it knows that a short read was the last one for now.
-        let mut space = ReadBuf::new(&mut buffer[kept..]);
-        let read = Pin::new(&mut *stream).poll_read(cx, &mut space);
-        let n = space.filled().len();
+        let read = match reading {
+            Reading::Spins => stream.read_now(&mut buffer[kept..]),
+            _ => {
+                // Unlike `try_read` it knows that a short read was the last one for now.
+                let mut space = ReadBuf::new(&mut buffer[kept..]);
+                let read = Pin::new(&mut *stream).poll_read(cx, &mut space);
+                read.map_ok(|()| space.filled().len())
+            }
+        };
         match read {
-            Poll::Ready(Ok(())) if n > 0 => {
+            Poll::Ready(Ok(n)) if n > 0 => {
                 self.adapt(n, buffer.len() - kept);
                 self.input = self.pool.lend(buffer, kept + n);
             }
             _ => self.pool.put_at_hand(buffer),
         }
-        read.map_ok(|()| n)
+        read
     }
 
     /// Large reads while there is much to read.
@@ -452,7 +485,11 @@ impl<S: ByteStream> Link for StreamLink<S> {
                 true
             }
         };
-        if again || before != (out.frames.len(), out.done, out.room) {
+        let moved = before != (out.frames.len(), out.done, out.room);
+        if !self.core.spin.is_zero() && !again {
+            self.spin(moved, cx);
+        }
+        if again || moved {
             out.idle = !again;
             Poll::Ready(())
         } else {

@@ -122,7 +122,7 @@ impl Pair {
         let settled = Settled { lane, messages: delivered, cost, pulled: 0 };
         self.receiver.handle(now, Input::Settled(settled)).expect("they are done");
         self.now = Time(self.now.0 + 3_000_000);
-        self.receiver.handle(self.now, Input::Timer { jitter: 0 }).expect("the ack timer");
+        self.receiver.handle(self.now, Input::Timer { jitter: 0, late: 0 }).expect("the ack timer");
         self.settle();
         delivered
     }

@@ -24,10 +24,9 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, Waker};
-use std::time::Duration;
 
 use actix::{Actor, ActorContext, ActorFuture, Addr, AsyncContext, Context, Handler, Message};
-use stellate_protocol::event::{Event, Input, LinkFacts, Notice as PeerNotice, Settled, Submit};
+use stellate_protocol::event::{Input, LinkFacts, Notice as PeerNotice, Settled, Submit};
 use stellate_protocol::frame::{Feature, Hello};
 use stellate_protocol::session::{Config, Phase, Session};
 use stellate_protocol::{Class, Lane, LaneSet, LinkId, Parcel, SessionId, Time};
@@ -127,8 +126,6 @@ pub(crate) struct SessionActor {
     kept: Kept,
     timer: Option<Pin<Box<tokio::time::Sleep>>>,
     timer_at: Option<Time>,
-    /// When the user was last told that we woke late.
-    stall_told: Option<Time>,
     dial_turn: u64,
     /// Which address is next.
     address: usize,
@@ -172,7 +169,6 @@ impl SessionActor {
             kept: Kept::default(),
             timer: None,
             timer_at: None,
-            stall_told: None,
             dial_turn: 0,
             address: 0,
             over: false,
@@ -357,48 +353,21 @@ impl SessionActor {
         }
     }
 
-    /// Whether a deadline has passed. All that waited was read before (S9).
-    fn take_timer(&mut self, now: Time, cx: &mut TaskContext<'_>) -> bool {
-        let Some(timer) = &mut self.timer else { return false };
-        // Before its time it need not be asked: it wakes this task since it was armed.
-        if self.timer_at.is_none_or(|at| at > now) || timer.as_mut().poll(cx).is_pending() {
-            return false;
-        }
-        let late = self.timer_at.take().map(|at| now.since(at));
-        self.note_stall(now, late.unwrap_or_default());
-        if self.core.as_ref().and_then(Session::poll_timeout).is_none_or(|due| due > now) {
-            // Put off since it was armed; it is armed anew at the end of the turn.
-            return false;
-        }
+    /// Whether the time that was armed has come. All that waited was read before (S9).
+    fn take_timer(&mut self, now: Time) -> bool {
+        let Some(at) = self.timer_at.take_if(|at| *at <= now) else { return false };
+        let late = now.since(at).as_nanos() as u64;
         let jitter = self.node.random() as u16;
-        self.input(now, Input::Timer { jitter });
+        self.input(now, Input::Timer { jitter, late });
         true
     }
 
-    /// We woke late, so a silence may be our own fault. The protocol asks only while the peer is
-    /// still silent once all that waited was read; the user is told in any case (S9).
-    fn note_stall(&mut self, now: Time, late: Duration) {
-        let known = self.core.as_ref().is_some_and(|core| core.peer().is_some());
-        let told = known && !self.kept.is_shut();
-        if told && self.node.limits().is_own_stall(late) {
-            self.stall_told = Some(now);
-            let late = late.as_nanos() as u64;
-            let shared = &self.shared;
-            self.node
-                .notify(|| Notice::Event(shared.clone(), Box::new(Event::LocalStall { late })));
-        }
-    }
-
     fn arm(&mut self, cx: &mut TaskContext<'_>) {
-        let Some(core) = &self.core else { return };
-        let due = core.poll_timeout();
-        // A timer that was put off fires at its old time, which costs less than moving it each turn.
-        if due == self.timer_at || self.timer_at.is_some_and(|at| due.is_none_or(|due| due > at)) {
-            return;
-        }
-        match due {
-            Some(due) => self.arm_at(due, cx),
-            None => self.timer_at = None,
+        let Some(due) = self.core.as_ref().and_then(Session::poll_timeout) else { return };
+        match self.timer_at {
+            // Put off, it fires at its old time: that costs less than to move it each turn.
+            Some(at) if at <= due => {}
+            _ => self.arm_at(due, cx),
         }
     }
 

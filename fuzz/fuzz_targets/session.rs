@@ -137,8 +137,9 @@ impl World {
                 self.feed(side, Input::Fire(timer));
             }
             9 => {
-                self.now = Time(self.now.0.saturating_add(1 << (choices.byte() % 42)));
-                self.feed(side, Input::Timer { jitter: 7 });
+                let late = 1 << (choices.byte() % 42);
+                self.now = Time(self.now.0.saturating_add(late));
+                self.feed(side, Input::Timer { jitter: 7, late });
             }
             10 | 11 => self.done(side),
             12 => self.user(side, choices),

@@ -16,10 +16,8 @@ use crate::shared::{SessionShared, Staged, lock};
 
 impl SessionActor {
     pub(super) fn tell(&mut self, ctx: &mut Context<Self>, event: Event<Parcel>) {
-        match event {
-            Event::Ended(end) => return self.finish(ctx, end),
-            Event::LocalStall { .. } if self.stall_is_told() => return,
-            _ => {}
+        if let Event::Ended(end) = event {
+            return self.finish(ctx, end);
         }
         tracing::debug!(session = self.shared.key.0, peer = %self.shared.target, ?event);
         let shared = &self.shared;
@@ -28,13 +26,6 @@ impl SessionActor {
             // Told first: those who waited for an end may speak now (S6).
             self.node.conflicts(shared);
         }
-    }
-
-    /// Whether this stall was told when we woke.
-    fn stall_is_told(&self) -> bool {
-        let deadline = self.node.limits().heartbeat_deadline;
-        let told = |at| self.now().since(at) < deadline;
-        self.stall_told.is_some_and(told)
     }
 
     /// The end: seal, correct the counts to what is exact now, tell, and go.

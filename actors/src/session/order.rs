@@ -38,12 +38,29 @@ impl Kept {
         self.shut
     }
 
+    /// Of what a link that flaps says, or a thread that is often late, the last is kept (S7).
+    fn push(&mut self, output: Output<Parcel>) {
+        self.news.retain(|kept| !is_repeated_by(kept, &output));
+        self.news.push_back(output);
+    }
+
     /// The end that waits to be told.
     pub(super) fn take_end(&mut self) -> Option<Box<End<Parcel>>> {
         match self.news.pop_back() {
             Some(Output::Event(Event::Ended(end))) => Some(end),
             _ => None,
         }
+    }
+}
+
+fn is_repeated_by(kept: &Output<Parcel>, next: &Output<Parcel>) -> bool {
+    use Event::{LocalStall, Resumed};
+    match (kept, next) {
+        (Output::Event(kept), Output::Event(next)) => matches!(
+            (kept, next),
+            (Resumed { .. }, Resumed { .. }) | (LocalStall { .. }, LocalStall { .. })
+        ),
+        _ => false,
     }
 }
 
@@ -54,18 +71,11 @@ impl SessionActor {
     }
 
     pub(super) fn keep(&mut self, output: Output<Parcel>) {
-        match &output {
-            // A link that flaps says one thing; it must not grow the queue (S7).
-            Output::Event(Event::Resumed { .. }) => {
-                let resumed =
-                    |kept: &Output<_>| matches!(kept, Output::Event(Event::Resumed { .. }));
-                self.kept.news.retain(|kept| !resumed(kept));
-            }
+        if let Output::Event(Event::Ended(_)) = &output {
             // Nobody may find a session that is over by its name.
-            Output::Event(Event::Ended(_)) => self.node.free_name(self.shared.key),
-            _ => {}
+            self.node.free_name(self.shared.key);
         }
-        self.kept.news.push_back(output);
+        self.kept.push(output);
     }
 
     /// Once the older end is told: what was kept, in its order.
@@ -93,5 +103,34 @@ impl Handler<Namesake> for SessionActor {
     fn handle(&mut self, _: Namesake, _: &mut Self::Context) {
         self.kept.namesake = true;
         self.touched = true;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn news(event: Event<Parcel>) -> Output<Parcel> {
+        Output::Event(event)
+    }
+
+    /// S7: whatever a link and a late thread do while the older end is not told.
+    #[test]
+    fn s7_what_is_said_again_is_kept_once() {
+        let mut kept = Kept::default();
+        kept.push(news(Event::NameConflict));
+        for late in 1..=9 {
+            kept.push(news(Event::Resumed { held: late % 2 == 0 }));
+            kept.push(news(Event::LocalStall { late }));
+        }
+        kept.push(news(Event::NameConflict));
+        let last = [
+            news(Event::NameConflict),
+            news(Event::Resumed { held: false }),
+            news(Event::LocalStall { late: 9 }),
+            news(Event::NameConflict),
+        ];
+        assert_eq!(kept.news, last);
+        assert!(kept.take_end().is_none());
     }
 }

@@ -102,6 +102,9 @@ pub enum Input<P> {
     Timer {
         /// A random fraction of 65,536.
         jitter: u16,
+        /// How many nanoseconds after the time that was armed we woke, also where that timer was put
+        /// off meanwhile (S9).
+        late: u64,
     },
     /// This timer fires, due or not (the model checker's clock).
     Fire(Timer),

@@ -32,6 +32,7 @@ mod timers;
 mod why;
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -324,7 +325,7 @@ impl<P: Payload> Session<P> {
                 self.on_hello(now, link, hello, latest, facts);
             }
             Input::LinkLost { link, blame, jitter } => self.on_link_lost(now, link, blame, jitter),
-            Input::Timer { jitter } => self.on_timer(now, jitter),
+            Input::Timer { jitter, late } => self.on_timer(now, jitter, late),
             Input::Fire(timer) => self.fire(now, timer, None, 0),
             Input::Admission(decision) => self.on_admission(decision),
             Input::Notice(notice) => self.on_notice(now, notice),
@@ -494,7 +495,11 @@ impl<P: Payload> Session<P> {
         waits || self.send.iter().any(|lane| !lane.is_empty())
     }
 
-    fn on_timer(&mut self, now: Time, jitter: u16) {
+    fn on_timer(&mut self, now: Time, jitter: u16, late: u64) {
+        let stall = self.config.limits.is_own_stall(Duration::from_nanos(late));
+        if stall && self.told && self.phase != Phase::Ended {
+            self.event(Event::LocalStall { late });
+        }
         while let Some(timer) = self.timers.first_due(now) {
             let late = self.timers.due(timer).map(|due| now.since(due).as_nanos() as u64);
             self.fire(now, timer, late, jitter);

@@ -5,7 +5,7 @@ use super::timers::Timer;
 use super::{Due, Phase, Session};
 use crate::class::{Class, Lane};
 use crate::error::Blame;
-use crate::event::{EndCause, Event};
+use crate::event::EndCause;
 use crate::frame::Payload;
 use crate::id::{LinkId, Seq, Time};
 
@@ -118,7 +118,8 @@ impl<P: Payload> Session<P> {
         self.link.is_some_and(|link| link.healthy)
     }
 
-    /// Nothing was heard for a deadline. A late timer is our own fault first (S9).
+    /// Nothing was heard for a deadline. A late timer is our own fault first; that we woke late is
+    /// told in any case, see `on_timer` (S9).
     pub(super) fn on_silence(&mut self, now: Time, late: u64, jitter: u16) {
         let deadline = self.config.limits.heartbeat_deadline;
         let limits = &self.config.limits;
@@ -128,7 +129,7 @@ impl<P: Payload> Session<P> {
             self.counters.local_stalls += 1;
             self.timers.arm(Timer::Deadline, now.after(deadline));
             self.due.heartbeat = true;
-            return self.event(Event::LocalStall { late });
+            return;
         }
         let healthy = self.rewind();
         self.close_link(false);

@@ -76,7 +76,7 @@ rules! {
     LinkLostBackoff: [Up] "LinkLost" "may dial, and the link never proved healthy" => Some(Backoff), "rewind; arm back-off";
     SilentLossy: [Up] "Timer(Deadline)" "lossy" => Some(Ended), "close the link; Ended(LinkLost)";
     SilentLossless: [Up] "Timer(Deadline)" "lossless" => Some(Backoff), "close the link, then as LinkLost";
-    StallForgiven: [Up] "Timer(Deadline)" "we woke late, first time" => None, "LocalStall; restart the deadline";
+    StallForgiven: [Up] "Timer(Deadline)" "we woke late, first time" => None, "restart the deadline";
     FrameFault: [Up] "Frame" "breaks a rule" => None, "close the link, then as LinkLost";
     StandbyWakes: [Standby] "Submit" "peer" => Some(Dialing), "Dial";
     StandbyOver: [Backoff Dialing Greeting Yielding Standby] "Timer(Standby)" "" => Some(Ended), "Ended(TimedOut or Unreachable)";

@@ -310,13 +310,12 @@ impl World {
     }
 
     pub fn fire_timers(&mut self) {
-        let due: Vec<Conn> = self
-            .live_sides()
-            .filter(|side| side.session.poll_timeout().is_some_and(|due| due <= self.now))
-            .map(|side| side.conn)
-            .collect();
-        for conn in due {
-            self.feed(conn, Input::Timer { jitter: self.jitter });
+        let due = |side: &Side| side.session.poll_timeout().filter(|due| *due <= self.now);
+        let due: Vec<(Conn, Time)> =
+            self.live_sides().filter_map(|side| Some((side.conn, due(side)?))).collect();
+        for (conn, due) in due {
+            let late = self.now.since(due).as_nanos() as u64;
+            self.feed(conn, Input::Timer { jitter: self.jitter, late });
         }
     }
 

@@ -104,7 +104,7 @@ fn s6_an_ended_session_hears_nothing() {
         Input::Abort,
         Input::Fault,
         Input::Notice(Notice::Forgotten),
-        Input::Timer { jitter: 0 },
+        Input::Timer { jitter: 0, late: u64::MAX },
         Input::Admission(stellate_protocol::event::Decision::Accept),
         Input::Forget(stellate_protocol::RequestId(1)),
     ] {

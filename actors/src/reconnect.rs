@@ -27,7 +27,6 @@ pub(crate) struct DialFor {
     pub(crate) key: SessionKey,
     pub(crate) session: Addr<SessionActor>,
     pub(crate) address: Option<Address>,
-    pub(crate) turn: u64,
 }
 
 /// The session's dial is not wanted any more.
@@ -49,6 +48,8 @@ pub(crate) struct ReconnectSupervisor {
     node: Node,
     outs: Outs,
     dials: FuturesUnordered<LocalBoxFuture<'static, Ended>>,
+    /// Dials so far: tells one that was called off from the next of its session.
+    turn: u64,
     seed: u64,
 }
 
@@ -60,12 +61,13 @@ impl ReconnectSupervisor {
             node: node.clone(),
             outs: outs.clone(),
             dials: FuturesUnordered::new(),
+            turn: 0,
             seed,
         })
         .on_start(move |actor, ctx| {
             for (_, out) in std::mem::take(&mut *lost.borrow_mut()) {
                 let result = Err(DialError::Unreachable);
-                out.session.do_send(DialEnded { turn: out.turn, result, jitter: actor.jitter() });
+                out.session.do_send(DialEnded { result, jitter: actor.jitter() });
             }
             ctx.spawn(DialPump);
         })
@@ -89,7 +91,7 @@ impl ReconnectSupervisor {
             tracing::debug!(session = key.0, %error, "a dial failed");
         }
         if let Some(out) = out {
-            out.session.do_send(DialEnded { turn, result, jitter });
+            out.session.do_send(DialEnded { result, jitter });
         }
     }
 }
@@ -102,7 +104,9 @@ impl Handler<DialFor> for ReconnectSupervisor {
     type Result = ();
 
     fn handle(&mut self, dial: DialFor, _: &mut Self::Context) {
-        let DialFor { key, session, address, turn } = dial;
+        let DialFor { key, session, address } = dial;
+        self.turn += 1;
+        let turn = self.turn;
         let (abort, registration) = AbortHandle::new_pair();
         let timeout = self.node.inner().reactor.span(self.node.limits().hello_timeout);
         let target = address.as_ref().and_then(|to| self.node.transport(to).map(|t| t.dial(to)));

@@ -55,7 +55,6 @@ pub(crate) enum Begin {
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct DialEnded {
-    pub(crate) turn: u64,
     pub(crate) result: Result<Box<dyn Link>, DialError>,
     pub(crate) jitter: u16,
 }
@@ -126,7 +125,6 @@ pub(crate) struct SessionActor {
     kept: Kept,
     timer: Option<Pin<Box<tokio::time::Sleep>>>,
     timer_at: Option<Time>,
-    dial_turn: u64,
     /// Which address is next.
     address: usize,
     over: bool,
@@ -169,7 +167,6 @@ impl SessionActor {
             kept: Kept::default(),
             timer: None,
             timer_at: None,
-            dial_turn: 0,
             address: 0,
             over: false,
         })
@@ -478,10 +475,6 @@ impl Handler<DialEnded> for SessionActor {
 
     fn handle(&mut self, ended: DialEnded, ctx: &mut Self::Context) {
         let now = self.now();
-        let waited = self.core.as_ref().is_some_and(|core| core.phase() == Phase::Dialing);
-        if ended.turn != self.dial_turn || !waited {
-            return;
-        }
         let link = match ended.result {
             Ok(link) => link,
             // Nobody answered: the session's own timer says so, and counts it as silence.

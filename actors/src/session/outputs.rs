@@ -37,7 +37,6 @@ impl SessionActor {
             }
             Output::Dial => self.dial(ctx),
             Output::CancelDial => {
-                self.dial_turn += 1;
                 if let Some(reconnect) = &self.reconnect {
                     reconnect.do_send(CancelFor(self.shared.key));
                 }
@@ -72,7 +71,6 @@ impl SessionActor {
     }
 
     pub(super) fn dial(&mut self, ctx: &mut Context<Self>) {
-        self.dial_turn += 1;
         let addresses = lock(&self.shared.addresses).clone();
         // Nobody reads of sessions that begin: this one has to wait, as if nobody were there.
         let new = self.core.as_ref().is_none_or(|core| core.peer().is_none());
@@ -84,7 +82,7 @@ impl SessionActor {
         self.address = self.address.wrapping_add(1);
         if let Some(reconnect) = &self.reconnect {
             let (key, session) = (self.shared.key, ctx.address());
-            reconnect.do_send(DialFor { key, session, address, turn: self.dial_turn });
+            reconnect.do_send(DialFor { key, session, address });
         }
     }
 

@@ -17,11 +17,9 @@ mod order;
 mod outputs;
 mod transmit;
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, Waker};
 
@@ -35,13 +33,13 @@ use stellate_transport::{Batch, DialError, Link};
 use crate::dispatch::Dispatch;
 use crate::endpoint::FEATURE_LISTENS_AT;
 use crate::inbox::{Arrived, Notice};
-use crate::link::{Bound, Carried, LinkActor, Role};
+use crate::link::{Bound, Carried, Line, LinkActor, Role};
 use crate::node::Node;
 use crate::reconnect::ReconnectSupervisor;
 use crate::shared::{Entries, SessionShared, Staged, lock};
 use crate::supervise::Recipe;
 use crate::waiting::Watch;
-use endings::{died, last_word};
+use endings::died;
 use order::Kept;
 pub(crate) use order::Namesake;
 
@@ -81,19 +79,18 @@ enum Held {
     Actor(Bound),
 }
 
-/// The link of the day, as its session's exit hook may have to close it.
-type LinkInUse = Rc<RefCell<Option<Bound>>>;
-
 /// The actor of one session.
 pub(crate) struct SessionActor {
     node: Node,
     shared: Arc<SessionShared>,
+    /// None before it begins, and once its end is told.
     core: Option<Session<Parcel>>,
     begin: Option<Begin>,
     dispatch: Option<Dispatch>,
     reconnect: Option<Addr<ReconnectSupervisor>>,
     links: BTreeMap<LinkId, Held>,
-    in_use: LinkInUse,
+    /// The link that was adopted last; over, it has no room.
+    in_use: Option<Line>,
     /// The link in use takes frames as bytes.
     in_bytes: bool,
     /// Messages received when the ledger was last told what this side owns.
@@ -113,8 +110,6 @@ pub(crate) struct SessionActor {
     watch: Watch,
     /// What wakes this actor.
     waker: Option<Waker>,
-    /// Openings wake this actor.
-    watching: bool,
     staged: Vec<Staged>,
     /// Something was taken in that is not let out.
     touched: bool,
@@ -127,7 +122,6 @@ pub(crate) struct SessionActor {
     timer_at: Option<Time>,
     /// Which address is next.
     address: usize,
-    over: bool,
 }
 
 impl SessionActor {
@@ -137,8 +131,7 @@ impl SessionActor {
         index: usize,
         begin: Begin,
     ) -> Recipe<Self> {
-        let in_use = LinkInUse::default();
-        let (hooked, owner, session) = (in_use.clone(), node.clone(), shared.clone());
+        let (owner, session) = (node.clone(), shared.clone());
         let mut begin = Some(begin);
         Recipe::new(move || Self {
             dispatch: lock(&node.inner().dispatches).get(index).cloned(),
@@ -148,7 +141,7 @@ impl SessionActor {
             core: None,
             begin: begin.take(),
             links: BTreeMap::new(),
-            in_use: in_use.clone(),
+            in_use: None,
             in_bytes: false,
             owned: 0,
             batch_hint: 0,
@@ -159,7 +152,6 @@ impl SessionActor {
             replies: (0, 0),
             watch: Watch::default(),
             waker: None,
-            watching: false,
             staged: Vec::new(),
             touched: true,
             leftover: Vec::new(),
@@ -168,14 +160,8 @@ impl SessionActor {
             timer: None,
             timer_at: None,
             address: 0,
-            over: false,
         })
-        .on_exit(move |_| {
-            if let Some(link) = hooked.borrow_mut().take() {
-                last_word(&session, &link);
-            }
-            died(&owner, &session);
-        })
+        .on_exit(move |_| died(&owner, &session))
     }
 
     fn now(&self) -> Time {
@@ -241,52 +227,46 @@ impl SessionActor {
     /// Takes in what needs no message, then lets out all there is.
     fn turn(&mut self, ctx: &mut Context<Self>, cx: &mut TaskContext<'_>) {
         let woken = self.shared.begin_turn(&mut self.waker, cx.waker());
-        if self.core.is_none() || self.over {
-            return;
-        }
         let now = self.now();
         // An end that waits to be told was counted with what was known then: nothing is taken in
         // after it, and what is staged goes back to its user (S4).
-        if woken && !self.has_ended() {
+        if woken && self.is_open() {
             // A handler answers, then is done. So the ledger is read first and believed last: else
             // a session that drains would end between the two, and the answer be lost.
             let ledger = self.shared.read_ledger(self.lanes);
             self.take_staged(now);
-            if !self.has_ended() {
+            if self.is_open() {
                 self.take_ledger(now, &ledger);
             }
         }
         self.touched |= woken;
-        if !self.move_all(ctx, now, cx) {
-            return self.arm(cx);
-        }
-        self.note_replies();
-        if !self.over && !self.kept.is_shut() && self.shared.take_writable() {
-            let shared = &self.shared;
-            self.node.notify(|| Notice::Writable(shared.clone()));
+        if self.move_all(ctx, now, cx) {
+            self.say(now);
         }
         self.arm(cx);
-        // The end has been shown, and what was counted after it.
-        if !self.over {
-            self.show(now);
-        }
     }
 
-    /// Requests wait while their replies do (S7): says how many bytes of those have gone.
-    fn note_replies(&mut self) {
-        let held = self.core.as_ref().map_or(0, Session::replies_held);
-        let gone = self.replies.0.saturating_sub(held);
-        if gone != self.replies.1 && !self.over {
+    /// What its users and handlers are to know after a turn; the end was told, if this was its last.
+    fn say(&mut self, now: Time) {
+        let Some(core) = &self.core else { return };
+        // Requests wait while their replies do (S7).
+        let gone = self.replies.0.saturating_sub(core.replies_held());
+        if gone != self.replies.1 {
             self.replies.1 = gone;
             self.shared.note_replies_gone(gone);
         }
+        if !self.kept.is_shut() && self.shared.take_writable() {
+            let shared = &self.shared;
+            self.node.notify(|| Notice::Writable(shared.clone()));
+        }
+        self.show(now);
     }
 
     fn take_staged(&mut self, now: Time) {
         let mut staged = std::mem::take(&mut self.staged);
         self.shared.take_staged(&mut staged);
         let mut taken = 0;
-        while !self.has_ended()
+        while self.is_open()
             && let Some(next) = staged.get_mut(taken)
         {
             taken += 1;
@@ -318,8 +298,9 @@ impl SessionActor {
         self.input(now, staged.into_input());
     }
 
-    fn has_ended(&self) -> bool {
-        self.core.as_ref().is_some_and(|core| core.phase() == Phase::Ended)
+    /// Whether it has begun, and has not ended.
+    fn is_open(&self) -> bool {
+        self.core.as_ref().is_some_and(|core| core.phase() != Phase::Ended)
     }
 
     fn take_ledger(&mut self, now: Time, ledger: &[Entries; Class::COUNT]) {
@@ -391,16 +372,14 @@ impl SessionActor {
         // Before anything of it is acknowledged: if this actor panics, the ledger knows (S4).
         self.note_owned();
         self.let_out_kept(ctx, now);
-        while !self.over
-            && let Some(output) = self.core.as_mut().and_then(Session::poll_output)
-        {
+        while let Some(output) = self.core.as_mut().and_then(Session::poll_output) {
             if self.kept.is_shut() && output.is_news() {
                 self.keep(output);
             } else {
                 self.carry_out(ctx, now, output);
             }
         }
-        if self.over {
+        if self.core.is_none() {
             return;
         }
         self.tell_of_namesake();

@@ -31,19 +31,17 @@ impl SessionActor {
     /// The end: seal, correct the counts to what is exact now, tell, and go.
     pub(super) fn finish(&mut self, ctx: &mut Context<Self>, end: Box<End<Parcel>>) {
         self.settle_end(end);
-        for (_, held) in std::mem::take(&mut self.links) {
-            match held {
-                Held::Stray(link) => drop(link),
-                Held::Actor(link) => link.hang(CloseHow::Abort),
+        for held in std::mem::take(&mut self.links).into_values() {
+            if let Held::Actor(link) = held {
+                link.hang(CloseHow::Abort);
             }
         }
-        self.in_use.borrow_mut().take();
         ctx.stop();
     }
 
     fn settle_end(&mut self, mut end: Box<End<Parcel>>) {
-        self.over = true;
         self.show(self.now());
+        self.lay_down();
         let sealed = self.shared.seal();
         for lane in Lane::all().filter(|lane| !lane.is_replies()) {
             let later = sealed[lane.index()] - self.seen[lane.index()][0];
@@ -56,6 +54,13 @@ impl SessionActor {
         }
         conclude(&self.node, &self.shared, end);
         self.received.clear();
+    }
+
+    /// The session's rules have nothing more to say.
+    fn lay_down(&mut self) {
+        if let Some(core) = self.core.take() {
+            self.node.add_coverage(core.coverage());
+        }
     }
 }
 
@@ -101,7 +106,7 @@ fn conclude(node: &Node, shared: &Arc<SessionShared>, end: Box<End<Parcel>>) {
 
 /// Tells the peer over the link that outlives the actor: a peer with nothing to say would not
 /// ask before `standby_max` (S4).
-pub(super) fn last_word(shared: &SessionShared, link: &Bound) {
+fn last_word(shared: &SessionShared, link: &Bound) {
     let close = Close {
         reason: CloseReason::InternalFault,
         delivered: shared.seal(),
@@ -131,23 +136,16 @@ pub(super) fn died(node: &Node, shared: &Arc<SessionShared>) {
 }
 
 impl Drop for SessionActor {
-    /// After a panic a link that still greets has nobody to wait for, and the peer may have let it
-    /// in already. The link in use is left to the exit hook.
+    /// After a panic its links say so: also one that still greets, since the peer may have let it in
+    /// already. An orderly end has left none.
     fn drop(&mut self) {
-        if let Some(core) = &self.core {
-            self.node.add_coverage(core.coverage());
-        }
         // Stopped while its end waited for another's: nobody else knows its counts.
-        if let Some(end) = self.kept.take_end()
-            && !self.shared.is_over()
-        {
+        if let Some(end) = self.kept.take_end() {
             self.settle_end(end);
         }
-        let in_use = self.in_use.borrow();
+        self.lay_down();
         for held in self.links.values() {
-            if let Held::Actor(link) = held
-                && in_use.as_ref().is_none_or(|used| used.actor != link.actor)
-            {
+            if let Held::Actor(link) = held {
                 last_word(&self.shared, link);
             }
         }

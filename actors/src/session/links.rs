@@ -11,7 +11,7 @@ use stellate_transport::{CloseHow, LinkFault};
 
 use super::{Held, SessionActor};
 use crate::inbox::Arrived;
-use crate::link::{Bound, Broke, FromLink, Moved, ROUNDS};
+use crate::link::{Broke, FromLink, Moved, ROUNDS};
 
 impl SessionActor {
     /// Lets out what is due and takes in what comes, until nothing comes or others are to have
@@ -26,7 +26,7 @@ impl SessionActor {
         for round in 0..ROUNDS {
             any |= self.touched;
             self.let_out(ctx, now);
-            if self.over || self.has_ended() {
+            if !self.is_open() {
                 return any;
             }
             let more = self.move_links(now, cx, round > 0);
@@ -47,8 +47,7 @@ impl SessionActor {
     /// Once the end waits for handlers to open what was received, each opening is a turn's business:
     /// those so far, which no turn may have seen, and those to come.
     fn watch_openings(&mut self, now: Time) {
-        let waits = self.core.as_ref().is_some_and(Session::awaits_openings);
-        if waits && !std::mem::replace(&mut self.watching, true) {
+        if self.core.as_ref().is_some_and(Session::awaits_openings) {
             self.shared.watch_openings();
             let ledger = self.shared.read_ledger(self.lanes);
             self.take_ledger(now, &ledger);
@@ -111,20 +110,11 @@ impl SessionActor {
     /// A link is gone.
     pub(super) fn lose(&mut self, now: Time, link: LinkId, fault: LinkFault) {
         if let Some(Held::Actor(gone)) = self.links.remove(&link) {
-            self.leave(&gone);
             gone.hang(CloseHow::Abort);
         }
         tracing::debug!(session = self.shared.key.0, link = link.0, %fault, "link lost");
         let (blame, jitter) = (fault.counts_as(), self.node.random() as u16);
         self.input(now, Input::LinkLost { link, blame, jitter });
-    }
-
-    /// Uses that link no longer.
-    pub(super) fn leave(&self, link: &Bound) {
-        let mut in_use = self.in_use.borrow_mut();
-        if in_use.as_ref().is_some_and(|used| used.actor == link.actor) {
-            *in_use = None;
-        }
     }
 }
 

@@ -31,8 +31,8 @@ impl SessionActor {
                 self.shared.resolve_call(id, result);
             }
             Output::Expect { lane, seq, data_len } => {
-                if let Some(link) = &*self.in_use.borrow() {
-                    link.line.expect(lane, seq, data_len);
+                if let Some(line) = &self.in_use {
+                    line.expect(lane, seq, data_len);
                 }
             }
             Output::Dial => self.dial(ctx),
@@ -112,8 +112,8 @@ impl SessionActor {
         };
         self.in_bytes = link.line.takes_bytes();
         self.address = 0;
-        self.links.insert(id, Held::Actor(link.clone()));
-        *self.in_use.borrow_mut() = Some(link);
+        self.in_use = Some(link.line.clone());
+        self.links.insert(id, Held::Actor(link));
     }
 
     pub(super) fn close_link(&mut self, id: LinkId, how: CloseHow) {
@@ -123,10 +123,7 @@ impl SessionActor {
                 // A link that finds no place is dropped, which closes it.
                 let _ = LinkActor::start(&self.node, id, link, Role::Draining);
             }
-            Some(Held::Actor(link)) => {
-                self.leave(&link);
-                link.hang(how);
-            }
+            Some(Held::Actor(link)) => link.hang(how),
             None => {}
         }
     }

@@ -12,16 +12,13 @@ const BUFFER_MAX: usize = 128 * 1024;
 
 impl SessionActor {
     pub(super) fn transmit(&mut self, now: Time) {
-        let in_use = self.in_use.borrow();
-        let (Some(link), Some(core)) = (&*in_use, &mut self.core) else {
+        let (Some(line), Some(core)) = (&self.in_use, &mut self.core) else {
             return;
         };
-        let room = link.line.room();
-        if room == 0 {
-        } else if self.in_bytes {
-            encode(core, now, room, &mut self.batch_hint, &link.line);
+        if self.in_bytes {
+            encode(core, now, &mut self.batch_hint, line);
         } else {
-            hand_over(core, now, &link.line);
+            hand_over(core, now, line);
         }
     }
 }
@@ -36,7 +33,8 @@ fn hand_over(core: &mut Session<Parcel>, now: Time, line: &Line) {
 }
 
 /// Frames as bytes, a message right from where the session keeps it.
-fn encode(core: &mut Session<Parcel>, now: Time, room: usize, hint: &mut usize, line: &Line) {
+fn encode(core: &mut Session<Parcel>, now: Time, hint: &mut usize, line: &Line) {
+    let room = line.room();
     let mut encoded = Outbound::new();
     // One that has no bytes goes to the link as it is, and the link says what is wrong with it.
     let mut odd: Option<Frame<Parcel>> = None;

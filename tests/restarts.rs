@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use facade_support::*;
 use stellate::prelude::*;
-use stellate::testing::sim::Profile;
+use stellate::testing::sim::{Profile, Quality};
 use stellate::testing::{Direction, Fault, Faults, FrameKind, Gate, World};
 use stellate::testing::{virtual_time, virtual_time_over};
 
@@ -183,6 +183,40 @@ fn s6_two_live_processes_with_one_name_conflict_once_and_live_on() {
         for (twin, _) in &mut twins {
             assert_eq!(told(twin), ["connected"]);
         }
+    });
+}
+
+/// S6: they call at one moment, and a session waits for that name that knows neither. The directory
+/// sends both hellos there; it takes one, and the other is no hello to be forgotten.
+#[test]
+fn s6_two_processes_of_one_name_that_call_at_once_are_both_let_in() {
+    virtual_time(1, async |world| {
+        let quality = Quality { latency: 1, jitter: 0, ..Quality::default() };
+        world.net().set_quality(quality);
+        let mut one = Side::new(world.messenger(EntityName::osd(1))).await;
+        let to_either = one.messenger.connect(EntityName::osd(2), "sim://nobody").unwrap();
+        let mut twins = Vec::new();
+        for node in ["osd.2a", "osd.2b"] {
+            twins.push(Side::new(world.messenger_on(node, EntityName::osd(2))).await);
+        }
+        let call = |twin: &Side| twin.messenger.connect(EntityName::osd(1), "sim://osd.1").unwrap();
+        let calls: Vec<_> = twins.iter().map(call).collect();
+        for from_twin in &calls {
+            send(from_twin, 1).await;
+        }
+        world.sleep(60 * SECOND).await;
+        for from_twin in &calls {
+            assert_eq!(from_twin.counters().dials, 1);
+        }
+        send(&to_either, 3).await;
+        world.sleep(SECOND).await;
+        let log = told(&mut one);
+        let of = |what: &str| log.iter().filter(|line| line.starts_with(what)).count();
+        assert_eq!((of("connected"), of("conflict"), of("note 1")), (2, 2, 2), "{log:?}");
+        let heard: Vec<_> = twins.iter_mut().map(told).collect();
+        let (mut with, without) = (["connected", "note 3"], ["connected"]);
+        with.sort_unstable();
+        assert!(heard == [&with[..], &without] || heard == [&without[..], &with], "{heard:?}");
     });
 }
 

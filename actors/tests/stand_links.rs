@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use stellate_actors::supervise::What;
+use stellate_actors::supervise::{Tree, What};
 use stellate_protocol::codec::Outbound;
-use stellate_protocol::event::EndCause;
+use stellate_protocol::event::{CallResult, EndCause};
 use stellate_protocol::policy::Policy;
 use stellate_protocol::{Class, EntityName, Frame, Lane, Parcel, Seq};
 use stellate_transport::{
@@ -31,17 +31,21 @@ const NEVER: Duration = Duration::from_secs(3600);
 const NONE: u8 = 0;
 const SUBMIT: u8 = 1;
 const POLL: u8 = 2;
+/// They do not panic: they say that there is always more.
+const FLOOD: u8 = 3;
 
-/// Two peers; the first one's links panic in the calls that are set.
+/// Two peers that never miss each other; the first one's links panic in the calls that are set.
 async fn pair() -> (TestNode, TestNode, Arc<AtomicU8>) {
     let broken = Arc::new(AtomicU8::new(NONE));
-    let mut config = quick(A, 1, Policy::lossless_peer());
-    config.limits.drain_max = NEVER;
+    let patient = |name, instance| {
+        let mut config = quick(name, instance, Policy::lossless_peer());
+        config.limits.drain_max = NEVER;
+        config.limits.heartbeat_deadline = NEVER;
+        config
+    };
+    let mut config = patient(A, 1);
     config.transports = vec![Arc::new(Fragile { inner: Tcp::new(), broken: broken.clone() })];
-    let a = TestNode::start(config).await;
-    let mut config = quick(B, 2, Policy::lossless_peer());
-    config.limits.drain_max = NEVER;
-    (a, TestNode::start(config).await, broken)
+    (TestNode::start(config).await, TestNode::start(patient(B, 2)).await, broken)
 }
 
 /// The session goes on over another link, and the tree knows whose panic it was.
@@ -64,6 +68,41 @@ async fn v1_a_panic_of_the_transport_is_a_panic_of_its_link() {
         a.shutdown().await;
         b.shutdown().await;
     }
+}
+
+/// V1: nothing but the link's actor knows that it failed: the session does not wait for a deadline.
+#[actix_rt::test]
+async fn v1_a_link_whose_own_actor_fails_is_lost_at_once() {
+    for verb in [Tree::kill, Tree::panic] {
+        let (mut a, mut b, _) = pair().await;
+        let there = a.dial(&b);
+        a.connected().await;
+        b.connected().await;
+        let link = a.node.tree().members("links")[0].clone();
+        verb(a.node.tree(), &link).expect("there");
+        until("the loss", || there.shared().snapshot().counters.links_lost == 1).await;
+        there.try_send(Class::Normal, parcel(b"through", "")).expect("room");
+        assert_eq!(b.next_parcel().await.front()[..], *b"through");
+        a.shutdown().await;
+        b.shutdown().await;
+    }
+}
+
+/// S9, F7: a link that always has something to do does not hold up the timers of its session.
+#[actix_rt::test]
+async fn s9_a_flood_does_not_hold_up_a_timeout() {
+    let (mut a, mut b, broken) = pair().await;
+    let there = a.dial(&b);
+    a.connected().await;
+    let request = parcel(b"asked", "");
+    let reply = there.try_request(Class::Normal, request, Some(50_000_000)).expect("room");
+    let (asked, _) = b.next_arrived().await;
+    broken.store(FLOOD, Ordering::Relaxed);
+    assert_eq!(within("the timeout", reply).await, CallResult::Timeout);
+    broken.store(NONE, Ordering::Relaxed);
+    drop(asked);
+    a.shutdown().await;
+    b.shutdown().await;
 }
 
 /// S4: not even when the last word cannot be said.
@@ -216,7 +255,12 @@ impl Link for FragileLink {
 
     fn poll(&mut self, cx: &mut Context<'_>, out: &mut Batch) -> Poll<()> {
         self.trip(POLL);
-        self.inner.poll(cx, out)
+        let polled = self.inner.poll(cx, out);
+        if self.broken.load(Ordering::Relaxed) != FLOOD {
+            return polled;
+        }
+        out.idle = false;
+        Poll::Ready(())
     }
 
     fn close(&mut self, how: CloseHow) {

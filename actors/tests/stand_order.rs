@@ -11,10 +11,10 @@ use std::time::Duration;
 use stellate_actors::inbox::{Arrived, Inbox, Item, Notice};
 use stellate_actors::node::Node;
 use stellate_protocol::directory::SessionKey;
-use stellate_protocol::event::{EndCause, Event};
+use stellate_protocol::event::{End, EndCause, Event};
 use stellate_protocol::limits::Limits;
 use stellate_protocol::policy::Policy;
-use stellate_protocol::{Class, EntityName, Frame};
+use stellate_protocol::{Class, EntityName, Frame, Parcel};
 use support::raw::{Raw, hello, message, who, wire};
 use support::{KIND, TestNode, number_of, parcel, quick, scale, within};
 
@@ -51,6 +51,8 @@ struct Watcher {
     lazy: bool,
     /// How often a session was said to have another link.
     resumed: usize,
+    /// The last end that was told.
+    end: Option<Box<End<Parcel>>>,
 }
 
 impl Watcher {
@@ -74,6 +76,7 @@ impl Watcher {
             unopened: Vec::new(),
             lazy: false,
             resumed: 0,
+            end: None,
         }
     }
 
@@ -111,7 +114,11 @@ impl Watcher {
             Item::Notice(Notice::Event(session, event)) => match *event {
                 Event::Connected { .. } => Some(Seen::Connected(session.key())),
                 Event::NameConflict => Some(Seen::Conflict(session.key())),
-                Event::Ended(end) => Some(Seen::Ended(session.key(), end.cause)),
+                Event::Ended(end) => {
+                    let cause = end.cause;
+                    self.end = Some(end);
+                    Some(Seen::Ended(session.key(), cause))
+                }
                 Event::Resumed { .. } => {
                     self.resumed += 1;
                     None
@@ -382,6 +389,8 @@ async fn s4_an_end_that_waits_outlives_its_actor() {
     let _silent = arrive(&me.at(), 7, 1, 1, 1).await;
     me.until(|seen| matches!(seen, Seen::Message(_, 1))).await;
     let mut second = arrive(&me.at(), 8, 2, 1, 3).await;
+    let handle = me.node.sessions().into_iter().find(|it| it.shared().key() == SessionKey(2));
+    let handle = handle.expect("it is in");
     let close = stellate_protocol::frame::Close {
         reason: stellate_protocol::frame::CloseReason::Aborted,
         delivered: Default::default(),
@@ -391,8 +400,17 @@ async fn s4_an_end_that_waits_outlives_its_actor() {
     second.closed().await;
     let found = me.node.connect(PEER, me.node.local_addresses()).expect("connects");
     assert_eq!(found.shared().key(), SessionKey(1), "the second is over");
+    // What is sent on it all the same goes nowhere, and comes back.
+    for number in 1..=3u64 {
+        handle.try_send(Class::Normal, parcel(&number.to_le_bytes(), "")).expect("room");
+    }
     me.node.tree().kill("sessions/2").expect("there");
     let end = me.until(|seen| matches!(seen, Seen::Ended(SessionKey(2), _))).await;
     assert_eq!(end, Seen::Ended(SessionKey(2), EndCause::ClosedByPeer));
+    let end = me.end.take().expect("just seen");
+    let back: Vec<u64> = end.unacked.iter().map(|unacked| number_of(&unacked.payload)).collect();
+    assert_eq!(back, [1, 2, 3]);
+    let counts = &end.counts[Class::Normal.index()];
+    assert_eq!((counts.unacked, counts.undelivered), (3, 3));
     me.shutdown().await;
 }

@@ -3,14 +3,16 @@
 mod support;
 
 use std::future::poll_fn;
+use std::io::IoSlice;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll, Waker};
 
 use stellate_protocol::codec::{CodecError, HEADER_LEN, Outbound, WireLimits, encode};
 use stellate_protocol::{Blame, Frame, Parcel};
 use stellate_transport::tcp::ByteCut;
 use stellate_transport::{
-    Address, CloseHow, DialError, LinkFault, ListenError, Listener, Tcp, TcpOptions, Transport,
+    Address, Batch, CloseHow, DialError, LinkFault, ListenError, Listener, Tcp, TcpOptions,
+    Transport,
 };
 use support::{End, Pair, Rig, hello, message, pattern, seqs};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -226,18 +228,70 @@ fn the_port_is_free_again_at_once_for_a_restarted_daemon() {
     });
 }
 
+async fn up() -> Pair {
+    let tcp: Arc<dyn Transport> = Arc::new(Tcp::new());
+    let at = at("tcp://[::1]:0");
+    Pair::up(&Rig { dials: tcp.clone(), listens: tcp, at, net: None, fake: None }).await
+}
+
+/// Polls once.
+fn once(end: &mut End, batch: &mut Batch) -> Poll<()> {
+    batch.clear();
+    end.link().poll(&mut Context::from_waker(Waker::noop()), batch)
+}
+
+/// What saves a driver half of its polls: whoever has reported all that there is says so with it.
+#[test]
+fn what_is_reported_last_says_that_nothing_more_comes() {
+    run(async {
+        let mut pair = up().await;
+        let mut batch = Batch::default();
+        for seq in 1..=100 {
+            pair.near.submit(message(seq, b"one")).expect("room");
+            assert!(once(&mut pair.near, &mut batch).is_ready() && batch.idle, "it is written");
+            assert!(batch.done.take().is_some() && once(&mut pair.near, &mut batch).is_pending());
+            batch.clear();
+            poll_fn(|cx| pair.far.link().poll(cx, &mut batch)).await;
+            assert!(batch.frames.len() == 1 && batch.idle, "{seq}: it is read");
+            assert!(once(&mut pair.far, &mut batch).is_pending() && batch.is_empty());
+        }
+    });
+}
+
+/// What saves a sender half of what a write allocates: the memory of a batch serves the next one.
+#[test]
+fn the_memory_of_a_batch_that_was_written_is_lent_for_the_next() {
+    const BUFFER: usize = 16 * 1024;
+    fn place(batch: &Outbound) -> usize {
+        let mut slices = [IoSlice::new(&[])];
+        assert_eq!(batch.io_slices(&mut slices), 1);
+        slices[0].as_ptr() as usize
+    }
+    run(async {
+        let mut pair = up().await;
+        let mut known = None;
+        for seq in 1..=50 {
+            let mut batch = pair.near.link().spare_bytes();
+            assert!(batch.is_empty());
+            batch.reserve(BUFFER);
+            encode(&message(seq, &pattern(1000)), &mut batch).expect("fits");
+            let at = place(&batch);
+            assert!(at.abs_diff(*known.get_or_insert(at)) < BUFFER, "{seq}: other memory");
+            pair.near.link().submit_bytes(batch).expect("room");
+            // What waits to be written is not lent.
+            let other = pair.near.link().spare_bytes();
+            assert!(other.is_empty() && pair.near.link().room() < Tcp::new().limits().send_bytes);
+            pair.near.submitted += 1;
+            pair.until(|pair| seqs(&pair.far.frames).len() as u64 == seq).await;
+            pair.until(|pair| pair.near.done == pair.near.submitted).await;
+        }
+    });
+}
+
 #[test]
 fn a_drain_reaches_a_peer_that_still_talks() {
     run(async {
-        let tcp: Arc<dyn Transport> = Arc::new(Tcp::new());
-        let rig = Rig {
-            dials: tcp.clone(),
-            listens: tcp,
-            at: at("tcp://[::1]:0"),
-            net: None,
-            fake: None,
-        };
-        let mut pair = Pair::up(&rig).await;
+        let mut pair = up().await;
         pair.near.submit(message(1, b"farewell")).expect("room");
         pair.near.link().close(CloseHow::Drain);
         poll_fn(|cx| {

@@ -15,6 +15,7 @@ mod endings;
 mod links;
 mod order;
 mod outputs;
+mod seen;
 mod transmit;
 
 use std::collections::BTreeMap;
@@ -24,7 +25,7 @@ use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, Waker};
 
 use actix::{Actor, ActorContext, ActorFuture, Addr, AsyncContext, Context, Handler, Message};
-use stellate_protocol::event::{Input, LinkFacts, Notice as PeerNotice, Settled, Submit};
+use stellate_protocol::event::{Input, LinkFacts, Notice as PeerNotice, Submit};
 use stellate_protocol::frame::{Feature, Hello};
 use stellate_protocol::session::{Config, Phase, Session};
 use stellate_protocol::{Class, Lane, LaneSet, LinkId, Parcel, SessionId, Time};
@@ -42,6 +43,7 @@ use crate::waiting::Watch;
 use endings::died;
 use order::Kept;
 pub(crate) use order::Namesake;
+use seen::Seen;
 
 /// How a session comes to be.
 pub(crate) enum Begin {
@@ -102,9 +104,7 @@ pub(crate) struct SessionActor {
     /// Message lanes that something was received on: the ledger says nothing of others.
     lanes: LaneSet,
     /// What was read of the ledger so far, per lane.
-    seen: [[u64; 4]; Lane::COUNT],
-    /// Requests in hand, and their cost, as the protocol knows them.
-    in_hand: [(u64, u64); Lane::COUNT],
+    seen: [Seen; Lane::COUNT],
     /// Bytes of replies taken in, and of those the ones that are gone.
     replies: (u64, u64),
     watch: Watch,
@@ -148,7 +148,6 @@ impl SessionActor {
             batch: Batch::default(),
             lanes: LaneSet::default(),
             seen: Default::default(),
-            in_hand: Default::default(),
             replies: (0, 0),
             watch: Watch::default(),
             waker: None,
@@ -228,13 +227,12 @@ impl SessionActor {
     fn turn(&mut self, ctx: &mut Context<Self>, cx: &mut TaskContext<'_>) {
         let woken = self.shared.begin_turn(&mut self.waker, cx.waker());
         let now = self.now();
-        // An end that waits to be told was counted with what was known then: nothing is taken in
-        // after it, and what is staged goes back to its user (S4).
-        if woken && self.is_open() {
+        if woken {
             // A handler answers, then is done. So the ledger is read first and believed last: else
             // a session that drains would end between the two, and the answer be lost.
             let ledger = self.shared.read_ledger(self.lanes);
             self.take_staged(now);
+            // An end that waits to be told was counted with what was known then (S4).
             if self.is_open() {
                 self.take_ledger(now, &ledger);
             }
@@ -262,6 +260,7 @@ impl SessionActor {
         self.show(now);
     }
 
+    /// Up to the end: what is staged behind it goes back to its user (S4).
     fn take_staged(&mut self, now: Time) {
         let mut staged = std::mem::take(&mut self.staged);
         self.shared.take_staged(&mut staged);
@@ -305,23 +304,11 @@ impl SessionActor {
 
     fn take_ledger(&mut self, now: Time, ledger: &[Entries; Class::COUNT]) {
         for lane in self.lanes {
-            let Entries { sums: [opened, done, cost, pulled], in_hand } =
-                ledger[lane.class().index()];
-            let seen =
-                std::mem::replace(&mut self.seen[lane.index()], [opened, done, cost, pulled]);
-            let messages = done - seen[1];
-            let settled = (messages > 0).then(|| {
-                let (cost, pulled) = (cost - seen[2], pulled - seen[3]);
-                Settled { lane, messages, cost, pulled }
-            });
-            if settled.is_none() {
-                // Sums without their count: they go with the next one.
-                self.seen[lane.index()][2..].copy_from_slice(&seen[2..]);
-            }
-            let opened = (opened != seen[0]).then_some(opened);
-            let known = std::mem::replace(&mut self.in_hand[lane.index()], in_hand);
-            let in_hand = (in_hand != known).then_some(in_hand);
-            if (opened, in_hand) == (None, None) && settled.is_none() {
+            let (entries, seen) = (&ledger[lane.class().index()], &mut self.seen[lane.index()]);
+            let opened = seen.take_opened(entries);
+            let settled = seen.take_settled(lane, entries);
+            let in_hand = seen.take_in_hand(entries);
+            if (opened, settled, in_hand) == (None, None, None) {
                 continue;
             }
             self.touched = true;
@@ -342,10 +329,10 @@ impl SessionActor {
 
     fn arm(&mut self, cx: &mut TaskContext<'_>) {
         let Some(due) = self.core.as_ref().and_then(Session::poll_timeout) else { return };
-        match self.timer_at {
-            // Put off, it fires at its old time: that costs less than to move it each turn.
-            Some(at) if at <= due => {}
-            _ => self.arm_at(due, cx),
+        // Put off, it fires at its old time: that costs less than to move it each turn.
+        let next = self.timer_at.map_or(due, |at| at.min(due));
+        if self.timer_at != Some(next) {
+            self.arm_at(next, cx);
         }
     }
 

@@ -136,6 +136,8 @@ async fn abort_under_load_ends_both_sides_with_exact_counts() {
         if let Some(delivered) = counts.peer_delivered {
             assert_eq!(delivered, got, "S4: exact or unknown");
         }
+        let undelivered = other.counts[Class::Normal.index()].undelivered;
+        assert!(taken - counts.unacked <= got + undelivered, "S4: what was acked is accounted for");
         assert_eq!((a.ends_now(), b.ends_now()), (vec![], vec![]), "S4: once");
         a.shutdown().await;
         b.shutdown().await;

@@ -44,7 +44,7 @@ impl SessionActor {
         self.lay_down();
         let sealed = self.shared.seal();
         for lane in Lane::all().filter(|lane| !lane.is_replies()) {
-            let later = sealed[lane.index()] - self.seen[lane.index()][0];
+            let later = sealed[lane.index()] - self.seen[lane.index()].opened();
             let counts = &mut end.counts[lane.class().index()];
             counts.undelivered = counts.undelivered.saturating_sub(later);
         }

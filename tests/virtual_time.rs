@@ -30,9 +30,27 @@ impl Handler<Incoming<Ping>> for Pong {
     }
 }
 
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Load(u64, String);
+
+impl Message for Load {
+    const TYPE: MessageType = MessageType::new(0x0302);
+    type Reply = u64;
+}
+
+impl Handler<Incoming<Load>> for Pong {
+    type Result = ();
+
+    fn handle(&mut self, load: Incoming<Load>, _: &mut Self::Context) {
+        let n = load.0;
+        load.reply(n);
+    }
+}
+
 async fn node(builder: MessengerBuilder) -> (Messenger, Recorder) {
     let messenger = builder.build().await.unwrap();
-    messenger.supervise("pong", || Pong, Restart::default()).handle::<Ping>().start().unwrap();
+    let pong = messenger.supervise("pong", || Pong, Restart::default());
+    pong.handle::<Ping>().handle::<Load>().start().unwrap();
     let recorder = Recorder::start(&messenger).unwrap();
     messenger.ready();
     (messenger, recorder)
@@ -172,6 +190,27 @@ fn s9_a_late_wake_beside_a_silent_peer_is_told_once() {
         assert_eq!(heard.count(stalled), 1);
         world.net().heal("osd.1", "osd.2");
         assert_eq!(there.request(Ping(2)).await.unwrap().body, 2);
+    });
+}
+
+/// S2, F5: a link that is full is given nothing, so nothing that it would refuse has to be said again.
+#[test]
+fn s2_a_full_link_is_given_nothing() {
+    virtual_time(5, async |world| {
+        let quality = Quality { bandwidth: Some(4_000), ..Quality::default() };
+        world.net().set_quality(quality);
+        let (one, heard) = node(world.messenger(EntityName::osd(1))).await;
+        let (two, _) = node(world.messenger(EntityName::osd(2))).await;
+        let there = one.connect(EntityName::osd(2), two.local_addresses()).unwrap();
+        // Half a megabyte, where a link has room for an eighth.
+        let asked = (0..30).map(|n| there.request(Load(n, "x".repeat(16_000))).into_future());
+        for (n, reply) in futures::future::join_all(asked).await.into_iter().enumerate() {
+            assert_eq!(reply.unwrap().body, n as u64);
+        }
+        let counters = there.counters();
+        assert_eq!((counters.links_lost, counters.replayed, counters.hellos_sent), (0, 0, 1));
+        let writable = |event: &SessionEvent| matches!(event, SessionEvent::Writable { .. });
+        assert_eq!(heard.count(writable), 0, "nobody was refused");
     });
 }
 

@@ -132,7 +132,7 @@ impl Flow {
     /// The next item that bandwidth lets go at `now`, if any.
     pub(super) fn depart(&mut self, now: u64, bandwidth: Option<u32>) -> Option<Item> {
         if let Some(bandwidth) = bandwidth {
-            let ticks = (now - self.allowance_at).min(1 << 20) as i64;
+            let ticks = now.saturating_sub(self.allowance_at).min(1 << 20) as i64;
             let gained = ticks.saturating_mul(i64::from(bandwidth));
             self.allowance = (self.allowance + gained).min(i64::from(bandwidth));
             self.allowance_at = now;

@@ -3,10 +3,12 @@
 mod support;
 
 use std::sync::Arc;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
 use stellate_actors::handle::SessionHandle;
+use stellate_actors::inbox::Item;
 use stellate_actors::shared::Refusal;
 use stellate_actors::supervise::Phase;
 use stellate_protocol::event::{Ask, CallResult, EndCause, Fate};
@@ -142,6 +144,37 @@ async fn abort_under_load_ends_both_sides_with_exact_counts() {
         a.shutdown().await;
         b.shutdown().await;
     }
+}
+
+/// S4: what handlers got since the session last looked is not reported as undelivered.
+#[actix_rt::test]
+async fn s4_what_is_opened_right_before_the_end_was_delivered() {
+    let (mut a, mut b) = (start(A, 1).await, start(B, 2).await);
+    let there = a.dial(&b);
+    let back = b.connected().await;
+    for number in 0..5u64 {
+        there.try_send(Class::Normal, parcel(&number.to_le_bytes(), "")).expect("room");
+    }
+    until("all to wait", || b.inbox.len() == 5).await;
+    // All in one turn of this thread, so the session has none in between.
+    let mut items = std::collections::VecDeque::new();
+    let taken = b.inbox.poll_take(&mut Context::from_waker(Waker::noop()), &mut items, 5);
+    assert!(taken.is_ready() && items.len() == 5);
+    for item in items.iter_mut().take(2) {
+        let Item::Message(arrived) = item else { panic!("a message") };
+        assert!(arrived.open().is_some());
+    }
+    back.abort();
+    let end = b.next_end().await;
+    assert_eq!(
+        (end.cause, end.counts[Class::Normal.index()].undelivered),
+        (EndCause::ClosedHere, 3)
+    );
+    let told = a.next_end().await.counts[Class::Normal.index()].peer_delivered;
+    assert_eq!(told, Some(2), "and the peer hears the same");
+    drop(items);
+    a.shutdown().await;
+    b.shutdown().await;
 }
 
 /// Before the peer is reached, and when it has gone without a word.

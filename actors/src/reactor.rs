@@ -69,11 +69,6 @@ impl Reactor {
         self.origin + Duration::from_nanos(self.rate.real(time.0))
     }
 
-    /// How long a span by its clock really is.
-    pub(crate) fn span(&self, span: Duration) -> Duration {
-        Duration::from_nanos(self.rate.real(u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)))
-    }
-
     /// Stops the threads; their actors are gone already.
     pub(crate) fn stop(&self) {
         for arbiter in &self.arbiters {

@@ -108,7 +108,8 @@ impl Handler<DialFor> for ReconnectSupervisor {
         self.turn += 1;
         let turn = self.turn;
         let (abort, registration) = AbortHandle::new_pair();
-        let timeout = self.node.inner().reactor.span(self.node.limits().hello_timeout);
+        // For a session that is gone: one that waits gives up by itself, by its own clock.
+        let timeout = self.node.limits().hello_timeout;
         let target = address.as_ref().and_then(|to| self.node.transport(to).map(|t| t.dial(to)));
         let dialling = async move {
             let result = match target {

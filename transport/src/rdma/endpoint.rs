@@ -332,9 +332,7 @@ impl Endpoint {
 
     fn is_spinning(&self) -> bool {
         let core = self.core();
-        !self.options.spin.is_zero()
-            && !core.nics.is_empty()
-            && core.now().saturating_sub(core.worked) < self.options.spin
+        !core.nics.is_empty() && core.now().saturating_sub(core.worked) < self.options.spin
     }
 
     /// Asks for wake-ups, then looks whether something completed meanwhile.

@@ -214,6 +214,26 @@ fn s2_a_full_link_is_given_nothing() {
     });
 }
 
+/// A loop of sends waits for nothing while there is room, and yet its session, on the same thread, has
+/// its turn every 512 messages, before they fall out of the cache.
+#[test]
+fn a_send_in_a_loop_lets_its_session_run_now_and_then() {
+    virtual_time(1, async |world| {
+        let (one, _) = node(world.messenger(EntityName::osd(1))).await;
+        let (two, _) = node(world.messenger(EntityName::osd(2))).await;
+        let there = one.connect(EntityName::osd(2), two.local_addresses()).unwrap();
+        assert_eq!(there.request(Ping(0)).await.unwrap().body, 0);
+        world.sleep(Duration::from_secs(1)).await;
+        let runs = || there.why().is_some_and(|why| why.oldest.is_some());
+        let mut first = None;
+        for n in 1..=1_000 {
+            there.send(Ping(n)).await.unwrap();
+            first = first.or_else(|| runs().then_some(n));
+        }
+        assert_eq!(first, Some(513), "it has sent the ones before");
+    });
+}
+
 /// S7, F8: a session that ends leaves its link to send the rest; a peer that takes nothing does not
 /// keep that link for longer than `drain_max`.
 #[test]

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 use stellate_protocol::event::{Ask, EndCause};
 use stellate_protocol::frame::Terms;
 use stellate_protocol::limits::Limits;
-use stellate_protocol::outbox::{Room as Places, STAGED_TURN, Ticket, Want};
+use stellate_protocol::outbox::{Room as Places, Ticket, Want, is_turn_over};
 use stellate_protocol::{Class, Parcel, Payload};
 
 use super::receipts::Receipts;
@@ -60,7 +60,7 @@ impl SessionShared {
         parcel: &mut Parcel,
         ask: Ask,
     ) -> Result<u64, Refused> {
-        self.submit_if(class, parcel, ask, u64::MAX as usize)
+        self.submit_if(class, parcel, ask, false)
     }
 
     /// As [`submit`](Self::submit), unless so many wait already that the session should have its
@@ -74,7 +74,7 @@ impl SessionShared {
         class: Class,
         parcel: &mut Parcel,
     ) -> Result<u64, Refused> {
-        self.submit_if(class, parcel, Ask::Nothing, STAGED_TURN)
+        self.submit_if(class, parcel, Ask::Nothing, true)
     }
 
     #[inline]
@@ -83,13 +83,13 @@ impl SessionShared {
         class: Class,
         parcel: &mut Parcel,
         ask: Ask,
-        staged_max: usize,
+        politely: bool,
     ) -> Result<u64, Refused> {
         let bytes = parcel.bytes();
         let call = !matches!(ask, Ask::Nothing);
         let mut outbox = lock(&self.outbox);
         self.check(&outbox, bytes, parcel)?;
-        if outbox.staged.len() >= staged_max {
+        if politely && is_turn_over(outbox.staged.len()) {
             return Err(Refused::Turn);
         }
         let want = Want::new(class, call);

@@ -22,7 +22,13 @@ use crate::limits::Limits;
 /// while there is room; without this it would fill the outbox before its session, on the same
 /// thread, sent the first. Measured at 64 bytes: larger batches fall out of the cache, smaller
 /// ones cost wake-ups.
-pub const STAGED_TURN: usize = 512;
+const STAGED_TURN: usize = 512;
+
+/// Whether so many are staged that a `send` lets others run first.
+#[inline]
+pub fn is_turn_over(staged: usize) -> bool {
+    staged >= STAGED_TURN
+}
 
 /// What room is wanted for. What one kind is short of must not stop the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -261,3 +261,10 @@ fn one_message_goes_into_an_empty_outbox_however_large_it_is() {
     room.free(1, 10 * BYTES_MAX, 0);
     assert_eq!((room.grant(), room.held()), (None, (0, 0)), "dismissed is gone");
 }
+
+/// A loop of sends lets its session run as often as it is told, and no more often.
+#[test]
+fn a_turn_is_over_once_so_many_are_staged() {
+    let staged = (0..=2 * STAGED_TURN).filter(|staged| is_turn_over(*staged));
+    assert!(staged.eq(STAGED_TURN..=2 * STAGED_TURN));
+}

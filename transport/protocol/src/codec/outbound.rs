@@ -237,11 +237,12 @@ mod tests {
         assert!(kept.copied.try_reclaim(1000), "it fits");
         let mut long = written(2000);
         long.shrink_to(1024);
-        assert_eq!(long.copied.capacity(), 0, "given back");
+        assert!(!long.copied.try_reclaim(1), "given back");
 
         let mut waits = Outbound::new();
-        waits.put_slice(&[7; 2000]);
+        waits.put_slice(&[7; 4000]);
+        waits.advance(3000);
         waits.shrink_to(1024);
-        assert_eq!((waits.len(), waits.copied.len()), (2000, 2000), "what waits stays");
+        assert_eq!((waits.len(), waits.copied.len()), (1000, 1000), "what waits stays");
     }
 }

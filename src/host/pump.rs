@@ -193,8 +193,7 @@ impl<A: Actor<Context = Context<A>>> ActorFuture<A> for Pump<A> {
     ) -> Poll<()> {
         let work = &*self.work;
         let _together = done_together();
-        // Since an earlier poll something may have come, and woken this one.
-        work.batch.borrow_mut().is_last();
+        let mut taken = false;
         for _ in 0..work.drain {
             if ctx.waiting() {
                 if ctx.state() == ActorState::Stopping {
@@ -203,7 +202,7 @@ impl<A: Actor<Context = Context<A>>> ActorFuture<A> for Pump<A> {
                 }
                 return Poll::Pending;
             }
-            if work.batch.borrow().is_empty() && !self.take_batch(task) {
+            if work.batch.borrow().is_empty() && !self.take_batch(&mut taken, task) {
                 return Poll::Pending;
             }
             let notice = work.take_notice();
@@ -219,11 +218,12 @@ impl<A: Actor<Context = Context<A>>> ActorFuture<A> for Pump<A> {
 }
 
 impl<A: Actor> Pump<A> {
-    /// Whether there is a next batch now.
-    fn take_batch(&self, task: &mut Task<'_>) -> bool {
+    /// Whether there is a next batch now. `taken`: there was one before in this poll. What came
+    /// after an earlier poll may be what woke this one.
+    fn take_batch(&self, taken: &mut bool, task: &mut Task<'_>) -> bool {
         let work = &*self.work;
         let mut batch = work.batch.borrow_mut();
-        if batch.is_last() {
+        if std::mem::replace(taken, true) && batch.is_last() {
             return false;
         }
         let taken = work.registration.inbox.poll_batch(task, &mut batch, work.drain);

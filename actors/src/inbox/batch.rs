@@ -21,11 +21,10 @@ impl Batch {
         self.notices.is_empty() && self.messages.is_empty()
     }
 
-    /// Whether the inbox need not be asked for more, once: it was empty when this was taken, and
-    /// what comes since wakes its pump. Holds within the poll that took it only: a later one may be
-    /// that very wake-up.
-    pub fn is_last(&mut self) -> bool {
-        std::mem::take(&mut self.last)
+    /// Whether the inbox was empty when this was taken: what came since has woken its pump, which need
+    /// not ask for more in the same poll.
+    pub fn is_last(&self) -> bool {
+        self.last
     }
 
     /// The next to hand out.

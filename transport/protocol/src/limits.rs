@@ -86,7 +86,8 @@ pub struct Limits {
     /// request of its session is opened. Those that handlers have in hand are answered all the
     /// same, since a reply never waits.
     pub replies_bytes: u64,
-    /// Requests and notifies open at once, in each direction.
+    /// Requests and notifies open at once, in each direction. Those whose outcome waits to be fetched
+    /// count at a session's actor too, which holds 1,048,576 of either at most.
     pub requests_max: u32,
     /// Bytes of requests open in handlers, per class, as [`window_cost`] counts, whose room in the
     /// window is given back when their handler opens them; what is beyond gives it back when it is

@@ -282,7 +282,7 @@ impl Endpoint {
             if self.is_dead() {
                 return Poll::Ready(());
             }
-            match self.turn() {
+            match self.turn(cx) {
                 Err(error) => {
                     tracing::error!(%error, "the RDMA endpoint lost its events and ends");
                     self.kill();
@@ -292,9 +292,11 @@ impl Endpoint {
                 Ok(false) => {}
             }
             if self.is_spinning() {
+                // Should the peer, or the kernel for either, want this very core.
+                std::thread::yield_now();
                 break;
             }
-            if self.arm() {
+            if self.arm(cx) {
                 continue;
             }
             if !self.sleep(cx, sleep) {
@@ -307,12 +309,17 @@ impl Endpoint {
     }
 
     /// One turn over all sources; whether anything was done.
-    fn turn(self: &Arc<Self>) -> Result<bool, VerbsError> {
+    ///
+    /// A look at a completion queue is a look at memory, while asking for events is a call of the
+    /// kernel each: those that are rare are asked for when the reactor says that there are some.
+    fn turn(self: &Arc<Self>, cx: &mut Context<'_>) -> Result<bool, VerbsError> {
         let mut worked = false;
-        for _ in 0..TURN {
-            let Some(event) = self.channel.next_event()? else { break };
-            worked = true;
-            self.change(|core| core.on_cm_event(self, event));
+        if self.channel.poll_readable(cx).is_ready() {
+            for _ in 0..TURN {
+                let Some(event) = self.channel.next_event()? else { break };
+                worked = true;
+                self.change(|core| core.on_cm_event(self, event));
+            }
         }
         worked |= self.change(|core| {
             // Also when there is so much to do that it never sleeps.
@@ -321,7 +328,7 @@ impl Endpoint {
                 core.alarm = None;
                 core.check_deadlines(self);
             }
-            core.turn(self) || due
+            core.turn(self, cx) || due
         });
         if worked {
             let mut core = self.core();
@@ -336,7 +343,7 @@ impl Endpoint {
     }
 
     /// Asks for wake-ups, then looks whether something completed meanwhile.
-    fn arm(self: &Arc<Self>) -> bool {
+    fn arm(self: &Arc<Self>, cx: &mut Context<'_>) -> bool {
         self.change(|core| {
             let mut broken = Vec::new();
             for (name, nic) in &core.nics {
@@ -347,7 +354,7 @@ impl Endpoint {
             for name in &broken {
                 core.lose_device(self, name);
             }
-            core.turn(self) || !broken.is_empty()
+            core.turn(self, cx) || !broken.is_empty()
         })
     }
 
@@ -414,7 +421,7 @@ impl Core {
     }
 
     /// Async events and completions of all devices; whether there were any.
-    fn turn(&mut self, endpoint: &Arc<Endpoint>) -> bool {
+    fn turn(&mut self, endpoint: &Arc<Endpoint>, cx: &mut Context<'_>) -> bool {
         let mut worked = false;
         let mut lost = Vec::new();
         let names: Vec<String> = self.nics.keys().cloned().collect();
@@ -434,7 +441,8 @@ impl Core {
             self.route(endpoint, &mut completions);
             completions.clear();
             self.scratch = completions;
-            for _ in 0..TURN {
+            let told = device.poll_async_readable(cx).is_ready();
+            for _ in 0..if told { TURN } else { 0 } {
                 match device.next_async() {
                     Ok(None) => break,
                     Ok(Some(event)) => {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use stellate::prelude::EntityName;
 use stellate::testing::drill::{Case, Does, Draw, Mail, Mix, Node, Op, Pace, Report};
 use stellate::testing::rdma::fake::Personality;
-use stellate::testing::sim::{Profile, Tamper};
+use stellate::testing::sim::Tamper;
 use stellate::testing::{Action, Fabric, Script};
 
 fn held(case: &Case, what: &str) -> Report {
@@ -39,11 +39,11 @@ fn s1_to_s9_hold_over_every_fabric() {
     }
 }
 
-/// Each profile is drawn where nothing is said, and a case names the one that it is for.
+/// Each fabric is drawn where nothing is said, NICs too, and a case names the one that it is for.
 #[test]
-fn every_profile_is_drawn() {
+fn every_fabric_is_drawn() {
     let drawn: BTreeSet<String> = (0..200).map(|seed| Draw::default().case(seed).profile).collect();
-    let all: BTreeSet<String> = Profile::ALL.map(|profile| profile.name.to_owned()).into();
+    let all: BTreeSet<String> = Fabric::all().map(|fabric| fabric.name().to_owned()).collect();
     assert_eq!(drawn, all);
 }
 

@@ -11,7 +11,7 @@ pub(crate) struct Shape {
     nodes: Option<usize>,
 
     /// The fabric; as the seed has it, if nothing is said. `nic-roce` and `nic-iwarp` are the RDMA
-    /// driver over a NIC in virtual time.
+    /// driver over a NIC in virtual time; one seed in eight has one of them.
     #[arg(long, value_name = "P", value_parser = parse_profile)]
     profile: Option<Fabric>,
 

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use stellate_protocol::{EntityKind, EntityName};
+use stellate_transport::rdma::fake::Personality;
 use stellate_transport::sim::{Profile, Quality, Tamper};
 
 use super::case::{Admission, Case, Does, HangUp, Mail, Node, Op, Pace};
@@ -121,10 +122,15 @@ impl Draw {
     /// The case of a seed: the same for ever, as long as this code does not change.
     pub fn case(&self, seed: u64) -> Case {
         let mut rng = Rng::fork(seed, "shape");
-        // NICs by name only: not all that their seeds find is understood yet.
         let mut drawn = vec![Fabric::default(); 5];
         drawn.extend(Profile::ALL.map(Fabric::Net));
         let any = rng.pick(&drawn).copied().unwrap_or_default();
+        // A NIC takes several times as long to simulate.
+        let any = match Rng::fork(seed, "nic").below(16) {
+            0 => Fabric::Nic(Personality::ROCE),
+            1 => Fabric::Nic(Personality::IWARP),
+            _ => any,
+        };
         let count = rng.between(2, 7) as usize;
         let nodes = nodes(&mut Rng::fork(seed, "nodes"), self.nodes.unwrap_or(count), self.mix);
         let span = ms(rng.between(2_000, 20_000));

@@ -177,6 +177,24 @@ async fn s4_what_is_opened_right_before_the_end_was_delivered() {
     b.shutdown().await;
 }
 
+/// S4: what came with the last turn before a failure is counted: it may be acknowledged by then.
+#[actix_rt::test]
+async fn s4_what_came_right_before_a_failure_is_counted() {
+    let (a, mut b) = (start(A, 1).await, start(B, 2).await);
+    let there = a.dial(&b);
+    let back = b.connected().await;
+    for number in 0..5u64 {
+        there.try_send(Class::Normal, parcel(&number.to_le_bytes(), "")).expect("room");
+    }
+    until("all to wait", || b.inbox.len() == 5).await;
+    b.node.tree().panic(&format!("sessions/{}", back.shared().key().0)).expect("there");
+    let end = b.next_end().await;
+    let undelivered = end.counts[Class::Normal.index()].undelivered;
+    assert_eq!((end.cause, undelivered), (EndCause::InternalFault, 5));
+    a.shutdown().await;
+    b.shutdown().await;
+}
+
 /// Before the peer is reached, and when it has gone without a word.
 #[actix_rt::test]
 async fn close_without_a_peer_ends_within_drain_max() {

@@ -4,7 +4,7 @@
 mod support;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -27,7 +27,15 @@ const B: EntityName = EntityName::osd(2);
 /// Longer than any test waits: what comes about only then has not come about.
 const NEVER: Duration = Duration::from_secs(3600);
 
-/// Which calls of the first one's links panic.
+/// What the first one's links do, and what was done to them.
+#[derive(Default)]
+struct Broken {
+    /// Which calls panic, or worse.
+    calls: AtomicU8,
+    /// Most bytes that one submit took beyond the room.
+    over: AtomicUsize,
+}
+
 const NONE: u8 = 0;
 const SUBMIT: u8 = 1;
 const POLL: u8 = 2;
@@ -35,8 +43,8 @@ const POLL: u8 = 2;
 const FLOOD: u8 = 3;
 
 /// Two peers that never miss each other; the first one's links panic in the calls that are set.
-async fn pair() -> (TestNode, TestNode, Arc<AtomicU8>) {
-    let broken = Arc::new(AtomicU8::new(NONE));
+async fn pair() -> (TestNode, TestNode, Arc<Broken>) {
+    let broken = Arc::<Broken>::default();
     let patient = |name, instance| {
         let mut config = quick(name, instance, Policy::lossless_peer());
         config.limits.drain_max = NEVER;
@@ -57,12 +65,12 @@ async fn v1_a_panic_of_the_transport_is_a_panic_of_its_link() {
         a.connected().await;
         b.connected().await;
         let link = a.node.tree().members("links")[0].clone();
-        broken.store(call, Ordering::Relaxed);
+        broken.calls.store(call, Ordering::Relaxed);
         there.try_send(Class::Normal, parcel(b"through", "")).expect("room");
         let panicked =
             |what: &What| matches!(what, What::Panicked { message } if &**message == "fragile");
         until("the panic", || a.node.tree().history_of(&link).iter().any(panicked)).await;
-        broken.store(NONE, Ordering::Relaxed);
+        broken.calls.store(NONE, Ordering::Relaxed);
         assert_eq!(b.next_parcel().await.front()[..], *b"through");
         assert_eq!(a.ends_now(), []);
         a.shutdown().await;
@@ -97,10 +105,31 @@ async fn s9_a_flood_does_not_hold_up_a_timeout() {
     let request = parcel(b"asked", "");
     let reply = there.try_request(Class::Normal, request, Some(50_000_000)).expect("room");
     let (asked, _) = b.next_arrived().await;
-    broken.store(FLOOD, Ordering::Relaxed);
+    broken.calls.store(FLOOD, Ordering::Relaxed);
     assert_eq!(within("the timeout", reply).await, CallResult::Timeout);
-    broken.store(NONE, Ordering::Relaxed);
+    broken.calls.store(NONE, Ordering::Relaxed);
     drop(asked);
+    a.shutdown().await;
+    b.shutdown().await;
+}
+
+/// S7: however much waits, a link gets what it has room for, and what is urgent can still pass the rest.
+#[actix_rt::test]
+async fn s7_a_batch_ends_where_the_room_of_its_link_does() {
+    const COUNT: u64 = 200;
+    const LEN: usize = 10_000;
+    let (mut a, mut b, broken) = pair().await;
+    let there = a.dial(&b);
+    a.connected().await;
+    for number in 0..COUNT {
+        let message = parcel(&number.to_le_bytes(), vec![7; LEN]);
+        there.try_send(Class::Normal, message).expect("room in the outbox");
+    }
+    for number in 0..COUNT {
+        assert_eq!(number_of(&b.next_parcel().await), number);
+    }
+    let over = broken.over.load(Ordering::Relaxed);
+    assert!(over < LEN + 1_000, "{over} bytes: more than the one message that may overshoot");
     a.shutdown().await;
     b.shutdown().await;
 }
@@ -111,7 +140,7 @@ async fn s4_a_panicking_transport_does_not_swallow_the_end_of_a_session_that_pan
     let (mut a, b, broken) = pair().await;
     let there = a.dial(&b);
     a.connected().await;
-    broken.store(SUBMIT, Ordering::Relaxed);
+    broken.calls.store(SUBMIT, Ordering::Relaxed);
     let session = a.node.tree().members("sessions")[0].clone();
     a.node.tree().panic(&session).expect("there");
     assert_eq!(a.next_end().await.cause, EndCause::InternalFault);
@@ -184,17 +213,17 @@ async fn s4_a_paused_link_still_says_its_last_word_at_shutdown() {
 
 struct Fragile {
     inner: Tcp,
-    broken: Arc<AtomicU8>,
+    broken: Arc<Broken>,
 }
 
 struct FragileLink {
     inner: Box<dyn Link>,
-    broken: Arc<AtomicU8>,
+    broken: Arc<Broken>,
 }
 
 impl FragileLink {
     fn trip(&self, call: u8) {
-        assert!(self.broken.load(Ordering::Relaxed) != call, "fragile");
+        assert!(self.broken.calls.load(Ordering::Relaxed) != call, "fragile");
     }
 }
 
@@ -242,6 +271,8 @@ impl Link for FragileLink {
 
     fn submit_bytes(&mut self, frames: Outbound) -> Result<Token, FullBytes> {
         self.trip(SUBMIT);
+        let over = frames.len().saturating_sub(self.inner.room());
+        self.broken.over.fetch_max(over, Ordering::Relaxed);
         self.inner.submit_bytes(frames)
     }
 
@@ -256,7 +287,7 @@ impl Link for FragileLink {
     fn poll(&mut self, cx: &mut Context<'_>, out: &mut Batch) -> Poll<()> {
         self.trip(POLL);
         let polled = self.inner.poll(cx, out);
-        if self.broken.load(Ordering::Relaxed) != FLOOD {
+        if self.broken.calls.load(Ordering::Relaxed) != FLOOD {
             return polled;
         }
         out.idle = false;

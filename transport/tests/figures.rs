@@ -181,15 +181,24 @@ fn processor() -> Duration {
 
 #[test]
 #[ignore = "a measurement"]
-fn figures() {
-    let sleeping = RdmaOptions::default();
-    let spinning = RdmaOptions { spin: Duration::from_millis(2), ..RdmaOptions::default() };
-    let (p50, each) = pingpong(&sleeping);
+fn a_small_round_trip() {
+    let (p50, each) = pingpong(&RdmaOptions::default());
     println!("ours: 64 B ping-pong p50 {p50:.0} us, {each:.0} us of processor a message");
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn a_small_round_trip_with_busy_poll() {
+    let spinning = RdmaOptions { spin: Duration::from_millis(2), ..RdmaOptions::default() };
     let (p50, each) = pingpong(&spinning);
     println!("ours: 64 B ping-pong p50 {p50:.0} us, {each:.0} us of processor a message, spinning");
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn bandwidth_of_large_messages() {
     for (size, count) in [(64 * 1024, 100), (1024 * 1024, 10)] {
-        let rate = bandwidth(&sleeping, size, count);
+        let rate = bandwidth(&RdmaOptions::default(), size, count);
         println!("ours: {} KiB messages {rate:.1} MiB/s", size / 1024);
     }
 }

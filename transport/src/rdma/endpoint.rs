@@ -278,6 +278,7 @@ impl Endpoint {
         cx: &mut Context<'_>,
         sleep: &mut Option<Pin<Box<Sleep>>>,
     ) -> Poll<()> {
+        self.take_wake_ups(cx);
         for _ in 0..TURNS {
             if self.is_dead() {
                 return Poll::Ready(());
@@ -330,7 +331,7 @@ impl Endpoint {
             }
             core.turn(self, cx) || due
         });
-        if worked {
+        if worked && !self.options.spin.is_zero() {
             let mut core = self.core();
             core.worked = core.now();
         }
@@ -338,8 +339,20 @@ impl Endpoint {
     }
 
     fn is_spinning(&self) -> bool {
+        if self.options.spin.is_zero() {
+            return false;
+        }
         let core = self.core();
         !core.nics.is_empty() && core.now().saturating_sub(core.worked) < self.options.spin
+    }
+
+    /// Takes what woke this away, before it asks to be woken again: else that would look like news.
+    fn take_wake_ups(&self, cx: &mut Context<'_>) {
+        let core = self.core();
+        for queue in core.nics.values().flat_map(|nic| &nic.queues) {
+            // Whether there were any: the turn that follows looks in any case.
+            let _ = queue.cq.poll_readable(cx);
+        }
     }
 
     /// Asks for wake-ups, then looks whether something completed meanwhile.
@@ -375,6 +388,7 @@ impl Endpoint {
             };
             let due = core.origin + alarm;
             match sleep {
+                Some(sleep) if sleep.deadline() == due => {}
                 Some(sleep) => sleep.as_mut().reset(due),
                 None => *sleep = Some(Box::pin(tokio::time::sleep_until(due))),
             }

@@ -160,7 +160,12 @@ impl RdmaLink {
             decoder: Decoder::new(options.wire, first),
             input: Bytes::new(),
             partial: BytesMut::new(),
-            sinks: Sinks::new(parts.pool.clone(), options.wire.data_max, parts.reads),
+            sinks: Sinks::new(
+                parts.pool.clone(),
+                options.wire.data_max,
+                parts.reads,
+                options.read_bytes,
+            ),
             released: 0,
             farewell: false,
             endpoint: parts.endpoint,

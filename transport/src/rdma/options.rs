@@ -24,6 +24,10 @@ pub struct RdmaOptions {
     pub sends: u32,
     /// READs that a link has under way, and that it allows its peer; devices may do fewer.
     pub reads: u8,
+    /// Bytes of READs that a link has under way; one at least is. As much as a fast network holds. What
+    /// answers a READ is paced by nobody: soft RoCE loses packets beyond the thousand that a Linux
+    /// queue holds (`net.core.netdev_max_backlog`), and then waits for its timer.
+    pub read_bytes: u32,
     /// Bytes that a link accepts and that are not done.
     pub send_bytes: usize,
     /// Bytes that a SEND asks to carry in its request; asked for in steps down to 0.
@@ -60,6 +64,7 @@ impl Default for RdmaOptions {
             ring: 64,
             sends: 32,
             reads: 16,
+            read_bytes: 512 * 1024,
             send_bytes: 1024 * 1024,
             inline_max: 256,
             cq_depth: 16 * 1024,

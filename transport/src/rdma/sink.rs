@@ -34,7 +34,10 @@ pub(super) struct Sinks {
     sinks: BTreeMap<(usize, u64), Sink>,
     waiting: VecDeque<Offer>,
     reading: VecDeque<Offer>,
+    /// Bytes of those that are being read.
+    reading_bytes: u32,
     reads_max: usize,
+    bytes_max: u32,
 }
 
 #[derive(Debug)]
@@ -54,14 +57,16 @@ enum Place {
 }
 
 impl Sinks {
-    pub(super) fn new(pool: Arc<Pool>, data_max: u32, reads_max: u8) -> Self {
+    pub(super) fn new(pool: Arc<Pool>, data_max: u32, reads_max: u8, bytes_max: u32) -> Self {
         Self {
             pool,
             data_max,
             sinks: BTreeMap::new(),
             waiting: VecDeque::new(),
             reading: VecDeque::new(),
+            reading_bytes: 0,
             reads_max: usize::from(reads_max),
+            bytes_max,
         }
     }
 
@@ -115,13 +120,17 @@ impl Sinks {
         Ok(())
     }
 
-    /// The next READ and where it goes to; none if nothing is offered, enough are under way, or
+    /// The next READ and where it goes to; none if nothing is offered, enough is under way, or
     /// the pool has nothing to read into, of which the task is told.
     pub(super) fn next_read(&mut self, waker: &Waker) -> Option<(Offer, Buf)> {
         if self.reading.len() >= self.reads_max {
             return None;
         }
         let offer = *self.waiting.front()?;
+        let bytes = self.reading_bytes.saturating_add(offer.len);
+        if bytes > self.bytes_max && !self.reading.is_empty() {
+            return None;
+        }
         let sink = self.sinks.get_mut(&(offer.lane.index(), offer.seq.0))?;
         let len = offer.len as usize;
         let buf = match &mut sink.place {
@@ -130,6 +139,7 @@ impl Sinks {
             Place::Copied(_) => self.pool.passing(len, waker)?.split_to(len),
         };
         self.waiting.pop_front();
+        self.reading_bytes = bytes;
         self.reading.push_back(offer);
         Some((offer, buf))
     }
@@ -137,6 +147,7 @@ impl Sinks {
     /// The oldest READ is done: the chunk, with all the data if it was the last.
     pub(super) fn arrived(&mut self, buf: Buf) -> Result<Frame<Parcel>, LinkFault> {
         let offer = self.reading.pop_front().ok_or(LinkFault::BadMessage)?;
+        self.reading_bytes = self.reading_bytes.saturating_sub(offer.len);
         if checksum(&buf) != offer.crc {
             let frame = FrameKind::Chunk;
             return Err(LinkFault::Malformed(CodecError::BodyChecksum { frame }));
@@ -165,6 +176,7 @@ impl Sinks {
         self.sinks.clear();
         self.waiting.clear();
         self.reading.clear();
+        self.reading_bytes = 0;
     }
 }
 
@@ -180,5 +192,68 @@ impl Sink {
             }
             Place::Placed { done: None, .. } => Bytes::new(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use stellate_protocol::Class;
+
+    use super::super::fake::{FakeNet, Personality};
+    use super::super::pool::PoolOptions;
+    use super::super::verbs::Remote;
+    use super::*;
+
+    const PIECE: u32 = 1000;
+
+    fn sinks(reads: u8, bytes: u32) -> Sinks {
+        let fake = FakeNet::new(1);
+        let host = fake.host(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), Personality::ROCE);
+        let name = host.devices().expect("devices")[0].name.clone();
+        let device = host.open(&name).expect("opens");
+        let pool = Pool::new(device, PoolOptions::default()).expect("a pool");
+        Sinks::new(pool, 1 << 20, reads, bytes)
+    }
+
+    fn offer(piece: u32) -> Offer {
+        let remote = Remote { addr: 0, rkey: 0 };
+        let (lane, seq) = (Lane::messages(Class::Bulk), Seq(1));
+        // The checksum of what nobody wrote there.
+        let crc = checksum(&[0; PIECE as usize]);
+        Offer { lane, seq, offset: piece * PIECE, len: PIECE, crc, remote }
+    }
+
+    /// So many of ten READs are under way at first, and one more with each that is done.
+    fn under_way(mut sinks: Sinks) -> usize {
+        sinks.expect(Lane::messages(Class::Bulk), Seq(1), 10 * PIECE).expect("room");
+        (0..10).for_each(|piece| sinks.offered(offer(piece)).expect("in order"));
+        let mut posted = VecDeque::new();
+        let post = |sinks: &mut Sinks, posted: &mut VecDeque<Buf>| {
+            while let Some((_, mut buf)) = sinks.next_read(Waker::noop()) {
+                buf.fill(0);
+                posted.push_back(buf);
+            }
+        };
+        post(&mut sinks, &mut posted);
+        let most = posted.len();
+        let mut left = 10 - most;
+        while let Some(buf) = posted.pop_front() {
+            sinks.arrived(buf).expect("whole");
+            post(&mut sinks, &mut posted);
+            left = left.saturating_sub(1);
+            assert!(posted.len() <= most);
+        }
+        assert_eq!((left, sinks.reading_bytes), (0, 0), "all were read");
+        most
+    }
+
+    #[test]
+    fn reads_under_way_are_bounded_by_their_number_and_their_bytes() {
+        assert_eq!(under_way(sinks(3, u32::MAX)), 3);
+        assert_eq!(under_way(sinks(16, 4 * PIECE)), 4);
+        assert_eq!(under_way(sinks(16, 4 * PIECE + 999)), 4);
+        assert_eq!(under_way(sinks(16, 1)), 1, "one at least");
     }
 }

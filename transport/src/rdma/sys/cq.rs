@@ -151,7 +151,7 @@ impl CompletionQueue for SysCq {
     }
 
     fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
-        self.shared.watch.poll_taking(cx, || {
+        self.shared.watch.poll_taking_all(cx, || {
             let (mut cq, mut context, mut taken) = (null_mut(), null_mut(), 0);
             // SAFETY: the channel exists, and its descriptor does not block.
             while unsafe { ibv_get_cq_event(self.shared.channel.0, &mut cq, &mut context) } == 0 {

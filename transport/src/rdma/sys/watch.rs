@@ -44,11 +44,27 @@ impl Watch {
         self.poll_taking(cx, || is_readable(self.fd.as_raw_fd()))
     }
 
-    /// Ready when `take` took something; asks it whenever there may be.
-    pub(super) fn poll_taking(
+    /// Ready when `take` took something; asks it whenever there may be. What it took leaves more to be
+    /// asked for.
+    pub(super) fn poll_taking(&self, cx: &mut Context<'_>, take: impl FnMut() -> bool) -> Poll<()> {
+        self.poll_with(cx, take, false)
+    }
+
+    /// As [`poll_taking`](Self::poll_taking), where `take` takes all that there is: nothing is asked
+    /// for again before the reactor says so.
+    pub(super) fn poll_taking_all(
+        &self,
+        cx: &mut Context<'_>,
+        take: impl FnMut() -> bool,
+    ) -> Poll<()> {
+        self.poll_with(cx, take, true)
+    }
+
+    fn poll_with(
         &self,
         cx: &mut Context<'_>,
         mut take: impl FnMut() -> bool,
+        all: bool,
     ) -> Poll<()> {
         let Some(watched) = self.watched() else {
             // No reactor: it is looked at again and again, which is slow and not wrong.
@@ -61,10 +77,14 @@ impl Watch {
                 // The runtime is ending, and this task with it.
                 return Poll::Pending;
             };
-            if take() {
+            let taken = take();
+            if !taken || all {
+                // What came since the reactor said so is said again: that is not cleared.
+                guard.clear_ready();
+            }
+            if taken {
                 return Poll::Ready(());
             }
-            guard.clear_ready();
         }
     }
 

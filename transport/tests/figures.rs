@@ -27,10 +27,18 @@ fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
 }
 
-/// Moves the link until it has said `until`, and gives it what to do.
+/// Moves the link until `on_frame` says that it is over.
 async fn drive(
     link: &mut dyn Link,
     mut on_frame: impl FnMut(Frame<Parcel>, &mut dyn Link) -> bool,
+) {
+    drive_with(link, |frame, link| frame.is_some_and(|frame| on_frame(frame, link))).await;
+}
+
+/// As [`drive`], and tells with `None` that there is room again.
+async fn drive_with(
+    link: &mut dyn Link,
+    mut on_news: impl FnMut(Option<Frame<Parcel>>, &mut dyn Link) -> bool,
 ) {
     let mut batch = Batch::default();
     poll_fn(|cx| {
@@ -40,7 +48,10 @@ async fn drive(
             assert!(batch.closed.is_none(), "{:?}", batch.closed);
             let mut over = false;
             for frame in std::mem::take(&mut batch.frames) {
-                over |= on_frame(frame, link);
+                over |= on_news(Some(frame), link);
+            }
+            if batch.room {
+                over |= on_news(None, link);
             }
             if over {
                 return Poll::Ready(());
@@ -145,16 +156,16 @@ fn bandwidth(options: &RdmaOptions, size: usize, count: u64) -> f64 {
             link.submit(announce(next, size as u32)).expect("room");
             next += 1;
         }
-        drive(link, |frame, link| {
+        drive_with(link, |frame, link| {
             match frame {
-                Frame::Pull(pull) => {
+                Some(Frame::Pull(pull)) => {
                     waiting.extend(chunks(pull.seq.0, &data, piece));
                     if next <= count {
                         waiting.push_back(announce(next, size as u32));
                         next += 1;
                     }
                 }
-                Frame::Message(all) => return all.seq == Seq(1),
+                Some(Frame::Message(all)) => return all.seq == Seq(1),
                 _ => {}
             }
             while link.room() > 0

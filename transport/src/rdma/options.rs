@@ -24,9 +24,8 @@ pub struct RdmaOptions {
     pub sends: u32,
     /// READs that a link has under way, and that it allows its peer; devices may do fewer.
     pub reads: u8,
-    /// Bytes of READs that a link has under way; one at least is. As much as a fast network holds. What
-    /// answers a READ is paced by nobody: soft RoCE loses packets beyond the thousand that a Linux
-    /// queue holds (`net.core.netdev_max_backlog`), and then waits for its timer.
+    /// Bytes of READs that a link has under way; one at least is. As much as a fast network holds: what
+    /// answers a READ is paced by nobody, and queues on its way.
     pub read_bytes: u32,
     /// Bytes that a link accepts and that are not done.
     pub send_bytes: usize,

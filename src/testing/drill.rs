@@ -13,6 +13,8 @@ mod actor;
 mod case;
 mod draw;
 mod lane;
+mod pieces;
+mod poison;
 mod promises;
 mod shrink;
 mod silence;
@@ -80,7 +82,8 @@ impl Case {
         let outcome = change(cluster).run(async move |running: Running| {
             let left = until.saturating_sub(running.elapsed());
             let watched = silence::watch(&running, &shared);
-            futures::future::join(running.sleep(left), watched).await;
+            let counted = poison::watch(&running, &shared);
+            futures::future::join3(running.sleep(left), watched, counted).await;
             silence::healthy(&running, &shared);
         });
         Ok(Report { outcome, messages: delivered.load(Ordering::Relaxed) })

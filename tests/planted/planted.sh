@@ -34,6 +34,8 @@ done
 export CARGO_TARGET_DIR=$work/target CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_DEBUG=0
 export CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 CARGO_PROFILE_RELEASE_INCREMENTAL=true
 export CARGO_PROFILE_RELEASE_OPT_LEVEL=2
+# Its own assertions notice some before a checker does.
+export CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS=true
 (cd "$tree" && cargo build -q --release --features cli --bin stellate)
 sim() {
     PLANTED=$1 "$CARGO_TARGET_DIR/release/stellate" sim --json --shrink 0 --cases "$work" \

@@ -100,6 +100,7 @@ impl Drill {
             self.node.note(Told::Delivered { key, from, place, intact });
         }
         if tag.panics {
+            self.node.note(Told::Panics);
             panic!("ordered: a handler panics with message {} in hand", tag.n);
         }
         match tag.hangs_up {
@@ -270,10 +271,12 @@ pub(super) async fn boot(handle: NodeHandle, case: Rc<Case>) -> Result<(), BootE
         builder = builder.dial(EntityKind::OSD, misfitting(name.kind()));
     }
     if incarnations {
-        builder = builder.incarnation(handle.life() + 1);
+        // Every other twin has a copy of what counts the starts, and believes itself as new.
+        let copied = handle.place() != name.to_string() && handle.life() % 2 == 1;
+        builder = builder.incarnation(handle.life() + u64::from(!copied));
     }
     let messenger = builder.build().await?;
-    handle.note(Told::Booted(messenger.identity().instance));
+    handle.note(Told::Booted(*messenger.identity()));
     let node = handle.clone();
     let sabotage = case.sabotage;
     let mut hosting = messenger

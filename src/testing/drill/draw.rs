@@ -8,6 +8,7 @@ use stellate_transport::rdma::fake::Personality;
 use stellate_transport::sim::{Profile, Quality, Tamper};
 
 use super::case::{Admission, Case, Does, HangUp, Mail, Node, Op, Pace};
+use super::pieces;
 use crate::testing::{Action, Fabric, NicFault, Rng, Script, Step};
 
 /// Which kinds of fault there may be.
@@ -114,7 +115,7 @@ impl Default for Draw {
     }
 }
 
-fn ms(n: u64) -> Duration {
+pub(super) fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
 }
 
@@ -153,8 +154,9 @@ impl Draw {
         case.ops = ops(&mut Rng::fork(seed, "ops"), &case, self.mix);
         case.script = script(&mut Rng::fork(seed, "faults"), &case, self.mix);
         if self.mix == Mix::Everything && rng.below(8) == 0 {
-            tangle(&mut Rng::fork(seed, "tangle"), &mut case);
+            pieces::tangle(&mut Rng::fork(seed, "tangle"), &mut case);
         }
+        pieces::add(seed, self.mix, &mut case);
         if matches!(case.fabric(), Ok(Fabric::Nic(_))) && self.mix != Mix::Calm {
             case.script = nic_faults(&mut Rng::fork(seed, "nics"), &case);
         }
@@ -299,7 +301,7 @@ fn ops(rng: &mut Rng, case: &Case, mix: Mix) -> Vec<Op> {
     ops
 }
 
-fn mail(rng: &mut Rng, bulky: bool) -> Mail {
+pub(super) fn mail(rng: &mut Rng, bulky: bool) -> Mail {
     let len = match rng.below(10) {
         0..5 => rng.below(64),
         5..8 => rng.below(8_000),
@@ -454,23 +456,4 @@ fn inner(rng: &mut Rng) -> String {
     let actor = *rng.pick(&inner).unwrap_or(&"endpoint");
     let number = rng.between(1, 6);
     if actor.ends_with('/') { format!("{actor}{number}") } else { actor.to_owned() }
-}
-
-/// One side dials again and again over ways on which one hello overtakes the other, while the other
-/// side's session stands still.
-fn tangle(rng: &mut Rng, case: &mut Case) {
-    let Some(Op { from, to, at, .. }) = rng.pick(&case.ops).cloned() else { return };
-    let lasts = ms(rng.between(300, 1_500));
-    let quality = Quality { latency: 1, jitter: 100, ..Quality::default() };
-    let actor = format!("sessions/{}", rng.between(1, 3));
-    let at = at + ms(20);
-    let script = std::mem::take(&mut case.script);
-    case.script = script
-        .at(at, Action::Weather { quality, lasts })
-        .at(at, Action::Pause { node: to, actor, lasts });
-    for _ in 0..12 {
-        let at = at + ms(rng.below(lasts.as_millis() as u64));
-        case.ops.push(Op { at, from, to, does: Does::Readdress });
-    }
-    case.ops.sort_by_key(|op| op.at);
 }

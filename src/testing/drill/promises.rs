@@ -16,13 +16,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use stellate_actors::supervise::BACKOFF;
 use stellate_protocol::limits::Limits;
-use stellate_protocol::{Class, EntityKind, EntityName, Instance};
+use stellate_protocol::{Class, EntityKind, EntityName, Incarnation, Instance};
 use stellate_transport::sim::Tamper;
 
 use super::case::{Admission, Case, Does, HangUp};
 use super::told::{Answer, End, Place, Told, Way};
 use crate::testing::{Action, Breach, Checker, Happening, Seen};
+
+/// An actor is built again after half of the first back-off, at the earliest, less a tick.
+const REBUILT_AFTER: Duration = Duration::from_millis(BACKOFF.min.as_millis() as u64 / 2 - 1);
 
 /// A session of one life of a node, as that node numbers it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -83,10 +87,13 @@ pub(super) struct Talk {
 pub(super) struct Life {
     pub(super) over: bool,
     pub(super) gave_up: bool,
+    pub(super) incarnation: Option<Incarnation>,
     /// Lanes that have something to send.
     lanes: u64,
     /// When the actor was built, the last time.
     started: Option<Duration>,
+    /// When a handler of it panicked, since then.
+    panicked: Option<Duration>,
     /// Instances that the user let in.
     pub(super) let_in: BTreeSet<Instance>,
     /// Sessions that were seen and have not ended, by the peer's name.
@@ -220,6 +227,10 @@ impl Promises {
         let id = |key: u64| TalkId { node, life, key };
         match told {
             Told::Started => self.started(at, me),
+            Told::Panics => {
+                self.life(node, life).panicked = Some(at);
+                Ok(())
+            }
             Told::Lane(begins) => {
                 let lanes = &mut self.life(node, life).lanes;
                 *lanes = if *begins { *lanes + 1 } else { lanes.saturating_sub(1) };
@@ -239,8 +250,9 @@ impl Promises {
                 self.talk(id(*key)).closed = true;
                 Ok(())
             }
-            Told::Booted(instance) => {
-                self.instances.insert(*instance, me);
+            Told::Booted(identity) => {
+                self.instances.insert(identity.instance, me);
+                self.life(node, life).incarnation = identity.incarnation;
                 Ok(())
             }
             Told::LetIn(instance) => {
@@ -272,7 +284,7 @@ impl Promises {
     fn started(&mut self, at: Duration, (node, life): (EntityName, u64)) -> Result<(), Breach> {
         let panics = self.allowed.panics;
         let of = self.life(node, life);
-        let before = of.started.replace(at);
+        let (before, panicked) = (of.started.replace(at), of.panicked.take());
         // What the value before had in hand went with it.
         let mine = self.talks.range_mut(TalkId { node, life, key: 0 }..);
         mine.take_while(|(id, _)| (id.node, id.life) == (node, life))
@@ -281,8 +293,9 @@ impl Promises {
             Some(_) if !panics => {
                 Err(Breach::new("V1", format!("the actor of {node} was built twice, for nothing")))
             }
-            Some(before) if at - before < Duration::from_millis(2) => {
-                let text = format!("the actor of {node} was built twice in {:?}", at - before);
+            Some(before) if at - panicked.unwrap_or(before) < REBUILT_AFTER => {
+                let after = at - panicked.unwrap_or(before);
+                let text = format!("the actor of {node} was built again after {after:?}");
                 Err(Breach::new("V2", text))
             }
             _ => Ok(()),

@@ -17,7 +17,7 @@ use crate::testing::{Action, Breach, Running, Step};
 
 /// What is under way when a way falls silent may arrive for so long, if the network is as bad as it
 /// can be.
-const UNDER_WAY: Duration = Duration::from_millis(400);
+pub(super) const UNDER_WAY: Duration = Duration::from_millis(400);
 /// Ticks.
 const TOLERANCE: Duration = Duration::from_millis(100);
 
@@ -100,7 +100,7 @@ pub(super) fn is_quiet(case: &Case, a: EntityName, b: EntityName) -> bool {
         && !case.ops.iter().any(|op| between(op.from, op.to) && ends(&op.does))
 }
 
-async fn sleep_until(running: &Running, at: Duration) {
+pub(super) async fn sleep_until(running: &Running, at: Duration) {
     running.sleep(at.saturating_sub(running.elapsed())).await;
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use stellate_protocol::event::{ClassCounts, EndCause, Fate};
-use stellate_protocol::{Class, EntityName, Instance};
+use stellate_protocol::{Class, EntityName, Identity, Instance};
 
 use crate::event::Counts;
 use crate::request_error::RequestError;
@@ -84,6 +84,8 @@ impl End {
 pub(super) enum Told {
     /// The actor's value was built.
     Started,
+    /// A handler of the actor's is about to panic.
+    Panics,
     /// A lane of messages to one peer begins, or has nothing more to send.
     Lane(bool),
     /// A session has taken a message.
@@ -112,8 +114,8 @@ pub(super) enum Told {
     Answered(Place, Answer),
     /// The user closed or aborted the session.
     Closed(u64),
-    /// The node's messenger is there, and is that instance.
-    Booted(Instance),
+    /// The node's messenger is there, and is that.
+    Booted(Identity),
     /// The user let that instance in.
     LetIn(Instance),
     /// Two live processes use that name.

@@ -62,7 +62,11 @@ impl Promises {
                     || tampered(&[Tamper::HangUp])
             }
             EndCause::PeerRestarted => allowed.crashes || gave_up || twin,
-            EndCause::Superseded => (allowed.crashes || twin) && allowed.incarnations,
+            EndCause::Superseded => {
+                let newer = self.is_followed(peer, talk.peer_life)
+                    || self.is_followed(me.node, Some(me.life));
+                (allowed.crashes || twin) && allowed.incarnations && newer
+            }
             EndCause::AdmissionRefused => allowed.refusals,
             // Who has nothing to say to a peer that crashed hears of it by `standby_max` alone.
             EndCause::TimedOut | EndCause::Unreachable => allowed.timeouts || orphan,
@@ -74,6 +78,15 @@ impl Promises {
             }
             EndCause::ProtocolViolation { .. } => violated,
         }
+    }
+
+    /// Whether a higher incarnation of a node has begun than that life of it is; if it is not known
+    /// which life that was, than any.
+    fn is_followed(&self, node: EntityName, life: Option<u64>) -> bool {
+        let of = |life: u64| self.lives.get(&(node, life)).and_then(|of| of.incarnation);
+        let known = life.and_then(of);
+        let mut lives = self.lives.range((node, 0)..).take_while(|((of, _), _)| *of == node);
+        lives.any(|(_, life)| life.incarnation > known)
     }
 
     /// The run is over: both ends of each session tell the same story.

@@ -19,12 +19,16 @@ fn document(words: &[&str]) -> Value {
 }
 
 #[test]
-fn rows_compare_ours_with_the_peer_in_both_placements() {
+fn rows_compare_ours_with_the_peer_in_all_placements() {
     let words = ["bench", "--peer", "raw", "--case", "stream,pingpong", "--sizes", "64"];
     let rest = ["--seconds", "0.1", "--rounds", "1", "--json"];
     let document = document(&[&words[..], &rest[..]].concat());
     let rows = document["rows"].as_array().expect("rows");
-    assert_eq!(rows.len(), 2 * 2 * 2, "two cases, two placements, two figures");
+    assert_eq!(
+        rows.len(),
+        (2 + 3) * 2,
+        "a stream in two placements, ping-pong in three, two figures each"
+    );
     for row in rows {
         for number in ["ours", "peer", "ratio"] {
             assert!(row[number].as_f64().is_some_and(|value| value > 0.0), "{number} in {row}");

@@ -44,7 +44,8 @@ pub(super) async fn watch(running: &Running, case: &Case) {
             let more = now.0 - lost;
             if more > LOST_MAX && now.1 == received {
                 let text = format!(
-                    "session {key} of {to} lost {more} links at one place since {begin:?}, all that {from} sent was spoilt"
+                    "session {key} of {to} lost {more} links at one place since {begin:?}, while \
+                     all that {from} sent was spoilt"
                 );
                 running.fail(Breach::new("poison", text));
             }
@@ -77,7 +78,10 @@ fn spoilt(case: &Case) -> Vec<Spoilt> {
         };
         let (begin, end) = (step.at + UNDER_WAY, step.at + *lasts);
         let disturbs = |other: &&Step| {
-            let alone = matches!(&other.action, Action::Tamper { from: a, to: b, .. } if (a, b) != (from, to));
+            let alone = match &other.action {
+                Action::Tamper { from: a, to: b, .. } => (a, b) != (from, to),
+                _ => false,
+            };
             !std::ptr::eq(*other, step) && !alone && other.at <= end && over(other) >= step.at
         };
         if begin < end && case.quality.cut_chance == 0 && steps.iter().find(disturbs).is_none() {

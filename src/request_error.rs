@@ -74,7 +74,9 @@ impl RequestError {
     pub(crate) fn refused(class: Class, refusal: Refusal) -> Self {
         match refusal {
             Refusal::Ended(_, cause) => Self::not_sent(cause),
-            Refusal::TooLarge(parcel) | Refusal::Full(parcel) => {
+            // There was room, but as many calls as a session can hold wait to be fetched.
+            Refusal::Full(_) => Self::Local(RequestFault::TooManyRequests),
+            Refusal::TooLarge(parcel) => {
                 Self::Local(RequestFault::TooLarge(Box::new(RawMessage::new(class, parcel))))
             }
         }

@@ -61,6 +61,7 @@ impl SessionHandle {
     /// [`Refusal`].
     pub fn try_notify(&self, class: Class, mut parcel: Parcel) -> Result<(u64, Reply), Refusal> {
         let Some(id) = self.shared.open_call() else {
+            self.shared.want_room(parcel.bytes(), true);
             return Err(Refusal::Full(parcel));
         };
         match self.shared.submit(class, &mut parcel, Ask::Notify(id)) {

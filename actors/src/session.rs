@@ -318,9 +318,18 @@ impl SessionActor {
         }
     }
 
-    /// Whether the time that was armed has come. All that waited was read before (S9).
-    fn take_timer(&mut self, now: Time) -> bool {
-        let Some(at) = self.timer_at.take_if(|at| *at <= now) else { return false };
+    /// Whether the time that was armed has come. All that waited was read before (S9): the reactor
+    /// hands out what came before it lets a timer fire, while a clock may be ahead of both, in a task
+    /// that follows one which held the thread up.
+    fn take_timer(&mut self, now: Time, cx: &mut TaskContext<'_>) -> bool {
+        let Some((at, timer)) = self.timer_at.filter(|at| *at <= now).zip(self.timer.as_mut())
+        else {
+            return false;
+        };
+        if timer.as_mut().poll(cx).is_pending() {
+            return false;
+        }
+        self.timer_at = None;
         let late = now.since(at).as_nanos() as u64;
         let jitter = self.node.random() as u16;
         self.input(now, Input::Timer { jitter, late });

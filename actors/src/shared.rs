@@ -341,16 +341,19 @@ impl SessionShared {
         id: RequestId,
         cx: &mut Context<'_>,
     ) -> Poll<Option<CallResult<Parcel>>> {
-        lock(&self.calls).poll(id, cx)
+        // Who asked before is dropped out of the lock.
+        let (polled, _before) = lock(&self.calls).poll(id, cx);
+        polled
     }
 
     /// The caller lost interest: its room is free, a late answer is dropped.
     pub(crate) fn forget_call(&self, id: RequestId) {
-        // What it got is dropped out of the lock.
-        let (open, _result) = lock(&self.calls).forget(id);
+        // What it got, and who asked, is dropped out of the lock.
+        let (open, _rest) = lock(&self.calls).forget(id);
         if open {
-            self.free(0, 0, 1);
+            // The session first: whoever gets the room finds it there.
             self.stage(Staged::Forget(id));
+            self.free(0, 0, 1);
         }
     }
 

@@ -64,6 +64,8 @@ impl RSockets {
 
     /// With the options of TCP that are about framing and buffers; those about sockets do nothing.
     pub fn with(options: TcpOptions) -> Self {
+        // Its sockets are looked at by a thread of their own: a link that spins would find nothing.
+        let options = TcpOptions { spin: std::time::Duration::ZERO, ..options };
         let limits = LinkLimits { send_bytes: options.send_bytes, ..LinkLimits::STREAM };
         let pool = Pool::new(options.user_held);
         Self { options, limits, pool, poller: Poller::default() }

@@ -31,13 +31,13 @@ impl SessionActor {
             }
             let more = self.move_links(now, cx, round > 0);
             self.watch_openings(now);
-            if !more && !self.touched && !self.take_timer(now) {
+            if !more && !self.touched && !self.take_timer(now, cx) {
                 return any;
             }
         }
         // A flood must not hold up the timer. Silence is believed once all was read (S9).
         if self.core.as_ref().is_some_and(|core| !core.is_silent(now)) {
-            self.take_timer(now);
+            self.take_timer(now, cx);
         }
         self.let_out(ctx, now);
         cx.waker().wake_by_ref();

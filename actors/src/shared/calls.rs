@@ -16,7 +16,8 @@ use stellate_protocol::{Parcel, RequestId};
 const PLACE_BITS: u32 = 20;
 
 /// Calls that a session can have open at a time, whatever `requests_max` says. Each slot ever used
-/// costs some 150 bytes until none is open.
+/// costs some 150 bytes until none is in use. An
+/// outcome that nobody has fetched is in use.
 pub(crate) const CALLS_MAX: usize = 1 << PLACE_BITS;
 
 /// Slots that are kept while no call is open.
@@ -29,6 +30,14 @@ enum State {
     Open(Option<Waker>),
     /// Not fetched yet.
     Over(CallResult<Parcel>),
+}
+
+/// What a call leaves; to be dropped where no lock is held.
+#[derive(Debug, Default)]
+pub(super) struct Rest {
+    #[allow(dead_code, reason = "dropping it is its use")]
+    waker: Option<Waker>,
+    result: Option<CallResult<Parcel>>,
 }
 
 #[derive(Debug)]
@@ -87,41 +96,39 @@ impl Calls {
         Some(waker)
     }
 
-    /// The outcome, once; never if the call is unknown.
+    /// The outcome, once; never if the call is unknown. And who asked before, to be dropped where no
+    /// lock is held: a waker may be anybody's.
     pub(super) fn poll(
         &mut self,
         id: RequestId,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<CallResult<Parcel>>> {
+    ) -> (Poll<Option<CallResult<Parcel>>>, Option<Waker>) {
         let Some(slot) = self.slot(id) else {
-            return Poll::Ready(None);
+            return (Poll::Ready(None), None);
         };
         match &mut slot.state {
-            State::Open(Some(waker)) if waker.will_wake(cx.waker()) => Poll::Pending,
-            State::Open(waker) => {
-                *waker = Some(cx.waker().clone());
-                Poll::Pending
-            }
-            State::Free | State::Over(_) => Poll::Ready(self.forget(id).1),
+            State::Open(Some(waker)) if waker.will_wake(cx.waker()) => (Poll::Pending, None),
+            State::Open(waker) => (Poll::Pending, waker.replace(cx.waker().clone())),
+            State::Free | State::Over(_) => (Poll::Ready(self.forget(id).1.result), None),
         }
     }
 
-    /// Nobody wants its outcome: whether it was open, and the outcome that it had.
-    pub(super) fn forget(&mut self, id: RequestId) -> (bool, Option<CallResult<Parcel>>) {
+    /// Nobody wants its outcome: whether it was open, and what is left of it.
+    pub(super) fn forget(&mut self, id: RequestId) -> (bool, Rest) {
         let Some(slot) = self.slot(id) else {
-            return (false, None);
+            return (false, Rest::default());
         };
-        let (open, result) = match std::mem::replace(&mut slot.state, State::Free) {
-            State::Free => return (false, None),
-            State::Open(_) => (true, None),
-            State::Over(result) => (false, Some(result)),
+        let (open, rest) = match std::mem::replace(&mut slot.state, State::Free) {
+            State::Free => return (false, Rest::default()),
+            State::Open(waker) => (true, Rest { waker, result: None }),
+            State::Over(result) => (false, Rest { waker: None, result: Some(result) }),
         };
         self.open -= u64::from(open);
         self.free.push(place(id) as u32);
         if self.free.len() == self.slots.len() && self.slots.len() > SPARE_MAX {
             (self.slots, self.free) = (Vec::new(), Vec::new());
         }
-        (open, result)
+        (open, rest)
     }
 
     /// Ends all that are open, in the order of their ids.
@@ -171,14 +178,17 @@ mod tests {
         let mut cx = Context::from_waker(&waker);
         let mut calls = Calls::default();
         let id = calls.begin().expect("room");
-        assert!(calls.poll(id, &mut Context::from_waker(Waker::noop())).is_pending());
-        assert!(calls.poll(id, &mut cx).is_pending());
+        assert!(calls.poll(id, &mut Context::from_waker(Waker::noop())).0.is_pending());
+        assert!(calls.poll(id, &mut cx).0.is_pending());
         assert_eq!(calls.open(), 1);
         calls.resolve(id, over()).expect("open").expect("asked").wake();
         assert_eq!((count.0.load(Ordering::Relaxed), calls.open()), (1, 0));
         assert!(calls.resolve(id, CallResult::Timeout).is_none(), "one outcome");
-        assert!(matches!(calls.poll(id, &mut cx), Poll::Ready(Some(CallResult::SessionEnded(_)))));
-        assert!(matches!(calls.poll(id, &mut cx), Poll::Ready(None)), "fetched once");
+        assert!(matches!(
+            calls.poll(id, &mut cx).0,
+            Poll::Ready(Some(CallResult::SessionEnded(_)))
+        ));
+        assert!(matches!(calls.poll(id, &mut cx).0, Poll::Ready(None)), "fetched once");
     }
 
     #[test]
@@ -190,7 +200,7 @@ mod tests {
         assert_eq!(place(old), place(new));
         assert!(new > old, "ids ascend");
         assert!(calls.resolve(old, over()).is_none());
-        assert_eq!(calls.forget(old), (false, None));
+        assert!(!calls.forget(old).0);
         assert_eq!(calls.open(), 1);
     }
 
@@ -214,7 +224,7 @@ mod tests {
         assert_eq!((order.borrow().len(), calls.open()), (3 * SPARE_MAX, 0));
         let mut cx = Context::from_waker(Waker::noop());
         for id in first[2..].iter().chain(&last) {
-            assert!(matches!(calls.poll(*id, &mut cx), Poll::Ready(Some(_))));
+            assert!(matches!(calls.poll(*id, &mut cx).0, Poll::Ready(Some(_))));
         }
         assert_eq!(calls.slots.len(), 0, "what a burst took is given back");
         assert!(calls.begin().expect("room") > last[1]);

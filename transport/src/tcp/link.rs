@@ -216,7 +216,11 @@ impl<S: ByteStream> StreamLink<S> {
 
     /// Looks again soon, if something was moved not long ago. The bell stays where it is, so that
     /// nothing is missed when it does not.
-    fn spin(&mut self, moved: bool, cx: &Context<'_>) {
+    fn spin(&mut self, moved: bool, again: bool, cx: &Context<'_>) {
+        if again {
+            self.worked = Some(Instant::now());
+            return;
+        }
         if !matches!((&self.state, self.reading), (State::Open, Reading::Waits)) {
             return;
         }
@@ -486,8 +490,8 @@ impl<S: ByteStream> Link for StreamLink<S> {
             }
         };
         let moved = before != (out.frames.len(), out.done, out.room);
-        if !self.core.spin.is_zero() && !again {
-            self.spin(moved, cx);
+        if !self.core.spin.is_zero() {
+            self.spin(moved, again, cx);
         }
         if again || moved {
             out.idle = !again;

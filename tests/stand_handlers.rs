@@ -153,9 +153,13 @@ fn limits() -> Limits {
 }
 
 async fn messenger(number: u64) -> (Messenger, Arc<Book>) {
+    messenger_with(number, limits()).await
+}
+
+async fn messenger_with(number: u64, limits: Limits) -> (Messenger, Arc<Book>) {
     let messenger = Messenger::builder(EntityName::osd(number))
         .bind("tcp://127.0.0.1:0")
-        .limits(limits())
+        .limits(limits)
         .arbiters(1)
         .build()
         .await
@@ -314,6 +318,38 @@ async fn s9_a_handler_that_blocks_the_messengers_thread_is_a_local_stall() {
     assert_eq!(book.of(b.sessions()[0].key().0), all, "S1, S2");
     let ended = |event: &SessionEvent| matches!(event, SessionEvent::Ended { .. });
     assert_eq!(book.count(ended), 0);
+    a.shutdown().await;
+    b.shutdown().await;
+}
+
+/// S9: a little longer than the deadline. The session has its turn before the reactor, right behind
+/// the handler that held it up: what the peer sent meanwhile lies in the socket, and is no silence.
+#[actix_rt::test]
+async fn s9_what_waits_in_the_socket_is_read_before_silence_is_believed() {
+    let patient = Limits { heartbeat_deadline: Duration::from_secs(20), ..limits() };
+    let (a, _) = messenger_with(1, patient).await;
+    let (b, book) = messenger(2).await;
+    host(&b, &book, Placement::Inline);
+    a.ready();
+    b.ready();
+    let connection = a.connect(EntityName::osd(2), b.local_addresses()).unwrap();
+    let held_up = limits().heartbeat_deadline * 11 / 10;
+    for number in 0..4 {
+        let block = job(number, How::Block(held_up.as_millis() as u64));
+        let mut answer = std::pin::pin!(connection.request(block).into_future());
+        // It is not silent for a moment.
+        let mut pace = tokio::time::interval(Duration::from_millis(20));
+        let reply = loop {
+            tokio::select! {
+                reply = &mut answer => break reply,
+                _ = pace.tick() => connection.send(job(100, How::Count)).await.unwrap(),
+            };
+        };
+        assert_eq!(reply.unwrap().body, number);
+    }
+    for side in [&connection, &b.sessions()[0]] {
+        assert_eq!(side.counters().links_lost, 0);
+    }
     a.shutdown().await;
     b.shutdown().await;
 }

@@ -159,6 +159,48 @@ async fn an_actor_that_does_not_read_is_named_on_its_side() {
     nothing(&back).await;
 }
 
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Nap;
+
+impl Message for Nap {
+    const TYPE: MessageType = MessageType::new(0x03f1);
+    type Reply = ();
+}
+
+/// Waits in its context, for ever.
+struct Sleeper;
+
+impl Actor for Sleeper {
+    type Context = Context<Self>;
+}
+
+impl Handler<Incoming<Nap>> for Sleeper {
+    type Result = ();
+
+    fn handle(&mut self, _: Incoming<Nap>, ctx: &mut Self::Context) {
+        ctx.wait(actix::fut::wrap_future(std::future::pending()));
+    }
+}
+
+/// Its pump has taken all three out when the first makes it wait.
+#[actix_rt::test]
+async fn an_actor_that_waits_is_named_with_what_it_has_not_been_handed() {
+    let (one, mut two) =
+        (Side::new(osd(1).limits(quick())).await, Side::new(osd(2).limits(quick())).await);
+    let sleeper = two.messenger.supervise("sleeper", || Sleeper, Restart::default());
+    sleeper.handle::<Nap>().placement(Placement::Inline).start().unwrap();
+    let there = one.messenger.connect(EntityName::osd(2), two.addresses()).unwrap();
+    for _ in 0..3 {
+        within(there.send(Nap)).await.unwrap();
+    }
+    let back = connected(&mut two).await;
+    let queued = |waiting: &Waiting| {
+        waiting.queues.iter().any(|queue| queue.actor == "sleeper" && queue.messages == 2)
+    };
+    let waiting = why(&back, queued).await;
+    assert_eq!((waiting.undispatched, waiting.queues.len()), (0, 1), "{waiting:?}");
+}
+
 #[actix_rt::test]
 async fn a_peer_that_is_held_is_told_on_both_sides() {
     let one = Side::new(osd(1).limits(quick())).await;

@@ -196,6 +196,12 @@ impl<A: Actor<Context = Context<A>>> ActorFuture<A> for Pump<A> {
         let mut taken = false;
         for _ in 0..work.drain {
             if ctx.waiting() {
+                // It may take long: what is not handed out is in front of the actor, also for those
+                // who ask what waits.
+                let mut batch = work.batch.borrow_mut();
+                if !batch.is_empty() {
+                    work.registration.inbox.put_back(&mut batch);
+                }
                 if ctx.state() == ActorState::Stopping {
                     // It may decide to go on; if not, this is not polled again.
                     task.waker().wake_by_ref();

@@ -59,8 +59,8 @@ pub struct TcpOptions {
     /// How long a link that has just moved something looks for more by itself, before it sleeps until
     /// the kernel wakes it; zero, which is the default, never. A look is one read that does not
     /// block; the thread does not sleep meanwhile, and gives its other tasks their turns, but learns
-    /// of what comes on its other sockets a little later. Saves the wake-up, which is half of a small
-    /// round trip, for a core per thread of links that are busy.
+    /// of what comes on its other sockets a little later. Saves the wake-up, for a core per thread of
+    /// links that are busy. Links over rsockets do not.
     pub spin: Duration,
     /// After a drain, how long to wait for the peer to close its side.
     pub linger: Duration,

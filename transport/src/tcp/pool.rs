@@ -177,4 +177,19 @@ mod tests {
         assert_eq!(pool.free().bytes, FREE_MAX);
         assert_eq!(pool.lent(), 0);
     }
+
+    #[test]
+    fn s7_a_thread_keeps_one_buffer_at_hand_and_gives_it_back_for_another() {
+        let pool = Pool::new(SIZE);
+        let first = pool.take_at_hand(SIZE);
+        let address = first.as_ptr();
+        // Little came: what is lent is a copy, and the buffer is at hand at once.
+        let little = pool.lend(first, 10);
+        assert_eq!((little.len(), pool.lent(), pool.free().bytes), (10, 10, 0));
+        let again = pool.take_at_hand(SIZE);
+        assert_eq!(again.as_ptr(), address, "the same memory, without the pool");
+        pool.put_at_hand(again);
+        let larger = pool.take_at_hand(2 * SIZE);
+        assert_eq!((larger.len(), pool.free().bytes), (2 * SIZE, SIZE), "the other is the pool's");
+    }
 }

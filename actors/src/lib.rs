@@ -1,5 +1,6 @@
 //! Stellate's supervision tree, and one thin actor per moving part of the messenger.
 
+mod alarm;
 mod dispatch;
 mod endpoint;
 pub mod handle;

@@ -19,7 +19,6 @@ mod seen;
 mod transmit;
 
 use std::collections::BTreeMap;
-use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, Waker};
@@ -31,6 +30,7 @@ use stellate_protocol::session::{Config, Phase, Session};
 use stellate_protocol::{Class, Lane, LaneSet, LinkId, Parcel, SessionId, Time};
 use stellate_transport::{Batch, DialError, Link};
 
+use crate::alarm::Alarm;
 use crate::dispatch::Dispatch;
 use crate::endpoint::FEATURE_LISTENS_AT;
 use crate::inbox::{Arrived, Notice};
@@ -118,7 +118,7 @@ pub(crate) struct SessionActor {
     received: Vec<Arrived>,
     /// What its users may not hear yet (S6).
     kept: Kept,
-    timer: Option<Pin<Box<tokio::time::Sleep>>>,
+    timer: Alarm,
     timer_at: Option<Time>,
     /// Which address is next.
     address: usize,
@@ -156,7 +156,7 @@ impl SessionActor {
             leftover: Vec::new(),
             received: Vec::new(),
             kept: Kept::default(),
-            timer: None,
+            timer: Alarm::default(),
             timer_at: None,
             address: 0,
         })
@@ -322,11 +322,14 @@ impl SessionActor {
     /// hands out what came before it lets a timer fire, while a clock may be ahead of both, in a task
     /// that follows one which held the thread up.
     fn take_timer(&mut self, now: Time, cx: &mut TaskContext<'_>) -> bool {
-        let Some((at, timer)) = self.timer_at.filter(|at| *at <= now).zip(self.timer.as_mut())
-        else {
+        let Some(at) = self.timer_at else { return false };
+        if at > now {
+            if self.timer.has_rung() {
+                self.arm_at(at, cx);
+            }
             return false;
-        };
-        if timer.as_mut().poll(cx).is_pending() {
+        }
+        if self.timer.poll_due(self.node.inner().reactor.instant(at), cx).is_pending() {
             return false;
         }
         self.timer_at = None;
@@ -347,17 +350,7 @@ impl SessionActor {
 
     fn arm_at(&mut self, due: Time, cx: &mut TaskContext<'_>) {
         self.timer_at = Some(due);
-        let instant = self.node.inner().reactor.instant(due);
-        let timer = match &mut self.timer {
-            Some(timer) => {
-                timer.as_mut().reset(instant);
-                timer
-            }
-            None => self.timer.insert(Box::pin(tokio::time::sleep_until(instant))),
-        };
-        if timer.as_mut().poll(cx).is_ready() {
-            cx.waker().wake_by_ref();
-        }
+        self.timer.set(self.node.inner().reactor.instant(due), cx);
     }
 
     /// What was taken in is let out: outputs, then frames while the link has room.

@@ -5,10 +5,11 @@
 //!               outputs, frames to the link ◄── poll_output, poll_frame
 //! ```
 //!
-//! The session moves its links itself ([`Line`](crate::link::Line)): a turn lets out what is due,
-//! moves the links, takes in what came, and lets out again until nothing comes, so that all that is
-//! due goes in one batch to each neighbour. No protocol decision is made here. A panic ends the
-//! session with [`EndCause::InternalFault`](stellate_protocol::event::EndCause): the exit hook
+//! The actor takes messages and hands them to its [`Driver`], which has its turn beside the actor's
+//! context. The session moves its links itself ([`Line`](crate::link::Line)): a turn lets out what
+//! is due, moves the links, takes in what came, and lets out again until nothing comes, so that all
+//! that is due goes in one batch to each neighbour. No protocol decision is made here. A panic ends
+//! the session with [`EndCause::InternalFault`](stellate_protocol::event::EndCause): the exit hook
 //! counts what was lost from the ledger, which survives.
 
 mod endings;
@@ -18,12 +19,13 @@ mod outputs;
 mod seen;
 mod transmit;
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, Waker};
 
-use actix::{Actor, ActorContext, ActorFuture, Addr, AsyncContext, Context, Handler, Message};
+use actix::{Actor, Addr, AsyncContext, Context, Handler, Message};
 use stellate_protocol::event::{Input, LinkFacts, Notice as PeerNotice, Submit};
 use stellate_protocol::frame::{Feature, Hello};
 use stellate_protocol::session::{Config, Phase, Session};
@@ -81,9 +83,16 @@ enum Held {
     Actor(Bound),
 }
 
-/// The actor of one session.
-pub(crate) struct SessionActor {
+/// The actor of one session: its place in the tree, and where its messages arrive.
+pub(crate) struct SessionActor(Rc<RefCell<Driver>>);
+
+/// What moves one session, for its actor and beside its actor's context: most of its turns have
+/// nothing to do with messages, and a context that is not asked costs none of them anything.
+struct Driver {
     node: Node,
+    own: Addr<SessionActor>,
+    /// Nothing is left to do.
+    over: bool,
     shared: Arc<SessionShared>,
     /// None before it begins, and once its end is told.
     core: Option<Session<Parcel>>,
@@ -133,34 +142,53 @@ impl SessionActor {
     ) -> Recipe<Self> {
         let (owner, session) = (node.clone(), shared.clone());
         let mut begin = Some(begin);
-        Recipe::new(move || Self {
-            dispatch: lock(&node.inner().dispatches).get(index).cloned(),
-            reconnect: lock(&node.inner().reconnects).get(index).cloned(),
-            node: node.clone(),
-            shared: shared.clone(),
-            core: None,
-            begin: begin.take(),
-            links: BTreeMap::new(),
-            in_use: None,
-            in_bytes: false,
-            owned: 0,
-            batch_hint: 0,
-            batch: Batch::default(),
-            lanes: LaneSet::default(),
-            seen: Default::default(),
-            replies: (0, 0),
-            watch: Watch::default(),
-            waker: None,
-            staged: Vec::new(),
-            touched: true,
-            leftover: Vec::new(),
-            received: Vec::new(),
-            kept: Kept::default(),
-            timer: Alarm::default(),
-            timer_at: None,
-            address: 0,
+        Recipe::with_context(move |ctx: &mut Context<Self>| {
+            let driver = Driver {
+                own: ctx.address(),
+                over: false,
+                dispatch: lock(&node.inner().dispatches).get(index).cloned(),
+                reconnect: lock(&node.inner().reconnects).get(index).cloned(),
+                node: node.clone(),
+                shared: shared.clone(),
+                core: None,
+                begin: begin.take(),
+                links: BTreeMap::new(),
+                in_use: None,
+                in_bytes: false,
+                owned: 0,
+                batch_hint: 0,
+                batch: Batch::default(),
+                lanes: LaneSet::default(),
+                seen: Default::default(),
+                replies: (0, 0),
+                watch: Watch::default(),
+                waker: None,
+                staged: Vec::new(),
+                touched: true,
+                leftover: Vec::new(),
+                received: Vec::new(),
+                kept: Kept::default(),
+                timer: Alarm::default(),
+                timer_at: None,
+                address: 0,
+            };
+            Self(Rc::new(RefCell::new(driver)))
+        })
+        .beside(|actor: &mut Self| {
+            let driver = actor.0.clone();
+            Box::new(move |cx| driver.borrow_mut().poll(cx))
         })
         .on_exit(move |_| died(&owner, &session))
+    }
+}
+
+impl Driver {
+    /// One turn; ready when there will be no other.
+    fn poll(&mut self, cx: &mut TaskContext<'_>) -> Poll<()> {
+        if !self.over {
+            self.turn(cx);
+        }
+        if self.over { Poll::Ready(()) } else { Poll::Pending }
     }
 
     fn now(&self) -> Time {
@@ -186,20 +214,23 @@ impl SessionActor {
         }
     }
 
-    fn begin(&mut self, ctx: &mut Context<Self>) {
+    fn begin(&mut self) {
         let now = self.now();
         let mut core = match self.begin.take() {
             Some(Begin::Dial { config, id }) => Session::dial(config, id, now),
             Some(Begin::Accept { config, id, link, hello, facts }) => {
                 let Ok(link) = link.land() else {
                     tracing::debug!(link = id.0, "an accepted link did not survive its journey");
-                    ctx.stop();
+                    self.over = true;
                     return;
                 };
                 self.links.insert(id, Held::Stray(link));
                 Session::accept(config, id, hello, self.node.latest_attempt(), facts, now)
             }
-            None => return ctx.stop(),
+            None => {
+                self.over = true;
+                return;
+            }
         };
         self.offer(&mut core);
         self.core = Some(core);
@@ -224,7 +255,7 @@ impl SessionActor {
     // --- one turn ------------------------------------------------------------------------
 
     /// Takes in what needs no message, then lets out all there is.
-    fn turn(&mut self, ctx: &mut Context<Self>, cx: &mut TaskContext<'_>) {
+    fn turn(&mut self, cx: &mut TaskContext<'_>) {
         let woken = self.shared.begin_turn(&mut self.waker, cx.waker());
         let now = self.now();
         if woken {
@@ -238,7 +269,7 @@ impl SessionActor {
             }
         }
         self.touched |= woken;
-        if self.move_all(ctx, now, cx) {
+        if self.move_all(now, cx) {
             self.say(now);
         }
         self.arm(cx);
@@ -354,18 +385,18 @@ impl SessionActor {
     }
 
     /// What was taken in is let out: outputs, then frames while the link has room.
-    fn let_out(&mut self, ctx: &mut Context<Self>, now: Time) {
+    fn let_out(&mut self, now: Time) {
         if !std::mem::take(&mut self.touched) {
             return;
         }
         // Before anything of it is acknowledged: if this actor panics, the ledger knows (S4).
         self.note_owned();
-        self.let_out_kept(ctx, now);
+        self.let_out_kept(now);
         while let Some(output) = self.core.as_mut().and_then(Session::poll_output) {
             if self.kept.is_shut() && output.is_news() {
                 self.keep(output);
             } else {
-                self.carry_out(ctx, now, output);
+                self.carry_out(now, output);
             }
         }
         if self.core.is_none() {
@@ -416,32 +447,39 @@ impl SessionActor {
 impl Actor for SessionActor {
     type Context = Context<Self>;
 
-    fn started(&mut self, ctx: &mut Self::Context) {
-        self.begin(ctx);
-        ctx.spawn(SessionPump);
-    }
-}
-
-struct SessionPump;
-
-impl ActorFuture<SessionActor> for SessionPump {
-    type Output = ();
-
-    fn poll(
-        self: Pin<&mut Self>,
-        actor: &mut SessionActor,
-        ctx: &mut Context<SessionActor>,
-        cx: &mut TaskContext<'_>,
-    ) -> Poll<()> {
-        actor.turn(ctx, cx);
-        Poll::Pending
+    fn started(&mut self, _: &mut Self::Context) {
+        self.0.borrow_mut().begin();
     }
 }
 
 impl Handler<DialEnded> for SessionActor {
     type Result = ();
 
-    fn handle(&mut self, ended: DialEnded, ctx: &mut Self::Context) {
+    fn handle(&mut self, ended: DialEnded, _: &mut Self::Context) {
+        self.0.borrow_mut().dial_ended(ended);
+    }
+}
+
+impl Handler<HelloArrived> for SessionActor {
+    type Result = ();
+
+    fn handle(&mut self, arrived: HelloArrived, _: &mut Self::Context) {
+        self.0.borrow_mut().hello_arrived(arrived);
+    }
+}
+
+impl Handler<FromDirectory> for SessionActor {
+    type Result = ();
+
+    fn handle(&mut self, notice: FromDirectory, _: &mut Self::Context) {
+        let mut driver = self.0.borrow_mut();
+        let now = driver.now();
+        driver.input(now, Input::Notice(notice.0));
+    }
+}
+
+impl Driver {
+    fn dial_ended(&mut self, ended: DialEnded) {
         let now = self.now();
         let link = match ended.result {
             Ok(link) => link,
@@ -454,7 +492,7 @@ impl Handler<DialEnded> for SessionActor {
         };
         let id = self.node.next_link();
         let facts = crate::link::facts(&*link);
-        let Ok(link) = LinkActor::start(&self.node, id, link, Role::Bound(ctx.address())) else {
+        let Ok(link) = LinkActor::start(&self.node, id, link, Role::Bound(self.own.clone())) else {
             return self.input(now, Input::DialFailed { jitter: ended.jitter });
         };
         self.links.insert(id, Held::Actor(link));
@@ -465,12 +503,8 @@ impl Handler<DialEnded> for SessionActor {
         let attempt = self.node.next_attempt();
         self.input(now, Input::Dialled { link: id, attempt, facts });
     }
-}
 
-impl Handler<HelloArrived> for SessionActor {
-    type Result = ();
-
-    fn handle(&mut self, arrived: HelloArrived, _: &mut Self::Context) {
+    fn hello_arrived(&mut self, arrived: HelloArrived) {
         let now = self.now();
         let HelloArrived { id, link, hello, facts } = arrived;
         let Ok(link) = link.land() else { return };
@@ -486,14 +520,5 @@ impl Handler<HelloArrived> for SessionActor {
         }
         let latest = self.node.latest_attempt();
         self.input(now, Input::Hello { link: id, hello, latest, facts });
-    }
-}
-
-impl Handler<FromDirectory> for SessionActor {
-    type Result = ();
-
-    fn handle(&mut self, notice: FromDirectory, _: &mut Self::Context) {
-        let now = self.now();
-        self.input(now, Input::Notice(notice.0));
     }
 }

@@ -21,6 +21,7 @@
 #![cfg_attr(not(any(feature = "rdma", feature = "rsockets")), forbid(unsafe_code))]
 
 pub mod address;
+pub mod bell;
 pub mod error;
 pub mod fault;
 pub mod faults;

@@ -2,7 +2,6 @@
 //!
 //! Links use the tokio reactor of the thread that dials, accepts or attaches them.
 
-mod bell;
 mod cut;
 mod link;
 mod listener;

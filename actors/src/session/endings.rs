@@ -2,22 +2,21 @@
 
 use std::sync::Arc;
 
-use actix::{ActorContext, Context};
 use stellate_protocol::event::{Ask, CallResult, End, EndCause, Event, Fate, Unacked};
 use stellate_protocol::frame::{Call, Close, CloseReason};
 use stellate_protocol::{Frame, Lane, Parcel, SessionId};
 use stellate_transport::CloseHow;
 
-use super::{Held, SessionActor};
+use super::{Driver, Held};
 use crate::inbox::Notice;
 use crate::link::Bound;
 use crate::node::Node;
 use crate::shared::{SessionShared, Staged, lock};
 
-impl SessionActor {
-    pub(super) fn tell(&mut self, ctx: &mut Context<Self>, event: Event<Parcel>) {
+impl Driver {
+    pub(super) fn tell(&mut self, event: Event<Parcel>) {
         if let Event::Ended(end) = event {
-            return self.finish(ctx, end);
+            return self.finish(end);
         }
         tracing::debug!(session = self.shared.key.0, peer = %self.shared.target, ?event);
         let shared = &self.shared;
@@ -29,14 +28,14 @@ impl SessionActor {
     }
 
     /// The end: seal, correct the counts to what is exact now, tell, and go.
-    pub(super) fn finish(&mut self, ctx: &mut Context<Self>, end: Box<End<Parcel>>) {
+    pub(super) fn finish(&mut self, end: Box<End<Parcel>>) {
         self.settle_end(end);
         for held in std::mem::take(&mut self.links).into_values() {
             if let Held::Actor(link) = held {
                 link.hang(CloseHow::Abort);
             }
         }
-        ctx.stop();
+        self.over = true;
     }
 
     fn settle_end(&mut self, mut end: Box<End<Parcel>>) {
@@ -135,7 +134,7 @@ pub(super) fn died(node: &Node, shared: &Arc<SessionShared>) {
     conclude(node, shared, end);
 }
 
-impl Drop for SessionActor {
+impl Drop for Driver {
     /// After a panic its links say so: also one that still greets, since the peer may have let it in
     /// already. An orderly end has left none.
     fn drop(&mut self) {

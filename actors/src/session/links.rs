@@ -3,29 +3,24 @@
 use std::ops::Bound::{Excluded, Unbounded};
 use std::task::Context as TaskContext;
 
-use actix::{Context, Handler};
+use actix::Handler;
 use stellate_protocol::event::Input;
 use stellate_protocol::session::Session;
 use stellate_protocol::{LinkId, Time};
 use stellate_transport::{CloseHow, LinkFault};
 
-use super::{Held, SessionActor};
+use super::{Driver, Held, SessionActor};
 use crate::inbox::Arrived;
 use crate::link::{Broke, FromLink, Moved, ROUNDS};
 
-impl SessionActor {
+impl Driver {
     /// Lets out what is due and takes in what comes, until nothing comes or others are to have
     /// their turn (F7). Whether there was anything.
-    pub(super) fn move_all(
-        &mut self,
-        ctx: &mut Context<Self>,
-        now: Time,
-        cx: &mut TaskContext<'_>,
-    ) -> bool {
+    pub(super) fn move_all(&mut self, now: Time, cx: &mut TaskContext<'_>) -> bool {
         let mut any = false;
         for round in 0..ROUNDS {
             any |= self.touched;
-            self.let_out(ctx, now);
+            self.let_out(now);
             if !self.is_open() {
                 return any;
             }
@@ -39,7 +34,7 @@ impl SessionActor {
         if self.core.as_ref().is_some_and(|core| !core.is_silent(now)) {
             self.take_timer(now, cx);
         }
-        self.let_out(ctx, now);
+        self.let_out(now);
         cx.waker().wake_by_ref();
         true
     }
@@ -123,7 +118,11 @@ impl Handler<FromLink> for SessionActor {
 
     fn handle(&mut self, report: FromLink, _: &mut Self::Context) {
         match report {
-            FromLink::Lost(link, fault) => self.lose(self.now(), link, fault),
+            FromLink::Lost(link, fault) => {
+                let mut driver = self.0.borrow_mut();
+                let now = driver.now();
+                driver.lose(now, link, fault);
+            }
             // Having been woken is all.
             FromLink::Resumed => {}
         }

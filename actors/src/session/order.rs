@@ -12,11 +12,11 @@
 
 use std::collections::VecDeque;
 
-use actix::{Context, Handler, Message};
+use actix::{Handler, Message};
 use stellate_protocol::event::{End, Event, Output};
 use stellate_protocol::{Parcel, Time};
 
-use super::SessionActor;
+use super::{Driver, SessionActor};
 use crate::inbox::Notice;
 
 /// The peer's name is used by another live instance too.
@@ -64,7 +64,7 @@ fn is_repeated_by(kept: &Output<Parcel>, next: &Output<Parcel>) -> bool {
     }
 }
 
-impl SessionActor {
+impl Driver {
     /// Whether there is a session before this one whose end is not told yet.
     pub(super) fn look_ahead(&mut self) {
         self.kept.shut |= self.shared.is_following();
@@ -79,11 +79,11 @@ impl SessionActor {
     }
 
     /// Once the older end is told: what was kept, in its order.
-    pub(super) fn let_out_kept(&mut self, ctx: &mut Context<Self>, now: Time) {
+    pub(super) fn let_out_kept(&mut self, now: Time) {
         if self.kept.shut && !self.shared.is_following() {
             self.kept.shut = false;
             for output in std::mem::take(&mut self.kept.news) {
-                self.carry_out(ctx, now, output);
+                self.carry_out(now, output);
             }
         }
     }
@@ -101,8 +101,9 @@ impl Handler<Namesake> for SessionActor {
     type Result = ();
 
     fn handle(&mut self, _: Namesake, _: &mut Self::Context) {
-        self.kept.namesake = true;
-        self.touched = true;
+        let mut driver = self.0.borrow_mut();
+        driver.kept.namesake = true;
+        driver.touched = true;
     }
 }
 

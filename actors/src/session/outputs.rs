@@ -1,20 +1,19 @@
 //! Does what the protocol wants done: dials, links, deliveries, answers to calls.
 
-use actix::{AsyncContext, Context};
 use stellate_protocol::event::{Decision, Output};
 use stellate_protocol::frame::Hello;
 use stellate_protocol::{Frame, LinkId, Parcel, Time};
 use stellate_transport::{CloseHow, LinkFault};
 
-use super::{Held, SessionActor};
+use super::{Driver, Held};
 use crate::endpoint::Greeted;
 use crate::inbox::{AdmissionAsk, Arrived, Notice};
 use crate::link::{LinkActor, Role};
 use crate::reconnect::{CancelFor, DialFor};
 use crate::shared::lock;
 
-impl SessionActor {
-    pub(super) fn carry_out(&mut self, ctx: &mut Context<Self>, now: Time, output: Output<Parcel>) {
+impl Driver {
+    pub(super) fn carry_out(&mut self, now: Time, output: Output<Parcel>) {
         match output {
             Output::Deliver(delivery) => {
                 self.lanes.insert(delivery.message.lane);
@@ -35,14 +34,14 @@ impl SessionActor {
                     line.expect(lane, seq, data_len);
                 }
             }
-            Output::Dial => self.dial(ctx),
+            Output::Dial => self.dial(),
             Output::CancelDial => {
                 if let Some(reconnect) = &self.reconnect {
                     reconnect.do_send(CancelFor(self.shared.key));
                 }
             }
             Output::Send { link, frame } => self.send_on(link, frame),
-            Output::Adopt(link) => self.adopt(ctx, now, link),
+            Output::Adopt(link) => self.adopt(now, link),
             Output::CloseLink { link, drain } => {
                 self.close_link(link, if drain { CloseHow::Drain } else { CloseHow::Abort });
             }
@@ -66,11 +65,11 @@ impl SessionActor {
                 registry.directory.bound(self.shared.key, &peer, id, latest);
             }
             Output::Bounce { link, hello } => self.bounce(link, hello),
-            Output::Event(event) => self.tell(ctx, event),
+            Output::Event(event) => self.tell(event),
         }
     }
 
-    pub(super) fn dial(&mut self, ctx: &mut Context<Self>) {
+    pub(super) fn dial(&mut self) {
         let addresses = lock(&self.shared.addresses).clone();
         // Nobody reads of sessions that begin: this one has to wait, as if nobody were there.
         let new = self.core.as_ref().is_none_or(|core| core.peer().is_none());
@@ -81,7 +80,7 @@ impl SessionActor {
         };
         self.address = self.address.wrapping_add(1);
         if let Some(reconnect) = &self.reconnect {
-            let (key, session) = (self.shared.key, ctx.address());
+            let (key, session) = (self.shared.key, self.own.clone());
             reconnect.do_send(DialFor { key, session, address });
         }
     }
@@ -99,10 +98,10 @@ impl SessionActor {
         }
     }
 
-    pub(super) fn adopt(&mut self, ctx: &mut Context<Self>, now: Time, id: LinkId) {
+    pub(super) fn adopt(&mut self, now: Time, id: LinkId) {
         let link = match self.links.remove(&id) {
             Some(Held::Stray(link)) => {
-                match LinkActor::start(&self.node, id, link, Role::Bound(ctx.address())) {
+                match LinkActor::start(&self.node, id, link, Role::Bound(self.own.clone())) {
                     Ok(link) => link,
                     Err(_) => return self.lose(now, id, NO_RUNTIME),
                 }

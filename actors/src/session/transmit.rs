@@ -4,13 +4,13 @@ use stellate_protocol::codec::{self, Outbound};
 use stellate_protocol::session::{Next, Session};
 use stellate_protocol::{Frame, Parcel, Time};
 
-use super::SessionActor;
+use super::Driver;
 use crate::link::Line;
 
 /// Bytes of the buffer that the next batch is encoded into, at most; it grows if it must.
 const BUFFER_MAX: usize = 128 * 1024;
 
-impl SessionActor {
+impl Driver {
     pub(super) fn transmit(&mut self, now: Time) {
         let (Some(line), Some(core)) = (&self.in_use, &mut self.core) else {
             return;

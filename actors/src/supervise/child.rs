@@ -30,6 +30,7 @@ use actix::dev::{AsyncContextParts, ContextFut, ContextParts};
 use actix::{Actor, ActorContext, AsyncContext, Context};
 use tokio::time::{Sleep, sleep};
 
+use super::beside::Side;
 use super::cause::{Cause, Exit, Fate};
 use super::contain::{abandon, contain};
 use super::control::{Control, Orders};
@@ -61,9 +62,20 @@ impl Drop for Seat {
 
 struct Running<A: Actor<Context = Context<A>>> {
     actor: ContextFut<A, Context<A>>,
+    beside: Option<Side>,
     probe: Rc<Probe>,
     reported: bool,
     drain: Option<Pin<Box<Sleep>>>,
+}
+
+impl<A: Actor<Context = Context<A>>> Running<A> {
+    fn poll(&mut self, task: &mut Task<'_>) -> Poll<()> {
+        let actor = &mut self.actor;
+        match &mut self.beside {
+            Some(side) => side.poll(task, |context| Pin::new(actor).poll(context)),
+            None => Pin::new(actor).poll(task),
+        }
+    }
 }
 
 #[allow(clippy::large_enum_variant, reason = "a child runs nearly always; a box would cost a jump")]
@@ -116,6 +128,10 @@ impl<A: Actor<Context = Context<A>>> ChildFuture<A> {
                 retire: new.retire || old.retire,
                 paused: new.paused,
             };
+            // Its context has something to do then: stop, panic.
+            if let State::Running(Running { beside: Some(side), .. }) = &mut self.state {
+                side.look();
+            }
         }
     }
 
@@ -159,12 +175,14 @@ impl<A: Actor<Context = Context<A>>> ChildFuture<A> {
             let mut ctx = Context::new();
             *ctx.parts() = ContextParts::new(mailbox.borrow().sender_producer());
             ctx.spawn(Pump { mailbox: mailbox.clone(), probe: probe.clone() });
-            let actor = recipe.build(&mut ctx);
-            ctx.into_future(actor)
+            let mut actor = recipe.build(&mut ctx);
+            let beside = recipe.make_beside(&mut actor);
+            (ctx.into_future(actor), beside)
         });
         match built {
-            Ok(actor) => {
-                let running = Running { actor, probe, reported: false, drain: None };
+            Ok((actor, work)) => {
+                let beside = work.map(Side::new);
+                let running = Running { actor, beside, probe, reported: false, drain: None };
                 self.state = State::Running(running);
                 Turn::Again
             }
@@ -194,8 +212,7 @@ impl<A: Actor<Context = Context<A>>> ChildFuture<A> {
         running.probe.asked.set(false);
         let paused = self.orders.paused && running.drain.is_none();
         let polled = contain(|| {
-            let polled =
-                if paused { Poll::Pending } else { Pin::new(&mut running.actor).poll(task) };
+            let polled = if paused { Poll::Pending } else { running.poll(task) };
             // Not reached when the actor waits for a future, or is paused.
             running.probe.trip();
             polled

@@ -31,6 +31,7 @@
 compile_error!("stellate-actors rebuilds actors after a panic (V1): build with panic = \"unwind\"");
 
 mod abandon;
+mod beside;
 mod cause;
 mod child;
 mod contain;

@@ -2,12 +2,14 @@
 
 use actix::{Actor, Context};
 
+use super::beside::Beside;
 use super::cause::Exit;
 
 type Factory<A> = Box<dyn FnMut(&mut Context<A>) -> A>;
 type OnStart<A> = Box<dyn FnMut(&mut A, &mut Context<A>)>;
 type OnExit = Box<dyn FnMut(&Exit)>;
 type OnPause = Box<dyn FnMut(bool)>;
+type MakeBeside<A> = Box<dyn FnMut(&mut A) -> Beside>;
 
 /// How a child is built at every start, and what is told at every exit.
 ///
@@ -18,6 +20,7 @@ pub struct Recipe<A: Actor<Context = Context<A>>> {
     on_start: Vec<OnStart<A>>,
     on_exit: Vec<OnExit>,
     on_pause: Vec<OnPause>,
+    beside: Option<MakeBeside<A>>,
 }
 
 impl<A: Actor<Context = Context<A>>> Recipe<A> {
@@ -29,7 +32,7 @@ impl<A: Actor<Context = Context<A>>> Recipe<A> {
     /// An actor whose factory wants its context, for its address say.
     pub fn with_context(factory: impl FnMut(&mut Context<A>) -> A + 'static) -> Self {
         let (on_start, on_exit, on_pause) = (Vec::new(), Vec::new(), Vec::new());
-        Self { factory: Box::new(factory), on_start, on_exit, on_pause }
+        Self { factory: Box::new(factory), on_start, on_exit, on_pause, beside: None }
     }
 
     /// Called after every build, before `Actor::started` and before the first message. Here a
@@ -53,6 +56,19 @@ impl<A: Actor<Context = Context<A>>> Recipe<A> {
     pub fn on_pause(mut self, hook: impl FnMut(bool) + 'static) -> Self {
         self.on_pause.push(Box::new(hook));
         self
+    }
+
+    /// Work that most wake-ups of the actor are for, made after every build. It has its turn at each of
+    /// them, after the context; and the context, which asks all it has at each poll, only has one when
+    /// something woke it. It is paused, and its panic is the actor's, as that of a future that the
+    /// actor has spawned.
+    pub(crate) fn beside(mut self, make: impl FnMut(&mut A) -> Beside + 'static) -> Self {
+        self.beside = Some(Box::new(make));
+        self
+    }
+
+    pub(super) fn make_beside(&mut self, actor: &mut A) -> Option<Beside> {
+        self.beside.as_mut().map(|make| make(actor))
     }
 
     pub(super) fn paused(&mut self, paused: bool, path: &str) {

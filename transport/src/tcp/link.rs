@@ -23,11 +23,11 @@ use tokio::io::{AsyncReadExt, ReadBuf};
 use tokio::runtime::Handle;
 use tokio::time::{Instant, Sleep};
 
-use super::bell::Ear;
 use super::pool::Pool;
 use super::stream::ByteStream;
 use super::{ByteCut, TcpOptions};
 use crate::address::Address;
+use crate::bell::Ear;
 use crate::fault::LinkFault;
 use crate::limits::LinkLimits;
 use crate::link::{

@@ -1,4 +1,4 @@
-//! Tells a link which wake-ups of its task come from its stream.
+//! Tells which wake-ups of a task come from where: a link's from its stream, an actor's from its mailbox.
 //!
 //! ```text
 //!   reactor ── wake ─► Bell: rung, task woken ─► poll: heard? ─ yes ─► read
@@ -34,9 +34,12 @@ impl Wake for Bell {
     }
 }
 
-/// The link's end of it.
+/// What a task asks whether the bell rang.
+///
+/// Give the waker that it [lends](Self::lend) to one source of wake-ups: those are told from all others
+/// of the task, so that the source need not be asked after each of them.
 #[derive(Debug)]
-pub(super) struct Ear {
+pub struct Ear {
     bell: Arc<Bell>,
     /// The bell, as reads and writes get it.
     waker: Waker,
@@ -44,14 +47,21 @@ pub(super) struct Ear {
     task: Option<Waker>,
 }
 
+impl Default for Ear {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Ear {
-    pub(super) fn new() -> Self {
+    /// One whose bell has not rung.
+    pub fn new() -> Self {
         let bell = Arc::new(Bell::default());
         Self { waker: bell.clone().into(), bell, task: None }
     }
 
     /// The task of `cx` is woken from now on; whether the bell rang since this was last asked.
-    pub(super) fn listen(&mut self, cx: &Context<'_>) -> bool {
+    pub fn listen(&mut self, cx: &Context<'_>) -> bool {
         if !self.task.as_ref().is_some_and(|task| task.will_wake(cx.waker())) {
             self.task = Some(cx.waker().clone());
             let mut task = self.bell.task.lock().unwrap_or_else(PoisonError::into_inner);
@@ -63,12 +73,12 @@ impl Ear {
 
     /// To be given to reads and writes: their wake-up rings. [Put it back](Self::put_back), which
     /// costs less than a clone.
-    pub(super) fn lend(&mut self) -> Waker {
+    pub fn lend(&mut self) -> Waker {
         std::mem::replace(&mut self.waker, Waker::noop().clone())
     }
 
     /// The waker that was lent.
-    pub(super) fn put_back(&mut self, waker: Waker) {
+    pub fn put_back(&mut self, waker: Waker) {
         self.waker = waker;
     }
 }

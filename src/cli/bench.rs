@@ -235,7 +235,7 @@ fn compare(case: Case, size: usize, contenders: &[Contender], rounds: &[Vec<Figu
                     size,
                     placement: match ours.place {
                         Place::Inline | Place::Plain => "Inline",
-                        Place::InlineSpin => "Inline, spin",
+                        Place::InlineAsleep => "Inline, asleep",
                         Place::OwnArbiter => "OwnArbiter",
                     },
                     ours: 0.0,

@@ -6,6 +6,7 @@ mod cut;
 mod link;
 mod listener;
 mod pool;
+mod spin;
 mod stream;
 
 use std::net::SocketAddr;
@@ -55,17 +56,22 @@ pub struct TcpOptions {
     /// Bytes of read buffers that messages may hold, kept by users or not yet handled, before each
     /// further one is copied to memory of its own.
     pub user_held: usize,
-    /// How long a link that has just moved something looks for more by itself, before it sleeps until
-    /// the kernel wakes it; zero, which is the default, never. A look is one read that does not
-    /// block; the thread does not sleep meanwhile, and gives its other tasks their turns, but learns
-    /// of what comes on its other sockets a little later. Saves the wake-up, for a core per thread of
-    /// links that are busy. Links over rsockets do not.
+    /// How long a link whose waits have been that short looks for what comes, in each further one,
+    /// before it sleeps until the kernel wakes it; zero: it always sleeps. One wait that is longer
+    /// makes it learn anew, as does somebody else who wants the core. A look is the reactor's, for all
+    /// its sockets: the thread polls them without sleeping, and gives its other tasks their turns.
+    /// Saves a wake-up, which takes longer than many an answer, for processor time while messages come
+    /// within that of each other. Over rsockets it does nothing.
     pub spin: Duration,
     /// After a drain, how long to wait for the peer to close its side.
     pub linger: Duration,
     /// Cuts a link in the middle of its bytes, for tests.
     pub cut: Option<ByteCut>,
 }
+
+/// [`TcpOptions::spin`], if nothing else is said: a small round trip over loopback, a few of a fast
+/// network.
+const SPIN: Duration = Duration::from_micros(50);
 
 impl Default for TcpOptions {
     fn default() -> Self {
@@ -78,7 +84,7 @@ impl Default for TcpOptions {
             read_min: 64 * 1024,
             read_max: 256 * 1024,
             user_held: 64 * 1024 * 1024,
-            spin: Duration::ZERO,
+            spin: SPIN,
             linger: Duration::from_secs(1),
             cut: None,
         }

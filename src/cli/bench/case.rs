@@ -119,7 +119,7 @@ impl Case {
     pub(crate) const fn places(self) -> &'static [Place] {
         match self {
             Self::IdleSessions | Self::DialStorm | Self::ManyConnections => &[Place::Inline],
-            Self::Pingpong => &[Place::Inline, Place::InlineSpin, Place::OwnArbiter],
+            Self::Pingpong => &[Place::Inline, Place::InlineAsleep, Place::OwnArbiter],
             _ => &[Place::Inline, Place::OwnArbiter],
         }
     }

@@ -80,18 +80,19 @@ pub(super) fn run(role: &Role) -> Result<(), String> {
         // Without threads of its own the messenger needs no actix system, and tokio's local
         // runtime wakes its tasks without the detour that a `LocalSet` takes. A task, as users have
         // them: waking the future that `block_on` itself runs costs a look at the sockets.
-        Place::Inline | Place::InlineSpin | Place::Plain => {
+        Place::Inline | Place::InlineAsleep | Place::Plain => {
             let task = async { tokio::task::spawn_local(play).await };
             super::local_runtime()?.block_on(task).map_err(text)?
         }
     }
 }
 
-/// How long links look for more by themselves, where they do.
-const SPIN: std::time::Duration = std::time::Duration::from_micros(200);
-
 fn with_links(builder: MessengerBuilder, role: &Role) -> MessengerBuilder {
-    if role.place == Place::InlineSpin { builder.spin(SPIN) } else { builder }
+    if role.place == Place::InlineAsleep {
+        builder.spin(std::time::Duration::ZERO)
+    } else {
+        builder
+    }
 }
 
 // --- the server ------------------------------------------------------------------------------
@@ -110,7 +111,7 @@ async fn serve(role: &Role) -> Result<(), String> {
         .map_err(text)?;
     let place = match role.place {
         Place::OwnArbiter => Placement::OwnArbiter,
-        Place::Inline | Place::InlineSpin | Place::Plain => Placement::Inline,
+        Place::Inline | Place::InlineAsleep | Place::Plain => Placement::Inline,
     };
     let told = role.clone();
     messenger
@@ -261,7 +262,7 @@ async fn messenger(role: &Role, number: u64) -> Result<Messenger, String> {
     let builder = with_links(builder, role);
     let builder = match role.place {
         Place::OwnArbiter => builder,
-        Place::Inline | Place::InlineSpin | Place::Plain => builder.arbiters(0),
+        Place::Inline | Place::InlineAsleep | Place::Plain => builder.arbiters(0),
     };
     let messenger = builder.build().await.map_err(text)?;
     messenger.ready();

@@ -50,8 +50,8 @@ pub(crate) enum Side {
 pub(crate) enum Place {
     /// The handler on the session's thread; the sender too.
     Inline,
-    /// The same, and links look for more by themselves for a while before they sleep.
-    InlineSpin,
+    /// The same, and links always sleep while they wait, as those of the peers do.
+    InlineAsleep,
     /// The handler on a thread of its own; the sender on another than the session.
     OwnArbiter,
     /// As the peer does it.

@@ -24,6 +24,7 @@ use tokio::runtime::Handle;
 use tokio::time::{Instant, Sleep};
 
 use super::pool::Pool;
+use super::spin::Spin;
 use super::stream::ByteStream;
 use super::{ByteCut, TcpOptions};
 use crate::address::Address;
@@ -83,8 +84,7 @@ pub(crate) struct StreamLink<S> {
     state: State,
     ear: Ear,
     reading: Reading,
-    /// When something was last moved, while it looks for more by itself.
-    worked: Option<Instant>,
+    spin: Spin,
     core: Core,
 }
 
@@ -97,8 +97,6 @@ enum Reading {
     Asks,
     /// The bell rang: it is likely to.
     Called,
-    /// As `Waits`, but it looks all the same.
-    Spins,
 }
 
 impl<S: ByteStream> StreamLink<S> {
@@ -133,8 +131,8 @@ impl<S: ByteStream> StreamLink<S> {
     }
 
     fn made(stream: S, state: State, core: Core) -> Self {
-        let (ear, reading, worked) = (Ear::new(), Reading::Asks, None);
-        Self { stream: Some(stream), state, ear, reading, worked, core }
+        let (ear, reading, spin) = (Ear::new(), Reading::Asks, Spin::new(core.spin));
+        Self { stream: Some(stream), state, ear, reading, spin, core }
     }
 
     /// Writes until all is written, the kernel is full, or enough for one poll (F7).
@@ -214,28 +212,27 @@ impl<S: ByteStream> StreamLink<S> {
         }
     }
 
-    /// Looks again soon, if something was moved not long ago. The bell stays where it is, so that
-    /// nothing is missed when it does not.
-    fn spin(&mut self, moved: bool, again: bool, cx: &Context<'_>) {
-        if again {
-            self.worked = Some(Instant::now());
-            return;
+    /// Waits, or looks again soon. A look is the reactor's: it asks the kernel for what came on any of
+    /// its sockets, without sleeping, before this link's task has its next turn.
+    fn rest(&mut self, came: bool, moved: bool, again: bool, cx: &mut Context<'_>) {
+        if again || !matches!((&self.state, self.reading), (State::Open, Reading::Waits)) {
+            return self.spin.works();
         }
-        if !matches!((&self.state, self.reading), (State::Open, Reading::Waits)) {
-            return;
-        }
-        let now = Instant::now();
-        if moved {
-            self.worked = Some(now);
-        } else {
+        if !moved {
+            // Woken for something else; that ends no wait.
+            if !self.spin.is_looking() {
+                return;
+            }
             // Should the peer, or whoever has something for it, want this very core.
             std::thread::yield_now();
         }
-        if self.worked.is_some_and(|at| now - at < self.core.spin) {
-            self.reading = Reading::Spins;
-            cx.waker().wake_by_ref();
-        } else {
-            self.worked = None;
+        let now = Instant::now();
+        if came {
+            self.spin.came(now);
+        }
+        if self.spin.waits(now, moved) {
+            let woken_after_a_look = pin!(tokio::task::yield_now()).poll(cx);
+            debug_assert!(woken_after_a_look.is_pending());
         }
     }
 
@@ -371,15 +368,10 @@ impl Core {
         let mut buffer = self.pool.take_at_hand(self.read_size.max(kept + SPARE_MIN));
         // Half a frame, at most a short body and its header: it goes on in the new buffer.
         buffer[..kept].copy_from_slice(&self.input);
-        let read = match reading {
-            Reading::Spins => stream.read_now(&mut buffer[kept..]),
-            _ => {
-                // Unlike `try_read` it knows that a short read was the last one for now.
-                let mut space = ReadBuf::new(&mut buffer[kept..]);
-                let read = Pin::new(&mut *stream).poll_read(cx, &mut space);
-                read.map_ok(|()| space.filled().len())
-            }
-        };
+        // Unlike `try_read` it knows that a short read was the last one for now.
+        let mut space = ReadBuf::new(&mut buffer[kept..]);
+        let read = Pin::new(&mut *stream).poll_read(cx, &mut space);
+        let read = read.map_ok(|()| space.filled().len());
         match read {
             Poll::Ready(Ok(n)) if n > 0 => {
                 self.adapt(n, buffer.len() - kept);
@@ -490,8 +482,8 @@ impl<S: ByteStream> Link for StreamLink<S> {
             }
         };
         let moved = before != (out.frames.len(), out.done, out.room);
-        if !self.core.spin.is_zero() {
-            self.spin(moved, again, cx);
+        if self.spin.is_on() {
+            self.rest(out.frames.len() > before.0, moved, again, cx);
         }
         if again || moved {
             out.idle = !again;

@@ -1,6 +1,6 @@
 //! What the framing asks of a byte stream.
 
-use std::io::{self, Read};
+use std::io;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -15,12 +15,6 @@ pub(crate) trait ByteStream: AsyncRead + AsyncWrite + Unpin + Send + 'static {
 
     /// Ready when a read may find something: no buffer is taken before. May always be ready.
     fn poll_may_read(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
-
-    /// Reads what is there without asking the reactor, which is not told of it either. Pending: nothing
-    /// is, and nobody is woken. A stream that cannot never finds anything.
-    fn read_now(&self, _into: &mut [u8]) -> Poll<io::Result<usize>> {
-        Poll::Pending
-    }
 
     /// Has the connection dropped at once, with what was not sent, and the peer told if it can be.
     fn reset(&self);
@@ -39,13 +33,6 @@ impl ByteStream for TcpStream {
 
     fn poll_may_read(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.poll_read_ready(cx)
-    }
-
-    fn read_now(&self, into: &mut [u8]) -> Poll<io::Result<usize>> {
-        match (&*SockRef::from(self)).read(into) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
-            read => Poll::Ready(read),
-        }
     }
 
     fn reset(&self) {

@@ -1,10 +1,10 @@
 //! The three budgets: link slots, the window of a session, the room for replies (S7).
 
-use stellate_protocol::event::{Ask, Input};
+use stellate_protocol::event::{Ask, Input, Settled};
 use stellate_protocol::frame::{FrameKind, Outcome};
 use stellate_protocol::limits::Limits;
 use stellate_protocol::session::Phase;
-use stellate_protocol::{Class, Frame, Lane};
+use stellate_protocol::{Class, Frame, Lane, Time};
 
 use crate::pair::{A, Answers, B, Conn, World};
 
@@ -41,6 +41,56 @@ fn s7_mutual_requests_with_a_window_of_one_do_not_deadlock() {
         world.trace.clear();
     }
     world.check_healed(a, b);
+}
+
+/// What a driver accounts in one go is what the three inputs account one by one, whatever of it is
+/// new: the session is the same, and so is all that it says then.
+#[test]
+fn s7_what_is_accounted_in_one_go_is_what_the_inputs_account() {
+    const LANE: Lane = Lane::messages(Class::Normal);
+    for news in 0..16_u8 {
+        let (mut world, a, b) = with(|limits| limits.window_messages = [4; 4]);
+        world.side_mut(b).opens = false;
+        world.send(a, Class::Normal, 4);
+        world.run();
+        let received = world.side(b).inbox.len() as u64;
+        let closing = news & 8 != 0;
+        if closing {
+            // Its end waits for what was received to be opened.
+            world.feed(a, Input::Close);
+            world.millis(100);
+        }
+        assert_eq!(world.side(b).session.awaits_openings(), closing);
+        let now = world.now;
+        let new = |bit: u8| news & 1 << bit != 0;
+        let opened = new(0).then_some(received);
+        let settled = new(1).then_some(Settled { lane: LANE, messages: 2, cost: 8_000, pulled: 0 });
+        let in_hand = new(2).then_some((1, 4_000));
+        let mut whole = world.side(b).session.clone();
+        let mut parts = whole.clone();
+        whole.account(now, LANE, opened, settled, in_hand);
+        let inputs = [
+            opened.map(|total| Input::Opened { lane: LANE, total }),
+            settled.map(Input::Settled),
+            in_hand.map(|(requests, cost)| Input::InHand { lane: LANE, requests, cost }),
+        ];
+        for input in inputs.into_iter().flatten() {
+            parts.handle(now, input).expect("legal");
+        }
+        assert_eq!(whole, parts, "{news:04b}");
+        assert_eq!(whole.owned(Class::Normal), parts.owned(Class::Normal), "{news:04b}");
+        for later in [0, 1, 50_000_000] {
+            let at = Time(now.0 + later);
+            loop {
+                let said = (whole.poll_output(), whole.poll_frame(at));
+                assert_eq!(said, (parts.poll_output(), parts.poll_frame(at)), "{news:04b}");
+                if said == (None, None) {
+                    break;
+                }
+            }
+            assert_eq!(whole.poll_timeout(), parts.poll_timeout(), "{news:04b}");
+        }
+    }
 }
 
 scenarios! {

@@ -25,6 +25,8 @@ use crate::supervise::Recipe;
 #[rtype(result = "()")]
 pub(crate) struct DialFor {
     pub(crate) key: SessionKey,
+    /// Which of the session's dials it is.
+    pub(crate) turn: u64,
     pub(crate) session: Addr<SessionActor>,
     pub(crate) address: Option<Address>,
 }
@@ -48,8 +50,6 @@ pub(crate) struct ReconnectSupervisor {
     node: Node,
     outs: Outs,
     dials: FuturesUnordered<LocalBoxFuture<'static, Ended>>,
-    /// Dials so far: tells one that was called off from the next of its session.
-    turn: u64,
     seed: u64,
 }
 
@@ -61,13 +61,12 @@ impl ReconnectSupervisor {
             node: node.clone(),
             outs: outs.clone(),
             dials: FuturesUnordered::new(),
-            turn: 0,
             seed,
         })
         .on_start(move |actor, ctx| {
-            for (_, out) in std::mem::take(&mut *lost.borrow_mut()) {
+            for (_, Out { session, turn, .. }) in std::mem::take(&mut *lost.borrow_mut()) {
                 let result = Err(DialError::Unreachable);
-                out.session.do_send(DialEnded { result, jitter: actor.jitter() });
+                session.do_send(DialEnded { turn, result, jitter: actor.jitter() });
             }
             ctx.spawn(DialPump);
         })
@@ -91,7 +90,7 @@ impl ReconnectSupervisor {
             tracing::debug!(session = key.0, %error, "a dial failed");
         }
         if let Some(out) = out {
-            out.session.do_send(DialEnded { result, jitter });
+            out.session.do_send(DialEnded { turn, result, jitter });
         }
     }
 }
@@ -104,9 +103,7 @@ impl Handler<DialFor> for ReconnectSupervisor {
     type Result = ();
 
     fn handle(&mut self, dial: DialFor, _: &mut Self::Context) {
-        let DialFor { key, session, address } = dial;
-        self.turn += 1;
-        let turn = self.turn;
+        let DialFor { key, turn, session, address } = dial;
         let (abort, registration) = AbortHandle::new_pair();
         // For a session that is gone: one that waits gives up by itself, by its own clock.
         let timeout = self.node.limits().hello_timeout;

@@ -57,6 +57,8 @@ pub(crate) enum Begin {
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct DialEnded {
+    /// Which of the session's dials it was.
+    pub(crate) turn: u64,
     pub(crate) result: Result<Box<dyn Link>, DialError>,
     pub(crate) jitter: u16,
 }
@@ -131,6 +133,8 @@ struct Driver {
     timer_at: Option<Time>,
     /// Which address is next.
     address: usize,
+    /// Dials so far. A dialler that was rebuilt may tell of one that was called off.
+    dials: u64,
 }
 
 impl SessionActor {
@@ -171,6 +175,7 @@ impl SessionActor {
                 timer: Alarm::default(),
                 timer_at: None,
                 address: 0,
+                dials: 0,
             };
             Self(Rc::new(RefCell::new(driver)))
         })
@@ -480,6 +485,9 @@ impl Handler<FromDirectory> for SessionActor {
 
 impl Driver {
     fn dial_ended(&mut self, ended: DialEnded) {
+        if ended.turn != self.dials {
+            return;
+        }
         let now = self.now();
         let link = match ended.result {
             Ok(link) => link,

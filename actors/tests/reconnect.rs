@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use stellate_actors::handle::SessionHandle;
+use stellate_actors::supervise::What;
 use stellate_protocol::event::{EndCause, Event};
 use stellate_protocol::policy::Policy;
 use stellate_protocol::session::Trouble;
@@ -50,6 +51,30 @@ async fn s8_the_second_address_is_dialled_when_the_first_does_not_answer() {
         for node in [a, b] {
             node.shutdown().await;
         }
+    }
+}
+
+/// S8: the dialler is rebuilt while a dial is out that its session has called off and followed by
+/// another: what became of the one says nothing of the other.
+#[actix_rt::test]
+async fn s8_a_dial_does_not_fail_for_one_that_was_called_off_before() {
+    let black_hole = TcpListener::bind("127.0.0.1:0").await.expect("binds");
+    let silent = format!("tcp://{}", black_hole.local_addr().expect("bound"));
+    let (a, mut b) = (start(1).await, start(2).await);
+    let silent = silent.parse().expect("an address");
+    let there = a.node.connect(EntityName::osd(2), vec![silent]).expect("connects");
+    let _out = within("the dial", black_hole.accept()).await.expect("accepts");
+    // The order to panic is heard before the messages that wait for the dialler.
+    there.readdress(b.node.local_addresses()).expect("taken");
+    let mark = a.node.tree().panic("reconnect-0").expect("it is there");
+    let restarted =
+        a.node.tree().wait_since(mark, "reconnect-0", |what| matches!(what, What::Started));
+    within("the dialler to be back", restarted).await.expect("it comes back");
+    talk(&there, &mut b, 0).await;
+    let counters = there.shared().snapshot().counters;
+    assert_eq!((counters.dials, counters.dials_failed + counters.dials_silent), (2, 0));
+    for node in [a, b] {
+        node.shutdown().await;
     }
 }
 

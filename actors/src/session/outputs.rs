@@ -79,9 +79,10 @@ impl Driver {
             len => addresses.get(self.address % len).cloned(),
         };
         self.address = self.address.wrapping_add(1);
+        self.dials += 1;
         if let Some(reconnect) = &self.reconnect {
-            let (key, session) = (self.shared.key, self.own.clone());
-            reconnect.do_send(DialFor { key, session, address });
+            let (key, turn, session) = (self.shared.key, self.dials, self.own.clone());
+            reconnect.do_send(DialFor { key, turn, session, address });
         }
     }
 

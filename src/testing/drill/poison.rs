@@ -34,24 +34,32 @@ type Tally = BTreeMap<(u64, u64), (u64, u64)>;
 
 /// Looks at what is spoilt of a case while it runs; resolves when the last has been looked at.
 pub(super) async fn watch(running: &Running, case: &Case) {
-    let look = |Spoilt { begin, end, from, to }: Spoilt| async move {
-        sleep_until(running, begin).await;
-        let before = tally(running, to, from);
-        sleep_until(running, end).await;
-        let after = tally(running, to, from);
-        for ((life, key), (lost, received)) in before {
-            let Some(now) = after.get(&(life, key)) else { continue };
-            let more = now.0 - lost;
-            if more > LOST_MAX && now.1 == received {
-                let text = format!(
-                    "session {key} of {to} lost {more} links at one place since {begin:?}, while \
-                     all that {from} sent was spoilt"
-                );
-                running.fail(Breach::new("poison", text));
-            }
+    let look = |spoilt: Spoilt| async move {
+        sleep_until(running, spoilt.begin).await;
+        let before = tally(running, spoilt.to, spoilt.from);
+        sleep_until(running, spoilt.end).await;
+        let after = tally(running, spoilt.to, spoilt.from);
+        if let Some(breach) = spoilt.judge(&before, &after) {
+            running.fail(breach);
         }
     };
     futures::future::join_all(spoilt(case).into_iter().map(look)).await;
+}
+
+impl Spoilt {
+    /// What the sessions counted before and after that time.
+    fn judge(&self, before: &Tally, after: &Tally) -> Option<Breach> {
+        let Self { begin, from, to, .. } = self;
+        before.iter().find_map(|((life, key), (lost, received))| {
+            let now = after.get(&(*life, *key))?;
+            let more = now.0.saturating_sub(*lost);
+            let text = format!(
+                "session {key} of {to} lost {more} links at one place since {begin:?}, while all \
+                 that {from} sent was spoilt"
+            );
+            (more > LOST_MAX && now.1 == *received).then(|| Breach::new("poison", text))
+        })
+    }
 }
 
 fn tally(running: &Running, node: EntityName, peer: EntityName) -> Tally {
@@ -89,4 +97,54 @@ fn spoilt(case: &Case) -> Vec<Spoilt> {
         }
     }
     spoilt
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Script;
+    use crate::testing::drill::Draw;
+
+    const FROM: EntityName = EntityName::osd(1);
+    const TO: EntityName = EntityName::osd(2);
+
+    fn secs(secs: u64) -> Duration {
+        Duration::from_secs(secs)
+    }
+
+    #[test]
+    fn links_lost_at_one_place_again_and_again_are_poison() {
+        let spoilt = Spoilt { begin: secs(1), end: secs(9), from: FROM, to: TO };
+        let before = Tally::from([((0, 3), (2, 7)), ((0, 4), (0, 0))]);
+        let judge = |life, lost, received| {
+            let after = Tally::from([((life, 3), (lost, received))]);
+            spoilt.judge(&before, &after).map(|breach| (breach.invariant, breach.text))
+        };
+        let (invariant, text) = judge(0, 2 + LOST_MAX + 1, 7).unwrap();
+        assert_eq!(invariant, "poison");
+        assert!(
+            text.starts_with("session 3 of osd.2 lost 6 links at one place since 1s"),
+            "{text}"
+        );
+        assert_eq!(judge(0, 2 + LOST_MAX, 7), None, "a few may go for other reasons");
+        assert_eq!(judge(0, 2 + LOST_MAX + 1, 8), None, "it was another place");
+        assert_eq!(judge(1, 50, 7), None, "another session, since that one has ended");
+    }
+
+    #[test]
+    fn only_where_nothing_else_ends_links() {
+        let tamper = |from, to| Action::Tamper { from, to, how: Tamper::Damage, lasts: secs(8) };
+        let spoils = |script: Script, cut_chance: u32| {
+            let mut case = Draw::default().case(1);
+            (case.script, case.quality.cut_chance) = (script, cut_chance);
+            spoilt(&case).len()
+        };
+        let one = || Script::new().at(secs(1), tamper(FROM, TO));
+        let cut = Action::Cut { a: FROM, b: TO };
+        assert_eq!(spoils(one(), 0), 1);
+        assert_eq!(spoils(one(), 1), 0);
+        assert_eq!(spoils(one().at(secs(5), cut.clone()), 0), 0);
+        assert_eq!(spoils(one().at(secs(10), cut), 0), 1);
+        assert_eq!(spoils(one().at(secs(2), tamper(TO, FROM)), 0), 2);
+    }
 }

@@ -10,6 +10,7 @@
 //! A [`Case`] is plain data: it can be written out, cut down, and read again.
 
 mod actor;
+mod away;
 mod case;
 mod draw;
 mod lane;

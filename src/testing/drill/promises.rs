@@ -10,6 +10,8 @@
 mod calls;
 mod deliveries;
 mod ends;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -21,6 +23,7 @@ use stellate_protocol::limits::Limits;
 use stellate_protocol::{Class, EntityKind, EntityName, Incarnation, Instance};
 use stellate_transport::sim::Tamper;
 
+use super::away::Away;
 use super::case::{Admission, Case, Does, HangUp};
 use super::told::{Answer, End, Place, Told, Way};
 use crate::testing::{Action, Breach, Checker, Happening, Seen};
@@ -48,6 +51,8 @@ impl TalkId {
 pub(super) struct Out {
     /// How each message was sent; the first is number 1.
     pub(super) ways: Vec<Way>,
+    /// When each was taken.
+    pub(super) taken: Vec<Duration>,
     /// Of those with an answer: the answer.
     pub(super) answers: BTreeMap<u64, Answer>,
     /// The next number that a handler there may see.
@@ -140,6 +145,7 @@ pub(super) struct Promises {
     pub(super) instances: BTreeMap<Instance, (EntityName, u64)>,
     pub(super) allowed: Allowed,
     limits: Limits,
+    away: Away,
     delivered: Arc<AtomicU64>,
 }
 
@@ -207,7 +213,8 @@ impl Promises {
         };
         let (talks, lives) = (BTreeMap::new(), BTreeMap::new());
         let instances = BTreeMap::new();
-        Self { talks, lives, instances, allowed, limits: case.limits(), delivered }
+        let (limits, away) = (case.limits(), Away::new(case));
+        Self { talks, lives, instances, allowed, limits, away, delivered }
     }
 
     pub(super) fn talk(&mut self, id: TalkId) -> &mut Talk {
@@ -236,7 +243,7 @@ impl Promises {
                 *lanes = if *begins { *lanes + 1 } else { lanes.saturating_sub(1) };
                 Ok(())
             }
-            Told::Took { to, place, way } => self.took(id(place.key), *to, place, *way),
+            Told::Took { to, place, way } => self.took(at, id(place.key), (*to, place), *way),
             Told::Delivered { key, from, place, intact } => {
                 self.delivered.fetch_add(1, Ordering::Relaxed);
                 self.delivered(id(*key), TalkId::of(*from, place), place, *intact)
@@ -264,7 +271,7 @@ impl Promises {
                 self.talk(id(*key)).peer_life = life;
                 self.connected(id(*key), *peer, *instance)
             }
-            Told::Ended { key, peer, end } => self.ended(id(*key), *peer, end),
+            Told::Ended { key, peer, end } => self.ended(at, id(*key), *peer, end),
             Told::Conflict(name) if self.allowed.twins.contains(name) => Ok(()),
             Told::Conflict(name) => {
                 let text = format!("{node} was told of two live processes called {name}");

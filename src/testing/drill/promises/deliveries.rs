@@ -1,5 +1,7 @@
 //! S1, S2, S6, S7: what was taken is handed out once, in order, in one session at each end.
 
+use std::time::Duration;
+
 use stellate_protocol::{EntityKind, EntityName, Instance};
 
 use super::{Promises, TalkId, said};
@@ -9,9 +11,9 @@ use crate::testing::drill::told::{Place, Way};
 impl Promises {
     pub(super) fn took(
         &mut self,
+        at: Duration,
         me: TalkId,
-        to: EntityName,
-        place: &Place,
+        (to, place): (EntityName, &Place),
         way: Way,
     ) -> Result<(), Breach> {
         let bereft = self.talks.get(&me).is_some_and(|talk| self.died_with_it(to, talk));
@@ -19,6 +21,7 @@ impl Promises {
         talk.peer = Some(to);
         let out = &mut talk.out[place.class.index()];
         out.ways.push(way);
+        out.taken.push(at);
         out.bereft |= bereft;
         if out.ways.len() as u64 != place.n {
             return Err(Breach::new("S1", format!("{} out of count", said(&me, place))));

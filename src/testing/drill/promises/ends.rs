@@ -1,5 +1,7 @@
 //! S4: each end once, for a cause that can be, with counts that add up.
 
+use std::time::Duration;
+
 use stellate_protocol::event::EndCause;
 use stellate_protocol::{Class, EntityName};
 use stellate_transport::sim::Tamper;
@@ -9,7 +11,13 @@ use crate::testing::Breach;
 use crate::testing::drill::told::{End, Way};
 
 impl Promises {
-    pub(super) fn ended(&mut self, me: TalkId, peer: EntityName, end: &End) -> Result<(), Breach> {
+    pub(super) fn ended(
+        &mut self,
+        at: Duration,
+        me: TalkId,
+        peer: EntityName,
+        end: &End,
+    ) -> Result<(), Breach> {
         let talk = self.talk(me);
         talk.peer = Some(peer);
         if talk.end.is_some() {
@@ -29,6 +37,18 @@ impl Promises {
                 me.key, me.node, end.cause
             );
             // A lossless session that ends without need breaks the promise itself.
+            return Err(Breach::new("S2", text));
+        }
+        if end.cause == EndCause::TimedOut
+            && let Some(moment) = self.gave_up_on_one_that_was_there(at, &me, talk, peer)
+        {
+            let text = format!(
+                "session {} of {} with {peer} gave up waiting with something to say, and nothing \
+                 kept the two apart {:.3} s before",
+                me.key,
+                me.node,
+                (at - moment).as_secs_f64()
+            );
             return Err(Breach::new("S2", text));
         }
         for (class, out) in Class::ALL.into_iter().zip(&talk.out) {
@@ -78,6 +98,30 @@ impl Promises {
             }
             EndCause::ProtocolViolation { .. } => violated,
         }
+    }
+
+    /// A lossless session that has something to say waits in vain only while its peer is away. When
+    /// it was not, if so. What a peer's death or a twin leaves behind waits for nobody.
+    fn gave_up_on_one_that_was_there(
+        &self,
+        at: Duration,
+        me: &TalkId,
+        talk: &Talk,
+        peer: EntityName,
+    ) -> Option<Duration> {
+        let allowed = &self.allowed;
+        let orphan =
+            self.died_with_it(peer, talk) || talk.mate.is_some_and(|mate| self.is_over(&mate));
+        let gave_up = self.lives.values().any(|life| life.gave_up);
+        let excused = orphan || gave_up || talk.closed || allowed.strays;
+        if excused || !allowed.twins.is_empty() || !is_lossless(me.node, peer) {
+            return None;
+        }
+        let back = talk.end.iter().flat_map(|end| &end.back).filter_map(|back| {
+            let taken = &talk.out[back.class.index()].taken;
+            taken.get(usize::try_from(back.n.checked_sub(1)?).ok()?)
+        });
+        self.away.had_link((me.node, peer), *back.min()?, at)
     }
 
     /// Whether a higher incarnation of a node has begun than that life of it is; if it is not known

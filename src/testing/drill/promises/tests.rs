@@ -1,0 +1,136 @@
+//! Histories that must not be, and the checkers that say so.
+
+use stellate_protocol::Identity;
+use stellate_protocol::event::{ClassCounts, EndCause};
+
+use super::*;
+use crate::testing::Script;
+use crate::testing::drill::Draw;
+use crate::testing::drill::told::Back;
+
+const ME: EntityName = EntityName::osd(1);
+const PEER: EntityName = EntityName::osd(2);
+
+fn secs(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}
+
+/// Two nodes that say which boot they are, and whatever the script does to them.
+fn case(script: Script) -> Case {
+    let mut case = Draw::default().case(1);
+    case.nodes.truncate(2);
+    for (node, name) in case.nodes.iter_mut().zip([ME, PEER]) {
+        (node.name, node.incarnations, node.misfit) = (name, true, false);
+        (node.admission, node.clock_ms, node.drift_ppm) = (Admission::Open, 0, 0);
+    }
+    (case.pace.heartbeat, case.pace.backoff_max) = (secs(1), secs(1));
+    (case.pace.standby_max, case.quality.cut_chance) = (secs(8), 0);
+    case.ops.clear();
+    case.script = script;
+    case
+}
+
+/// The checkers, and what they are told.
+struct History {
+    promises: Promises,
+    at: Duration,
+}
+
+impl History {
+    fn of(case: &Case) -> Self {
+        Self { promises: Promises::new(case, Arc::default()), at: Duration::ZERO }
+    }
+
+    fn tell(&mut self, node: EntityName, life: u64, told: Told) -> Result<(), Breach> {
+        self.promises.see(&Seen { at: self.at, node, life, what: Happening::Note(&told) })
+    }
+
+    /// A life of the peer begins, as that boot of it.
+    fn boots(&mut self, life: u64, incarnation: u64) -> Instance {
+        let instance = Instance(100 + u128::from(life));
+        let incarnation = Some(Incarnation(incarnation));
+        let identity = Identity { name: PEER, role: None, instance, incarnation };
+        let what = Happening::Booted;
+        self.promises.see(&Seen { at: self.at, node: PEER, life, what }).unwrap();
+        self.tell(PEER, life, Told::Booted(identity)).unwrap();
+        instance
+    }
+
+    fn connects(&mut self, key: u64, instance: Instance) {
+        self.tell(ME, 0, Told::Connected { key, peer: PEER, instance }).unwrap();
+    }
+
+    fn takes(&mut self, key: u64, n: u64) {
+        let place = Place { key, class: Class::Normal, n };
+        self.tell(ME, 0, Told::Took { to: PEER, place, way: Way::Plain }).unwrap();
+    }
+
+    /// Messages of the session up to that number come back.
+    fn ends(&mut self, key: u64, cause: EndCause, back: u64) -> Result<(), Breach> {
+        let class = Class::Normal;
+        let mut counts = [ClassCounts::default(); Class::COUNT];
+        counts[class.index()].unacked = back;
+        let back = (1..=back).map(|n| Back { class, n, was_sent: false }).collect();
+        let end = Box::new(End { cause, counts, back });
+        self.tell(ME, 0, Told::Ended { key, peer: PEER, end })
+    }
+}
+
+/// The promise that a breach names, and something that its text says.
+#[track_caller]
+fn broken(found: Result<(), Breach>, invariant: &str, text: &str) {
+    let breach = found.unwrap_err();
+    assert!(breach.invariant == invariant && breach.text.contains(text), "{breach}");
+}
+
+#[test]
+fn s6_only_a_higher_boot_supersedes() {
+    let crash = || Script::new().at(secs(1), Action::Crash { node: PEER, down: secs(1) });
+    let superseded = |case: &Case, next: Option<u64>| {
+        let mut history = History::of(case);
+        let instance = history.boots(0, 5);
+        history.connects(1, instance);
+        if let Some(incarnation) = next {
+            history.boots(1, incarnation);
+        }
+        history.ends(1, EndCause::Superseded, 0)
+    };
+    let said = "ended for no reason: Superseded";
+    superseded(&case(crash()), Some(6)).unwrap();
+    broken(superseded(&case(crash()), None), "S2", said);
+    broken(superseded(&case(crash()), Some(5)), "S2", said);
+    broken(superseded(&case(crash()), Some(4)), "S2", said);
+    broken(superseded(&case(Script::new()), Some(6)), "S2", said);
+    let mut nameless = case(crash());
+    nameless.nodes.iter_mut().for_each(|node| node.incarnations = false);
+    broken(superseded(&nameless, Some(6)), "S2", said);
+}
+
+#[test]
+fn s2_only_a_peer_that_was_away_is_given_up() {
+    let lasts = secs(60);
+    let apart = || Script::new().at(secs(100), Action::Partition { side: vec![ME], lasts });
+    let gives_up = |script: Script, taken: u64, at: u64, back: u64| {
+        let mut history = History::of(&case(script));
+        let instance = history.boots(0, 1);
+        history.connects(1, instance);
+        history.at = secs(taken);
+        (1..=back).for_each(|n| history.takes(1, n));
+        history.at = secs(at);
+        history.ends(1, EndCause::TimedOut, back)
+    };
+    gives_up(apart(), 102, 110, 1).unwrap();
+    gives_up(apart(), 102, 165, 1).unwrap();
+    let said = "session 1 of osd.1 with osd.2 gave up waiting with something to say";
+    broken(gives_up(apart(), 80, 95, 2), "S2", said);
+    broken(gives_up(apart(), 102, 300, 1), "S2", said);
+    gives_up(apart(), 80, 95, 0).expect("who has nothing to say dials nobody");
+    gives_up(apart(), 94, 95, 1).expect("there was no time to dial");
+    let mut long = case(apart());
+    long.pace.standby_max = secs(900);
+    let mut history = History::of(&long);
+    let instance = history.boots(0, 1);
+    history.connects(1, instance);
+    history.at = secs(110);
+    broken(history.ends(1, EndCause::TimedOut, 0), "S2", "ended for no reason: TimedOut");
+}

@@ -1,10 +1,18 @@
 //! The actor: what an OSD does with what it is told.
 
+use std::cell::RefCell;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{self, Poll, Waker};
 use std::time::Duration;
 
 use actix::prelude::*;
+use futures::future::LocalBoxFuture;
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
 use stellate::prelude::{
     AdmissionRequest, AdmissionTicket, Connection, Incoming, Messenger, RequestError, SessionEvent,
 };
@@ -45,6 +53,7 @@ pub(crate) struct Osd {
     copies: Layer<Replicate>,
     /// Peers with a newer map than ours.
     waiting: Vec<(u64, AdmissionTicket)>,
+    in_hand: InHand,
 }
 
 impl Osd {
@@ -57,7 +66,7 @@ impl Osd {
             witness: lasting.witness.clone(),
         };
         let (puts, copies) = (Layer::new(lasting.sabotage), Layer::new(lasting.sabotage));
-        Self { desk, lasting, puts, copies, waiting: Vec::new() }
+        Self { desk, lasting, puts, copies, waiting: Vec::new(), in_hand: InHand::default() }
     }
 
     /// Takes a map, greets the OSDs in it, and lets in who waited for it.
@@ -98,16 +107,16 @@ impl Osd {
         }
     }
 
-    fn put(&self, put: Arrived<Put>, ctx: &mut Context<Self>) {
+    fn put(&self, put: Arrived<Put>) {
         let Arrived { mut write, data, class, answer } = put;
         self.desk.witness.enter(*write.place(), class);
-        ctx.spawn(self.desk.clone().put(write, data, answer).into_actor(self));
+        self.in_hand.add(self.desk.clone().put(write, data, answer));
     }
 
-    fn copy(&self, copy: Arrived<Replicate>, ctx: &mut Context<Self>) {
+    fn copy(&self, copy: Arrived<Replicate>) {
         let Arrived { mut write, data, class, answer } = copy;
         self.desk.witness.enter(*write.place(), class);
-        ctx.spawn(self.desk.clone().copy(write, data, answer).into_actor(self));
+        self.in_hand.add(self.desk.clone().copy(write, data, answer));
     }
 }
 
@@ -130,11 +139,50 @@ where
     }
 }
 
+/// What the actor has in hand: goes with it. One future of its context, since the context polls all
+/// of its own whenever one can go on, and this only that one.
+#[derive(Clone, Default)]
+struct InHand {
+    shared: Rc<RefCell<Tasks>>,
+}
+
+#[derive(Default)]
+struct Tasks {
+    new: Vec<LocalBoxFuture<'static, ()>>,
+    running: FuturesUnordered<LocalBoxFuture<'static, ()>>,
+    waker: Option<Waker>,
+}
+
+impl InHand {
+    fn add(&self, task: impl Future<Output = ()> + 'static) {
+        let mut tasks = self.shared.borrow_mut();
+        tasks.new.push(task.boxed_local());
+        if let Some(waker) = tasks.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+impl Future for InHand {
+    type Output = ();
+
+    /// Never ends: there may be more.
+    fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<()> {
+        // No task may add one while it is polled: they have no actor.
+        let tasks = &mut *self.shared.borrow_mut();
+        tasks.running.extend(tasks.new.drain(..));
+        while let Poll::Ready(Some(())) = tasks.running.poll_next_unpin(cx) {}
+        tasks.waker = Some(cx.waker().clone());
+        Poll::Pending
+    }
+}
+
 impl Actor for Osd {
     type Context = Context<Self>;
 
     /// Nothing is handled before there is a map: `wait` holds the inbox, and the peers with it.
     fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.spawn(self.in_hand.clone().into_actor(self));
         let address = self.lasting.messenger.local_addresses();
         let address = address.first().map(ToString::to_string).unwrap_or_default();
         let (osd, monitor) = (self.desk.osd, self.lasting.monitor.clone());
@@ -152,13 +200,13 @@ impl Handler<Incoming<Put>> for Osd {
 
     fn handle(&mut self, put: Incoming<Put>, ctx: &mut Self::Context) {
         for arrived in self.puts.pass(put) {
-            self.put(arrived, ctx);
+            self.put(arrived);
         }
         self.burn_fuse();
         if self.puts.keeps() {
-            ctx.run_later(KEPT_MAX, |osd, ctx| {
+            ctx.run_later(KEPT_MAX, |osd, _| {
                 if let Some(arrived) = osd.puts.release() {
-                    osd.put(arrived, ctx);
+                    osd.put(arrived);
                 }
             });
         }
@@ -170,12 +218,12 @@ impl Handler<Incoming<Replicate>> for Osd {
 
     fn handle(&mut self, copy: Incoming<Replicate>, ctx: &mut Self::Context) {
         for arrived in self.copies.pass(copy) {
-            self.copy(arrived, ctx);
+            self.copy(arrived);
         }
         if self.copies.keeps() {
-            ctx.run_later(KEPT_MAX, |osd, ctx| {
+            ctx.run_later(KEPT_MAX, |osd, _| {
                 if let Some(arrived) = osd.copies.release() {
-                    osd.copy(arrived, ctx);
+                    osd.copy(arrived);
                 }
             });
         }
@@ -185,7 +233,7 @@ impl Handler<Incoming<Replicate>> for Osd {
 impl Handler<Incoming<Get>> for Osd {
     type Result = ();
 
-    fn handle(&mut self, get: Incoming<Get>, ctx: &mut Self::Context) {
+    fn handle(&mut self, get: Incoming<Get>, _: &mut Self::Context) {
         let (Get { object }, _, answer) = get.into_parts();
         let fetched = self.desk.store.send(Fetch { object });
         let answered = async move {
@@ -196,7 +244,7 @@ impl Handler<Incoming<Get>> for Osd {
                 Err(error) => answer.reply(Got::Failed { why: error.to_string() }),
             };
         };
-        ctx.spawn(answered.into_actor(self));
+        self.in_hand.add(answered);
     }
 }
 

@@ -3,6 +3,8 @@
 //!
 //! ```text
 //! cargo bench --bench simulation -- osd              50 nodes: a monitor, OSDs, clients
+//! cargo bench --bench simulation -- osd 60 2 64      writes an object, runs at once, objects a client
+//! cargo bench --bench simulation -- database         the same, with OSDs that keep all in databases
 //! cargo bench --bench simulation -- idle 1000 3600   nodes, virtual seconds; 50 peers each
 //! cargo bench --bench simulation -- drill            50 nodes, 4 seeds a core
 //! ```
@@ -13,8 +15,9 @@ mod osd;
 use std::num::NonZero;
 use std::time::{Duration, Instant};
 
-use osd::daemon::blueprint;
+use osd::daemon::blueprint_keeping;
 use osd::ledger::{Ledger, Work, verify, work};
+use osd::store::Keeps;
 use stellate::prelude::*;
 use stellate::testing::drill::{Draw, Mix};
 use stellate::testing::{Breach, Cluster, NodeHandle, Outcome, Running, Site};
@@ -23,8 +26,24 @@ use stellate::testing::{Breach, Cluster, NodeHandle, Outcome, Running, Site};
 const NODES: u64 = 50;
 const CLIENTS: u64 = 5;
 const REPLICAS: u64 = 3;
+/// Objects of each client, and so operations that it has in flight: a host of eight images, 32 each.
+const DEPTH: u64 = 256;
+/// Writes of each object.
+const WRITES: u64 = 20;
+/// Objects are shorter than so many bytes.
+const BYTES: u64 = 12_000;
 /// Sessions of each node of the mesh.
 const PEERS: u64 = 50;
+
+/// What the clients do, and where OSDs keep it.
+#[derive(Clone, Copy)]
+struct Load {
+    /// Of each object, one after the other, each read back.
+    writes: u64,
+    /// Of each client.
+    objects: u64,
+    keeps: Keeps,
+}
 
 /// What one run, or several, came to.
 #[derive(Clone, Copy, Default)]
@@ -60,11 +79,17 @@ fn main() {
         args.get(at).map_or(otherwise, |text| text.parse().expect("a number"))
     };
     match args.first().map(String::as_str) {
-        Some("osd") => measure("osd", number(2, cores()), |seed| osd(seed, number(1, 60))),
+        Some("osd" | "database") => {
+            let database = args[0] == "database";
+            let keeps = if database { Keeps::InDatabase } else { Keeps::InMemory };
+            let load = Load { writes: number(1, WRITES), objects: number(3, DEPTH), keeps };
+            measure(&args[0], number(2, cores()), |seed| osd(seed, load));
+        }
         Some("idle") => measure("idle", 1, |_| idle(number(1, 1_000), number(2, 3_600))),
         Some("drill") => measure("drill", number(2, cores()), |seed| drill(seed, number(1, 4))),
         _ => {
-            measure("osd", cores(), |seed| osd(seed, 60));
+            let load = Load { writes: WRITES, objects: DEPTH, keeps: Keeps::InMemory };
+            measure("osd", cores(), |seed| osd(seed, load));
             measure("drill", cores(), |seed| drill(seed, 4));
             measure("idle", 1, |_| idle(200, 60));
         }
@@ -118,21 +143,22 @@ fn resident_max() -> u64 {
     kib.unwrap_or(0) * 1024
 }
 
-/// Clients write and read objects, as many at once as they have; each write is on three OSDs, in
-/// their databases, before it is answered; the ledger checks each, and at last every copy.
-fn osd(seed: u64, writes: u64) -> Figures {
+/// Clients write and read objects, as many at once as they have; each write is stored on three OSDs
+/// before it is answered; the ledger checks each, and at last every copy.
+fn osd(seed: u64, load: Load) -> Figures {
+    let Load { writes, objects, keeps } = load;
     let osds = NODES - CLIENTS - 1;
-    let objects = 64;
     let clients = (1..=CLIENTS).map(EntityName::client);
-    let cluster = clients.fold(blueprint(osds, REPLICAS as u32, None), |cluster, client| {
-        cluster.node(client, async |_| Ok(()))
-    });
+    let cluster = clients
+        .fold(blueprint_keeping(keeps, osds, REPLICAS as u32, None), |cluster, client| {
+            cluster.node(client, async |_| Ok(()))
+        });
     let outcome =
         cluster.simulate(seed).checker(Ledger::new(REPLICAS)).run(async |running: Running| {
             let tasks = (0..CLIENTS).map(|client| {
                 let name = EntityName::client(client + 1);
-                let load =
-                    Work { osds, first: client * objects, objects, writes, pause: Duration::ZERO };
+                let (first, pause) = (client * objects, Duration::ZERO);
+                let load = Work { osds, first, objects, writes, pause, bytes: BYTES };
                 let site = Site::from(running.node(name).expect("it is up"));
                 let task = async move {
                     let client = work(site.clone(), load).await?;

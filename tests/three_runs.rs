@@ -9,9 +9,10 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use osd::daemon::{CLIENT, blueprint};
+use osd::daemon::{CLIENT, blueprint_keeping};
 use osd::ledger::{Ledger, Work, faults, verify, work};
 use osd::sabotage::Sabotage;
+use osd::store::Keeps;
 use stellate::prelude::*;
 use stellate::testing::{Blueprint, Breach, Outcome, Running, Seat, Site, sweep};
 
@@ -20,18 +21,27 @@ const REPLICAS: u64 = 3;
 
 /// The OSDs, and a node for the client that does the work.
 fn cluster(sabotage: Option<Sabotage>) -> Blueprint {
-    blueprint(OSDS, REPLICAS as u32, sabotage).node(CLIENT, async |_| Ok(()))
+    cluster_keeping(Keeps::InDatabase, sabotage)
+}
+
+fn cluster_keeping(keeps: Keeps, sabotage: Option<Sabotage>) -> Blueprint {
+    let osds = blueprint_keeping(keeps, OSDS, REPLICAS as u32, sabotage);
+    osds.node(CLIENT, async |_| Ok(()))
 }
 
 fn load(pause: Duration) -> Work {
-    Work { osds: OSDS, first: 0, objects: 8, writes: 6, pause }
+    Work { osds: OSDS, first: 0, objects: 8, writes: 6, pause, bytes: 12_000 }
 }
 
 /// In virtual time: faults from a seed while the client works, then every copy is read.
 fn simulate(seed: u64, record: usize, sabotage: Option<Sabotage>) -> Outcome {
+    simulate_keeping(Keeps::InDatabase, seed, record, sabotage)
+}
+
+fn simulate_keeping(keeps: Keeps, seed: u64, record: usize, sabotage: Option<Sabotage>) -> Outcome {
     let span = Duration::from_secs(4);
     let load = load(span / 6);
-    cluster(sabotage)
+    cluster_keeping(keeps, sabotage)
         .simulate(seed)
         .record(record)
         .checker(Ledger::new(REPLICAS))
@@ -64,6 +74,13 @@ fn s2_in_virtual_time_every_acknowledged_write_is_on_every_replica() {
         outcome
     });
     assert_eq!(hashes.borrow().len() as u64, seeds, "each seed is another run");
+}
+
+/// So it is where the disk is not what is simulated, and the run is another.
+#[test]
+fn s2_in_virtual_time_with_objects_in_memory() {
+    let seeds: u64 = if std::env::var_os("STELLATE_LONG").is_some() { 500 } else { 6 };
+    sweep(0..seeds, |seed, record| simulate_keeping(Keeps::InMemory, seed, record, None));
 }
 
 /// A seed that fails says where its chart is, and how to have it again.

@@ -146,6 +146,11 @@ impl Client {
         self.peers.map().clone()
     }
 
+    /// The OSDs that hold an object, primary first.
+    pub(crate) fn replicas(&self, object: &str) -> Vec<u64> {
+        placement::replicas(&self.peers.map(), object)
+    }
+
     pub(crate) fn messenger(&self) -> &Messenger {
         self.peers.messenger()
     }

@@ -23,7 +23,7 @@ use super::messages::{Boot, CutLink, Get, GetMap, GetStatus, PanicNow, Put, Repl
 use super::mon::Mon;
 use super::osd::{Lasting, Osd};
 use super::sabotage::Sabotage;
-use super::store::{self, Store};
+use super::store::{Keeps, Store};
 
 /// The one monitor.
 pub(crate) const MONITOR: EntityName = EntityName::mon(0);
@@ -42,11 +42,21 @@ pub(crate) fn limits() -> Limits {
 /// A monitor and OSDs from 0 on, which keep so many copies of each object. `sabotage`: how their
 /// storage paths lie, if they do.
 pub(crate) fn blueprint(osds: u64, replicas: u32, sabotage: Option<Sabotage>) -> Blueprint {
+    blueprint_keeping(Keeps::InDatabase, osds, replicas, sabotage)
+}
+
+/// The same, with objects kept in that way.
+pub(crate) fn blueprint_keeping(
+    keeps: Keeps,
+    osds: u64,
+    replicas: u32,
+    sabotage: Option<Sabotage>,
+) -> Blueprint {
     let monitor = Blueprint::new()
         .node(MONITOR, move |site| async move { boot_monitor(&site, replicas).await });
     (0..osds).fold(monitor, |cluster, osd| {
-        cluster
-            .node(EntityName::osd(osd), move |site| async move { boot_osd(&site, sabotage).await })
+        let boot = move |site| async move { boot_osd(&site, keeps, sabotage).await };
+        cluster.node(EntityName::osd(osd), boot)
     })
 }
 
@@ -54,8 +64,12 @@ pub(crate) fn blueprint(osds: u64, replicas: u32, sabotage: Option<Sabotage>) ->
 ///
 /// # Errors
 /// What the store or the messenger says.
-pub(crate) async fn boot_osd(site: &Site, sabotage: Option<Sabotage>) -> Result<(), BootError> {
-    let database = store::open(site)?;
+pub(crate) async fn boot_osd(
+    site: &Site,
+    keeps: Keeps,
+    sabotage: Option<Sabotage>,
+) -> Result<(), BootError> {
+    let shelf = keeps.open(site)?;
     let faults = Faults::new();
     let messenger = site
         .messenger()
@@ -67,7 +81,7 @@ pub(crate) async fn boot_osd(site: &Site, sabotage: Option<Sabotage>) -> Result<
         .build()
         .await?;
     let store = messenger
-        .supervise("store", move || Store::new(database.clone()), Restart::default())
+        .supervise("store", move || Store::new(shelf.clone()), Restart::default())
         .start()?;
     let lasting = Lasting {
         osd: site.name().number().unwrap_or_default(),

@@ -19,7 +19,9 @@ use stellate::testing::{Action, Breach, Checker, Rng, Script, Seen, Site};
 
 use super::client::{Client, GivenUp};
 use super::messages::Got;
-use super::placement;
+
+/// Copies that are asked for at once when all is over.
+const VERIFIED_AT_ONCE: usize = 64;
 
 /// What the client notes of its work.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -137,6 +139,8 @@ pub(crate) struct Work {
     pub(crate) writes: u64,
     /// Between two writes of one object.
     pub(crate) pause: Duration,
+    /// Objects are shorter than so many bytes, and 8 bytes long at least.
+    pub(crate) bytes: u64,
 }
 
 impl Work {
@@ -164,11 +168,13 @@ pub(crate) async fn work(site: Site, work: Work) -> Result<Client, GivenUp> {
 async fn one_object(site: &Site, client: &Client, object: u64, work: Work) -> Result<(), GivenUp> {
     for nth in 1..=work.writes {
         site.note(Fact::Writing { object, nth });
-        client.put(name(object), content(object, nth)).await?;
+        client.put(name(object), content(object, nth, work.bytes)).await?;
         site.note(Fact::Acked { object, nth });
-        tokio::time::sleep(work.pause).await;
+        if !work.pause.is_zero() {
+            tokio::time::sleep(work.pause).await;
+        }
         let read = object * work.writes + nth;
-        let primary = placement::replicas(&client.map(), &name(object))[0];
+        let primary = client.replicas(&name(object))[0];
         site.note(Fact::Reading { read, object });
         // A read that fails shows nothing, and is not tried again.
         if let Ok((got, data)) = client.get(primary, &name(object)).await {
@@ -183,23 +189,30 @@ async fn one_object(site: &Site, client: &Client, object: u64, work: Work) -> Re
 /// # Errors
 /// An OSD cannot be asked.
 pub(crate) async fn verify(site: &Site, client: &Client, work: Work) -> Result<(), GivenUp> {
-    for object in work.range() {
-        for osd in placement::replicas(&client.map(), &name(object)) {
-            let (got, data) = client.get(osd, &name(object)).await?;
-            site.note(Fact::Copy { osd, object, nth: shown(&got, &data)? });
-        }
-    }
-    Ok(())
+    let copies = work.range().flat_map(|object| {
+        client.replicas(&name(object)).into_iter().map(move |osd| (osd, object))
+    });
+    let check = async |(osd, object)| {
+        let (got, data) = client.get(osd, &name(object)).await?;
+        site.note(Fact::Copy { osd, object, nth: shown(&got, &data)? });
+        Ok(())
+    };
+    stream::iter(copies)
+        .map(check)
+        .buffer_unordered(VERIFIED_AT_ONCE)
+        .try_for_each(|()| async { Ok(()) })
+        .await
 }
 
 fn name(object: u64) -> String {
     format!("object-{object}")
 }
 
-/// Its first bytes say which write it is of; some are so long that they are pulled.
-fn content(object: u64, nth: u64) -> Bytes {
-    let mut content = nth.to_le_bytes().to_vec();
-    content.resize(8 + (object * 97 + nth * 1009) as usize % 12_000, object as u8);
+/// Its first bytes say which write it is of.
+fn content(object: u64, nth: u64, bytes: u64) -> Bytes {
+    let len = 8 + (object * 97 + nth * 1009) % bytes.saturating_sub(8).max(1);
+    let mut content = vec![object as u8; len as usize];
+    content[..8].copy_from_slice(&nth.to_le_bytes());
     content.into()
 }
 

@@ -15,7 +15,7 @@
 //! | --- | --- |
 //! | [`map`], [`placement`] | which OSDs there are, and which of them hold an object, primary first |
 //! | [`messages`] | all that goes over the wire |
-//! | [`store`] | objects on disk, one transaction for all writes that wait, writes applied once |
+//! | [`store`], [`database`], [`memory`] | objects on disk, one transaction for all writes that wait, writes applied once; in memory for simulations |
 //! | [`osd`], [`write`] | the actor: admission by map epoch, writes that are answered when all replicas have stored |
 //! | [`peers`], [`lane`] | the sessions with the other OSDs, and numbered streams over them |
 //! | [`mon`] | a monitor of one: hands out maps |
@@ -30,9 +30,11 @@ pub(crate) mod admin;
 pub(crate) mod check;
 pub(crate) mod client;
 pub(crate) mod daemon;
+pub(crate) mod database;
 pub(crate) mod lane;
 pub(crate) mod ledger;
 pub(crate) mod map;
+pub(crate) mod memory;
 pub(crate) mod messages;
 pub(crate) mod mon;
 #[allow(clippy::module_inception)] // The actor is what the module is named for.

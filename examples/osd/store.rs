@@ -1,4 +1,4 @@
-//! Objects on disk: an embedded database, and an actor that owns its writes.
+//! Objects on disk: where they are kept, and an actor that owns the writes there.
 //!
 //! ```text
 //!   Apply ─► batch ─┐
@@ -11,27 +11,15 @@
 //! forgotten; it says so with each write. A copy that is older than what is here is not
 //! stored over it.
 
-use std::io;
 use std::sync::Arc;
 
 use actix::prelude::*;
 use bytes::Bytes;
-use redb::{
-    Database, ReadableDatabase, ReadableTable, StorageBackend, Table, TableDefinition,
-    WriteTransaction,
-};
-use stellate::testing::{DiskFile, NodeHandle, Site, Storage};
+use stellate::testing::Site;
 use tokio::sync::oneshot;
 
 use super::messages::{Got, OpId};
-
-/// Name → version, checksum, bytes.
-const OBJECTS: TableDefinition<'_, &str, (u64, u32, &[u8])> = TableDefinition::new("objects");
-/// Client and number of an op → the version that it made.
-const OPS: TableDefinition<'_, (u128, u64), u64> = TableDefinition::new("ops");
-
-/// Client → below which number its ops are answered and forgotten.
-const FLOORS: TableDefinition<'_, u128, u64> = TableDefinition::new("floors");
+use super::{database, memory};
 
 /// Bytes in one transaction; more waiting is for the next.
 const BATCH_BYTES: usize = 16 * 1024 * 1024;
@@ -48,78 +36,78 @@ impl std::fmt::Display for StoreError {
 
 impl std::error::Error for StoreError {}
 
-/// Opens the database, or makes it.
-///
-/// # Errors
-/// Another process has it open, or the disk does not take it.
-pub(crate) fn open(site: &Site) -> Result<Arc<Database>, StoreError> {
-    let failed = |what: &dyn std::fmt::Display| {
-        StoreError(format!("cannot open the store of {}: {what}", site.name()))
-    };
-    let created = match (site.storage(), site.simulation()) {
-        (Storage::Disk(disk), Some(node)) => {
-            let file = Simulated { file: disk.file("objects.redb"), node: node.clone() };
-            Database::builder().create_with_backend(file)
-        }
-        (Storage::Directory(home), _) => Database::create(home.join("objects.redb")),
-        (Storage::Disk(_), None) => return Err(failed(&"only a simulation has such a disk")),
-    };
-    let database = created.map_err(|error| failed(&error))?;
-    with_tables(Arc::new(database)).map_err(|error| failed(&error))
+/// Where an OSD keeps its objects.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Keeps {
+    /// In an embedded database, on a real disk or on one of a simulation.
+    #[default]
+    InDatabase,
+    /// In memory, which the simulation keeps through crashes.
+    InMemory,
 }
 
-fn with_tables(database: Arc<Database>) -> Result<Arc<Database>, redb::Error> {
-    let transaction = database.begin_write()?;
-    transaction.open_table(OBJECTS)?;
-    transaction.open_table(OPS)?;
-    transaction.open_table(FLOORS)?;
-    transaction.commit()?;
-    Ok(database)
-}
-
-/// A file of a simulated disk, as the database wants it. What a crashed node would still write, as
-/// the database does when it is dropped, does not get there.
-#[derive(Debug)]
-struct Simulated {
-    file: DiskFile,
-    node: NodeHandle,
-}
-
-impl Simulated {
-    fn alive(&self) -> io::Result<()> {
-        if self.node.is_alive() { Ok(()) } else { Err(io::ErrorKind::BrokenPipe.into()) }
+impl Keeps {
+    /// Opens what the OSD has stored in earlier lives.
+    ///
+    /// # Errors
+    /// Another process has it open, the disk does not take it, or only a simulation could keep it.
+    pub(crate) fn open(self, site: &Site) -> Result<Arc<dyn Shelf>, StoreError> {
+        Ok(match self {
+            Self::InDatabase => Arc::new(database::open(site)?),
+            Self::InMemory => memory::open(site)?,
+        })
     }
 }
 
-impl StorageBackend for Simulated {
-    fn len(&self) -> io::Result<u64> {
-        Ok(self.file.len())
-    }
+/// Where objects are kept.
+pub(crate) trait Shelf: Send + Sync {
+    /// Applies all of the batch, or nothing of it: what is answered survives every crash.
+    fn write(&self, batch: &[&Apply]) -> Result<Vec<Applied>, StoreError>;
 
-    fn read(&self, at: u64, out: &mut [u8]) -> io::Result<()> {
-        let read = self.file.read_at(at, out.len());
-        if read.len() < out.len() {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        out.copy_from_slice(&read);
-        Ok(())
-    }
+    /// What is there under that name, as it is.
+    fn fetch(&self, object: &str) -> Result<Found, StoreError>;
+}
 
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.alive()?;
-        self.file.set_len(len).map_err(io::Error::other)
-    }
+/// What one transaction sees and changes.
+pub(crate) trait Tables {
+    /// What may go wrong.
+    type Error;
 
-    fn sync_data(&self) -> io::Result<()> {
-        self.alive()?;
-        self.file.sync();
-        Ok(())
-    }
+    /// The version that an op made, if it is remembered.
+    fn op(&self, client: u128, number: u64) -> Result<Option<u64>, Self::Error>;
+    /// Remembers it.
+    fn note_op(&mut self, client: u128, number: u64, version: u64) -> Result<(), Self::Error>;
+    /// Below which number all ops of that client are answered.
+    fn floor(&self, client: u128) -> Result<u64, Self::Error>;
+    /// Raises it, and forgets the ops below.
+    fn raise_floor(&mut self, client: u128, floor: u64) -> Result<(), Self::Error>;
+    /// The version of an object; 0 if there is none.
+    fn version(&self, object: &str) -> Result<u64, Self::Error>;
+    /// Stores an object.
+    fn put(&mut self, apply: &Apply, version: u64) -> Result<(), Self::Error>;
+}
 
-    fn write(&self, at: u64, data: &[u8]) -> io::Result<()> {
-        self.alive()?;
-        self.file.write_at(at, data).map_err(io::Error::other)
+/// Applies one write, once.
+pub(crate) fn apply_one<T: Tables>(tables: &mut T, apply: &Apply) -> Result<Applied, T::Error> {
+    let OpId { client, number, floor } = apply.op;
+    if let Some(version) = tables.op(client, number)? {
+        return Ok(Applied { version, repeated: true });
     }
+    let known = tables.floor(client)?;
+    if floor > known {
+        tables.raise_floor(client, floor)?;
+    }
+    if number < floor.max(known) {
+        // Answered long ago: a copy that was under way all that time.
+        return Ok(Applied { version: 0, repeated: true });
+    }
+    let have = tables.version(&apply.object)?;
+    let version = apply.version.unwrap_or(have + 1);
+    if version > have {
+        tables.put(apply, version)?;
+    }
+    tables.note_op(client, number, version)?;
+    Ok(Applied { version, repeated: false })
 }
 
 /// Store these bytes.
@@ -183,20 +171,21 @@ where
 
 /// The actor. It may block on the disk: it has a thread of its own.
 pub(crate) struct Store {
-    database: Arc<Database>,
+    shelf: Arc<dyn Shelf>,
     batch: Vec<(Apply, oneshot::Sender<Answer>)>,
     bytes: usize,
 }
 
 impl Store {
-    pub(crate) fn new(database: Arc<Database>) -> Self {
-        Self { database, batch: Vec::new(), bytes: 0 }
+    pub(crate) fn new(shelf: Arc<dyn Shelf>) -> Self {
+        Self { shelf, batch: Vec::new(), bytes: 0 }
     }
 
     fn flush(&mut self) {
         let batch = std::mem::take(&mut self.batch);
         self.bytes = 0;
-        let written = self.write(&batch);
+        let writes: Vec<&Apply> = batch.iter().map(|(apply, _)| apply).collect();
+        let written = self.shelf.write(&writes);
         for (index, (_, answer)) in batch.into_iter().enumerate() {
             let one = match &written {
                 Ok(applied) => Ok(applied[index]),
@@ -207,66 +196,16 @@ impl Store {
         }
     }
 
-    /// All of the batch, or nothing of it.
-    fn write(
-        &self,
-        batch: &[(Apply, oneshot::Sender<Answer>)],
-    ) -> Result<Vec<Applied>, redb::Error> {
-        let transaction = self.database.begin_write()?;
-        let applied = batch.iter().map(|(apply, _)| apply_one(&transaction, apply)).collect();
-        let applied: Result<Vec<Applied>, redb::Error> = applied;
-        let applied = applied?;
-        transaction.commit()?;
-        Ok(applied)
-    }
-
-    fn fetch(&self, object: &str) -> Result<Found, redb::Error> {
-        let objects = self.database.begin_read()?.open_table(OBJECTS)?;
-        let Some(found) = objects.get(object)? else {
-            return Ok(Found { got: Got::Missing, data: Bytes::new() });
-        };
-        let (version, sum, data) = found.value();
-        if crc32c::crc32c(data) != sum {
-            return Ok(Found { got: Got::Corrupt, data: Bytes::new() });
+    fn fetch(&self, object: &str) -> Found {
+        let nothing = |got| Found { got, data: Bytes::new() };
+        match self.shelf.fetch(object) {
+            Ok(Found { got: Got::Found { sum, .. }, data }) if crc32c::crc32c(&data) != sum => {
+                nothing(Got::Corrupt)
+            }
+            Ok(found) => found,
+            Err(error) => nothing(Got::Failed { why: error.to_string() }),
         }
-        Ok(Found { got: Got::Found { version, sum }, data: Bytes::copy_from_slice(data) })
     }
-}
-
-fn apply_one(transaction: &WriteTransaction, apply: &Apply) -> Result<Applied, redb::Error> {
-    let mut ops = transaction.open_table(OPS)?;
-    let id = (apply.op.client, apply.op.number);
-    if let Some(version) = ops.get(id)?.map(|version| version.value()) {
-        return Ok(Applied { version, repeated: true });
-    }
-    if apply.op.number < raise_floor(transaction, &mut ops, apply.op)? {
-        // Answered long ago: a copy that was under way all that time.
-        return Ok(Applied { version: 0, repeated: true });
-    }
-    let mut objects = transaction.open_table(OBJECTS)?;
-    let have = objects.get(apply.object.as_str())?.map_or(0, |found| found.value().0);
-    let version = apply.version.unwrap_or(have + 1);
-    if version > have {
-        objects.insert(apply.object.as_str(), (version, apply.sum, &apply.data[..]))?;
-    }
-    ops.insert(id, version)?;
-    Ok(Applied { version, repeated: false })
-}
-
-/// The number below which all ops of that client are answered. They are forgotten.
-fn raise_floor(
-    transaction: &WriteTransaction,
-    ops: &mut Table<'_, (u128, u64), u64>,
-    op: OpId,
-) -> Result<u64, redb::Error> {
-    let mut floors = transaction.open_table(FLOORS)?;
-    let old = floors.get(op.client)?.map_or(0, |floor| floor.value());
-    if op.floor <= old {
-        return Ok(old);
-    }
-    floors.insert(op.client, op.floor)?;
-    ops.retain_in((op.client, 0)..(op.client, op.floor), |_, _| false)?;
-    Ok(op.floor)
 }
 
 impl Actor for Store {
@@ -307,10 +246,7 @@ impl Handler<Fetch> for Store {
     type Result = Found;
 
     fn handle(&mut self, fetch: Fetch, _: &mut Self::Context) -> Found {
-        self.fetch(&fetch.object).unwrap_or_else(|error| {
-            let got = Got::Failed { why: error.to_string() };
-            Found { got, data: Bytes::new() }
-        })
+        self.fetch(&fetch.object)
     }
 }
 
@@ -319,39 +255,60 @@ impl Handler<Fetch> for Store {
 mod tests {
     use super::*;
 
-    fn apply(store: &Store, number: u64, floor: u64, version: Option<u64>, data: &str) -> Applied {
+    fn apply(
+        shelf: &dyn Shelf,
+        number: u64,
+        floor: u64,
+        version: Option<u64>,
+        data: &str,
+    ) -> Applied {
         let op = OpId { client: 7, number, floor };
         let data = Bytes::from(data.to_owned());
         let (sum, object) = (crc32c::crc32c(&data), "name".to_owned());
-        let apply = Apply { object, op, sum, version, data };
-        store.write(&[(apply, oneshot::channel().0)]).unwrap()[0]
+        shelf.write(&[&Apply { object, op, sum, version, data }]).unwrap()[0]
     }
 
-    fn data(store: &Store) -> Bytes {
-        store.fetch("name").unwrap().data
+    fn data(shelf: &dyn Shelf) -> Bytes {
+        shelf.fetch("name").unwrap().data
+    }
+
+    /// `open` gives what was closed, as after a restart.
+    fn holds(open: &dyn Fn() -> Arc<dyn Shelf>) {
+        let shelf = open();
+        let first = Applied { version: 1, repeated: false };
+        assert_eq!(apply(&*shelf, 0, 0, None, "one"), first);
+        assert_eq!(apply(&*shelf, 1, 0, None, "two").version, 2);
+        assert!(apply(&*shelf, 0, 0, None, "one").repeated);
+        assert_eq!(data(&*shelf), "two");
+        assert_eq!(apply(&*shelf, 3, 0, Some(1), "an old copy").version, 1);
+        assert_eq!(data(&*shelf), "two");
+        drop(shelf);
+
+        // After a restart as well, and after the ids were forgotten.
+        let shelf = open();
+        assert!(apply(&*shelf, 1, 0, None, "two").repeated);
+        assert_eq!(apply(&*shelf, 4, 4, None, "three").version, 3);
+        assert!(apply(&*shelf, 1, 0, None, "two").repeated);
+        assert_eq!(apply(&*shelf, 1, 0, None, "two").version, 0, "its id is forgotten");
+        assert_eq!(data(&*shelf), "three");
     }
 
     #[test]
     fn a_write_is_applied_once_and_an_old_copy_never_over_a_new_one() {
         let home = tempfile::tempdir().unwrap();
-        let open = || Arc::new(Database::create(home.path().join("x.redb")).unwrap());
-        let store = Store::new(with_tables(open()).unwrap());
-        let first = Applied { version: 1, repeated: false };
-        assert_eq!(apply(&store, 0, 0, None, "one"), first);
-        assert_eq!(apply(&store, 1, 0, None, "two").version, 2);
-        assert!(apply(&store, 0, 0, None, "one").repeated);
-        assert_eq!(data(&store), "two");
-        assert_eq!(apply(&store, 3, 0, Some(1), "an old copy").version, 1);
-        assert_eq!(data(&store), "two");
-        drop(store);
+        let file = home.path().join("x.redb");
+        holds(&|| Arc::new(database::with_tables(redb::Database::create(&file).unwrap()).unwrap()));
+        let memory = Arc::new(memory::Memory::default());
+        holds(&|| memory.clone());
+    }
 
-        // After a restart as well, and after the ids were forgotten.
-        let store = Store::new(with_tables(open()).unwrap());
-        assert!(apply(&store, 1, 0, None, "two").repeated);
-        assert_eq!(apply(&store, 4, 4, None, "three").version, 3);
-        let ops = store.database.begin_read().unwrap().open_table(OPS).unwrap();
-        assert_eq!(ops.iter().unwrap().count(), 1);
-        assert!(apply(&store, 1, 0, None, "two").repeated);
-        assert_eq!(data(&store), "three");
+    #[test]
+    fn what_does_not_have_its_checksum_is_not_handed_out() {
+        let memory = Arc::new(memory::Memory::default());
+        let op = OpId { client: 7, number: 0, floor: 0 };
+        let (object, data) = ("name".to_owned(), Bytes::from_static(b"one"));
+        memory.write(&[&Apply { object, op, sum: 1, version: None, data }]).unwrap();
+        let Found { got, data } = Store::new(memory).fetch("name");
+        assert_eq!((got, data), (Got::Corrupt, Bytes::new()));
     }
 }

@@ -191,7 +191,7 @@ impl Trial<'_> {
     async fn break_an_osd(&self, state: &State) -> Result<(), GivenUp> {
         // The primary of the object that comes next: it will have a write in hand.
         let next = &self.names[self.names.len() / 2];
-        let victim = placement::replicas(&self.client.map(), next)[0];
+        let victim = self.client.replicas(next)[0];
         self.client.panic_at(victim, false).await?;
         state.second_half.set(true);
         if let Some(crash) = self.crash {

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Plants bugs in a copy of the tree, one a run, and says after how many seeds `stellate sim` finds each.
 # Usage: planted.sh [BUG...]     all of them if none is named; prints the rows of PLANTED.md
-# SEEDS=2000 is how many are tried. The copy and its build stay in target/planted.
+# SEEDS=2000 is how many are tried: with everything that may go wrong, and where that finds nothing,
+# without faults. The copy and its build stay in target/planted.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -39,23 +40,27 @@ export CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS=true
 (cd "$tree" && cargo build -q --release --features cli --bin stellate)
 sim() {
     PLANTED=$1 "$CARGO_TARGET_DIR/release/stellate" sim --json --shrink 0 --cases "$work" \
-        --seeds "$2..$3" 2>/dev/null || true
+        --seeds "$2..$3" --faults "$4" 2>/dev/null || true
 }
 
 mapfile -t all < <(grep -o 'planted("[a-z_]*")' tests/planted/planted.patch | cut -d'"' -f2 | sort -u)
 [[ $# -gt 0 ]] && all=("$@")
 missed=0
 for bug in "${all[@]}"; do
-    found="not in $seeds seeds" from=0
-    for to in 4 16 64 256 1024 "$seeds"; do
-        ((from < seeds)) || break
-        ((to > seeds)) && to=$seeds
-        said=$(sim "$bug" "$from" "$to")
-        found=$(jq -r '.failures[0] | select(.) | "\(.seed + 1) | \(.invariant)"' <<<"$said")
-        [[ -n $said ]] || found="$from | aborted"
-        rm -f "$work"/sim-*.json
-        [[ -n $found ]] && break
-        from=$to
+    found=""
+    for mix in everything calm; do
+        from=0
+        for to in 4 16 64 256 1024 "$seeds"; do
+            ((from < seeds)) || break
+            ((to > seeds)) && to=$seeds
+            said=$(sim "$bug" "$from" "$to" "$mix")
+            of=$([[ $mix == everything ]] || echo " of \`$mix\`")
+            found=$(jq -r --arg of "$of" '.failures[0] | select(.) | "\(.seed + 1)\($of) | \(.invariant)"' <<<"$said")
+            [[ -n $said ]] || found="$from$of | aborted"
+            rm -f "$work"/sim-*.json
+            [[ -z $found ]] || break 2
+            from=$to
+        done
     done
     [[ -n $found ]] || { found="not in $seeds | " missed=1; }
     echo "| \`$bug\` | $found |"

@@ -27,6 +27,7 @@ mod header;
 mod homecoming;
 mod inbox;
 mod incoming;
+mod interest;
 mod link;
 pub mod memory;
 mod options;

@@ -11,7 +11,7 @@ use stellate_transport::rdma::fake::{FakeNet, Personality, Violation};
 use stellate_transport::rdma::memory::{Arena, Buf};
 use stellate_transport::rdma::verbs::{
     Access, AsyncEvent, CmEventKind, CmId, Completion, CompletionQueue, ConnectParams, Device,
-    EventChannel, Operation, QpConfig, QpTag, QueuePair, ReadWork, Remote, SendWork, Verbs,
+    EventChannel, Operation, QpConfig, QpTag, QueuePair, Queues, ReadWork, Remote, SendWork, Verbs,
     VerbsErrorKind, WorkFault, WorkId,
 };
 
@@ -57,7 +57,8 @@ impl Host {
         let cq = device.create_cq(depth).unwrap();
         let (arena, memory) = Arena::allocate(64 * 1024);
         let region = device.register(arena, Access::RemoteRead).unwrap();
-        let pair = channel.create_qp(id, &device, &cq, &CONFIG, QpTag(1)).unwrap();
+        let queues = Queues { sent: cq.clone(), received: cq.clone() };
+        let pair = channel.create_qp(id, &device, &queues, &CONFIG, QpTag(1)).unwrap();
         Self { device, channel, cq, id, pair, memory, region }
     }
 
@@ -227,7 +228,8 @@ async fn more_than_a_device_has_is_refused() {
     event(&channel).await;
     let device = verbs.open("fake0").unwrap();
     let cq = device.create_cq(64).unwrap();
-    let create = |config| channel.create_qp(id, &device, &cq, &config, QpTag(1)).map(|_| ());
+    let queues = Queues { sent: cq.clone(), received: cq };
+    let create = |config| channel.create_qp(id, &device, &queues, &config, QpTag(1)).map(|_| ());
     let refused = create(QpConfig { inline_max: 81, ..CONFIG }).unwrap_err();
     assert_eq!(refused.kind, VerbsErrorKind::Invalid, "refused, not clamped");
     let refused = create(QpConfig { segments: 7, ..CONFIG }).unwrap_err();

@@ -346,14 +346,14 @@ async fn what_the_machine_lacks_is_said_with_the_remedy() {
 
 #[tokio::test(start_paused = true)]
 async fn completion_queues_are_never_overrun_however_many_links_there_are() {
-    // A queue for one link and a half: each link gets one of its own.
-    let options = RdmaOptions { cq_depth: 170, ..RdmaOptions::default() };
+    // Queues for one link and a half: each link gets two of its own.
+    let options = RdmaOptions { cq_depth: 100, ..RdmaOptions::default() };
     let two = Two::new(7, Personality::ROCE, options);
     let mut pairs = Vec::new();
     for _ in 0..6 {
         pairs.push(two.pair().await);
     }
-    assert_eq!(two.fake.counts(NEAR).completion_queues, 6);
+    assert_eq!(two.fake.counts(NEAR).completion_queues, 12);
     for pair in &mut pairs {
         for seq in 1..=300 {
             pair.near.send(message(seq, &pattern(100)));
@@ -369,7 +369,7 @@ async fn completion_queues_are_never_overrun_however_many_links_there_are() {
     two.nothing_left(0).await;
     // And queues are used again.
     let pair = two.pair().await;
-    assert_eq!(two.fake.counts(NEAR).completion_queues, 6);
+    assert_eq!(two.fake.counts(NEAR).completion_queues, 12);
     drop(pair);
 }
 

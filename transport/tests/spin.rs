@@ -1,5 +1,5 @@
-//! The endpoint's adaptive busy-poll, on a fake NIC: while it spins it asks for no wake-up, and it
-//! does not spin for ever.
+//! When the endpoint asks to be woken, on a fake NIC: not while it spins, which it does not for ever,
+//! and for what was sent only where somebody waits for it.
 //!
 //! Virtual time stands still while a task is busy, so these tests move it themselves.
 
@@ -112,4 +112,41 @@ async fn without_spin_it_sleeps_at_once() {
     let before = fake.arms(NEAR);
     rounds(&mut near, &mut far, 1, 10).await;
     assert!(fake.arms(NEAR) > before + 10);
+}
+
+/// Submits so many messages, each in a SEND of its own; how long until all are told as done.
+async fn sent_alone(near: &mut End, far: &mut End, count: u64) -> Duration {
+    let (before, begin) = (near.done, Instant::now());
+    for seq in 1..=count {
+        near.send(message(seq, b"there"));
+        near.drive(&mut Context::from_waker(noop_waker_ref()));
+        if seq == 1 {
+            // The endpoint plans to look, and is asleep again when the others go.
+            tokio::time::sleep(TICK).await;
+        }
+    }
+    until(near, far, |near, _| near.done == before + count).await;
+    assert_eq!(far.frames.len() as u64, 1 + count, "the hello, and these");
+    begin.elapsed()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_sent_wakes_nobody_but_is_told_after_a_while() {
+    let fake = FakeNet::new(1);
+    let (mut near, mut far) = pair(&fake, Duration::ZERO).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let before = fake.arms(NEAR);
+    let took = sent_alone(&mut near, &mut far, 12).await;
+    assert!(took >= TICK * 10 && took < TICK * 40, "F1: {took:?}, nothing came that woke it");
+    assert!(fake.arms(NEAR) <= before + 3, "{} for twelve SENDs", fake.arms(NEAR) - before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_what_it_sent_is_woken_for_it() {
+    let fake = FakeNet::new(1);
+    let (mut near, mut far) = pair(&fake, Duration::ZERO).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    // More than half of the SENDs that may be under way.
+    let took = sent_alone(&mut near, &mut far, 20).await;
+    assert!(took < TICK * 10, "{took:?}");
 }

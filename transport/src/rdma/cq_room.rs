@@ -1,7 +1,7 @@
 //! Why a completion queue cannot be overrun: each queue pair takes places for all it can post. Pure.
 //!
 //! ```text
-//!   free ── take: send depth + receive depth ──► taken ── pair destroyed ──► leaving
+//!   free ── take: send or receive depth ──► taken ── pair destroyed ──► leaving
 //!     ▲                                                                        │
 //!     └────────────────── the queue was polled until it was empty ─────────────┘
 //! ```
@@ -22,10 +22,14 @@ impl CqRoom {
         Self { depth, taken: 0, leaving: 0 }
     }
 
+    /// Whether so many places are free.
+    pub(super) fn has(&self, places: u32) -> bool {
+        places <= self.depth - self.taken - self.leaving
+    }
+
     /// Takes so many places, if they are free.
     pub(super) fn take(&mut self, places: u32) -> bool {
-        let free = self.depth - self.taken - self.leaving;
-        let fits = places <= free;
+        let fits = self.has(places);
         if fits {
             self.taken += places;
         }

@@ -15,6 +15,7 @@
 mod connect;
 mod nic;
 mod pairs;
+mod turn;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -28,21 +29,22 @@ use tokio::time::{Instant, Sleep};
 
 use self::connect::{Dial, Listening};
 use self::nic::Nic;
-use self::pairs::{Pair, Phase};
+use self::pairs::Pair;
+use super::interest::{Interest, LATE, LATEST, Wish};
 use super::link::RdmaLink;
 use super::options::RdmaOptions;
 use super::pool::{Lease, PoolUse};
-use super::verbs::{
-    AsyncEvent, CmId, Completion, EventChannel, Operation, QpTag, Verbs, VerbsError, VerbsErrorKind,
-};
+use super::verbs::{CmId, Completion, EventChannel, QpTag, Verbs, VerbsError, VerbsErrorKind};
 use crate::address::Address;
 use crate::error::{AcceptError, DialError, ListenError};
 use crate::fault::LinkFault;
 
 /// Completions taken from one queue, or events from one source, in one turn.
 const TURN: usize = 64;
-/// Turns in one poll of the endpoint: then others get theirs.
-const TURNS: usize = 16;
+/// Turns that find nothing in one poll of the endpoint: then others get theirs.
+const LOOKS: usize = 8;
+/// Polls without a look at the clock while something is due some day and no timer fired.
+const UNTIMED: u32 = 64;
 
 /// See the module.
 #[derive(Debug)]
@@ -50,6 +52,8 @@ pub(super) struct Endpoint {
     verbs: Arc<dyn Verbs>,
     channel: Arc<dyn EventChannel>,
     options: Arc<RdmaOptions>,
+    /// Who waits for what was sent.
+    pub(super) interest: Arc<Interest>,
     core: Mutex<Core>,
 }
 
@@ -74,8 +78,16 @@ struct Core {
     origin: Instant,
     /// When to look at deadlines.
     alarm: Option<Duration>,
-    /// When something was last done, for spinning.
-    worked: Duration,
+    /// Deadlines may be due.
+    due: bool,
+    /// Polls so far.
+    polls: u32,
+    /// Since when there has been nothing to do, as a look at the clock said.
+    idle: Option<Duration>,
+    /// For so long that it spins no more.
+    rests: bool,
+    /// When it last looked for what nobody waits for it was after so long.
+    late: Duration,
     /// The endpoint's own task.
     task: Option<Waker>,
     /// Whom to wake, and what to drop, once the lock is released.
@@ -83,6 +95,7 @@ struct Core {
     #[allow(clippy::vec_box)] // They are boxed where they come from.
     dropped: Vec<Box<RdmaLink>>,
     scratch: Vec<Completion>,
+    received: Vec<Completion>,
 }
 
 /// What an endpoint has at the moment.
@@ -119,13 +132,19 @@ impl Endpoint {
             numbers: 0,
             origin: Instant::now(),
             alarm: None,
-            worked: Duration::ZERO,
+            due: false,
+            polls: 0,
+            idle: None,
+            rests: false,
+            late: LATE,
             task: None,
             wakes: Vec::new(),
             dropped: Vec::new(),
             scratch: Vec::new(),
+            received: Vec::new(),
         };
-        Ok(Arc::new(Self { verbs, channel, options, core: Mutex::new(core) }))
+        let interest = Arc::default();
+        Ok(Arc::new(Self { verbs, channel, options, interest, core: Mutex::new(core) }))
     }
 
     pub(super) fn options(&self) -> &Arc<RdmaOptions> {
@@ -157,12 +176,7 @@ impl Endpoint {
         EndpointUse {
             queue_pairs: core.pairs.len(),
             identifiers: core.owners.len(),
-            cq_places: core
-                .nics
-                .values()
-                .flat_map(|nic| &nic.queues)
-                .map(|queue| queue.room.taken())
-                .sum(),
+            cq_places: core.nics.values().flat_map(|nic| &nic.queues).map(nic::Queue::taken).sum(),
             pools: core.nics.iter().map(|(name, nic)| (name.clone(), nic.pool.in_use())).collect(),
         }
     }
@@ -278,42 +292,67 @@ impl Endpoint {
         cx: &mut Context<'_>,
         sleep: &mut Option<Pin<Box<Sleep>>>,
     ) -> Poll<()> {
-        self.take_wake_ups(cx);
-        for _ in 0..TURNS {
+        let mut due = self.wake_up(cx, sleep);
+        for _ in 0..LOOKS {
             if self.is_dead() {
                 return Poll::Ready(());
             }
-            match self.turn(cx) {
+            match self.turn(cx, std::mem::take(&mut due)) {
                 Err(error) => {
                     tracing::error!(%error, "the RDMA endpoint lost its events and ends");
                     self.kill();
                     return Poll::Ready(());
                 }
-                Ok(true) => continue,
+                Ok(true) => {
+                    // Its links are next: that it asks for a wake-up would keep them.
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
                 Ok(false) => {}
             }
-            if self.is_spinning() {
-                // Should the peer, or the kernel for either, want this very core.
-                std::thread::yield_now();
+            if self.spins() {
+                std::hint::spin_loop();
+            } else if self.arm(cx) {
                 break;
-            }
-            if self.arm(cx) {
-                continue;
-            }
-            if !self.sleep(cx, sleep) {
+            } else if !self.sleep(cx, sleep) {
                 return Poll::Pending;
             }
         }
-        self.core().task = Some(cx.waker().clone());
+        if self.spins() {
+            self.core().look_at_clock(self.options.spin);
+            // Should the peer, or the kernel for either, want this very core.
+            std::thread::yield_now();
+        }
         cx.waker().wake_by_ref();
         Poll::Pending
     }
 
-    /// One turn over all sources; whether anything was done.
+    /// Takes what woke this away, before it asks to be woken again: else that would look like news.
+    /// Whether deadlines may be due.
+    fn wake_up(&self, cx: &mut Context<'_>, sleep: &mut Option<Pin<Box<Sleep>>>) -> bool {
+        let mut core = self.core();
+        match &mut core.task {
+            Some(task) => task.clone_from(cx.waker()),
+            None => core.task = Some(cx.waker().clone()),
+        }
+        for queue in core.nics.values().flat_map(|nic| &nic.queues) {
+            for cq in [&queue.cqs.sent, &queue.cqs.received] {
+                // Whether there were any: the turn that follows looks in any case.
+                let _ = cq.poll_readable(cx);
+            }
+        }
+        // Also when there is so much to do that it never sleeps.
+        core.polls = core.polls.wrapping_add(1);
+        let fired = sleep.as_mut().is_some_and(|sleep| sleep.as_mut().poll(cx).is_ready());
+        fired || core.due || core.polls.is_multiple_of(UNTIMED)
+    }
+
+    /// One turn over all sources; whether anything was done. `due`: deadlines may be, too.
     ///
     /// A look at a completion queue is a look at memory, while asking for events is a call of the
-    /// kernel each: those that are rare are asked for when the reactor says that there are some.
-    fn turn(self: &Arc<Self>, cx: &mut Context<'_>) -> Result<bool, VerbsError> {
+    /// kernel each: those that are rare are asked for when the reactor says that there are some. So is
+    /// the time.
+    fn turn(self: &Arc<Self>, cx: &mut Context<'_>, due: bool) -> Result<bool, VerbsError> {
         let mut worked = false;
         if self.channel.poll_readable(cx).is_ready() {
             for _ in 0..TURN {
@@ -322,37 +361,29 @@ impl Endpoint {
                 self.change(|core| core.on_cm_event(self, event));
             }
         }
-        worked |= self.change(|core| {
-            // Also when there is so much to do that it never sleeps.
-            let due = core.alarm.is_some_and(|alarm| core.now() >= alarm);
+        let worked = self.change(|core| {
+            let due = due && core.alarm.is_some_and(|alarm| core.now() >= alarm);
             if due {
                 core.alarm = None;
+                core.due = false;
                 core.check_deadlines(self);
+                if self.interest.looked() {
+                    core.late = (core.late * 2).min(LATEST);
+                    core.wake_at(core.now() + core.late);
+                }
             }
-            core.turn(self, cx) || due
+            worked |= core.turn(self, cx);
+            if worked {
+                (core.idle, core.rests, core.late) = (None, false, LATE);
+            }
+            worked || due
         });
-        if worked && !self.options.spin.is_zero() {
-            let mut core = self.core();
-            core.worked = core.now();
-        }
         Ok(worked)
     }
 
-    fn is_spinning(&self) -> bool {
-        if self.options.spin.is_zero() {
-            return false;
-        }
+    fn spins(&self) -> bool {
         let core = self.core();
-        !core.nics.is_empty() && core.now().saturating_sub(core.worked) < self.options.spin
-    }
-
-    /// Takes what woke this away, before it asks to be woken again: else that would look like news.
-    fn take_wake_ups(&self, cx: &mut Context<'_>) {
-        let core = self.core();
-        for queue in core.nics.values().flat_map(|nic| &nic.queues) {
-            // Whether there were any: the turn that follows looks in any case.
-            let _ = queue.cq.poll_readable(cx);
-        }
+        !self.options.spin.is_zero() && !core.nics.is_empty() && !core.rests
     }
 
     /// Asks for wake-ups, then looks whether something completed meanwhile.
@@ -360,7 +391,7 @@ impl Endpoint {
         self.change(|core| {
             let mut broken = Vec::new();
             for (name, nic) in &core.nics {
-                if nic.queues.iter().any(|queue| queue.cq.arm().is_err()) {
+                if nic.queues.iter().any(|queue| queue.arm(self.interest.waits()).is_err()) {
                     broken.push(name.clone());
                 }
             }
@@ -374,12 +405,12 @@ impl Endpoint {
     /// Sleeps until something happens; true if it has already.
     fn sleep(&self, cx: &mut Context<'_>, sleep: &mut Option<Pin<Box<Sleep>>>) -> bool {
         self.change(|core| {
-            core.task = Some(cx.waker().clone());
             let mut ready = self.channel.poll_readable(cx).is_ready();
             for nic in core.nics.values() {
                 ready |= nic.device.poll_async_readable(cx).is_ready();
                 for queue in &nic.queues {
-                    ready |= queue.cq.poll_readable(cx).is_ready();
+                    ready |= queue.cqs.sent.poll_readable(cx).is_ready();
+                    ready |= queue.cqs.received.poll_readable(cx).is_ready();
                 }
             }
             let Some(alarm) = core.alarm else {
@@ -392,10 +423,22 @@ impl Endpoint {
                 Some(sleep) => sleep.as_mut().reset(due),
                 None => *sleep = Some(Box::pin(tokio::time::sleep_until(due))),
             }
-            // The next turn looks at the deadlines.
-            ready |= sleep.as_mut().is_some_and(|sleep| sleep.as_mut().poll(cx).is_ready());
+            if sleep.as_mut().is_some_and(|sleep| sleep.as_mut().poll(cx).is_ready()) {
+                // The next turn looks at the deadlines.
+                core.due = true;
+                ready = true;
+            }
             ready
         })
+    }
+
+    /// Does what a link wishes of it.
+    pub(super) fn grant(&self, wish: Wish) {
+        match wish {
+            Wish::Nothing => {}
+            Wish::Wake => self.change(|core| core.wakes.extend(core.task.take())),
+            Wish::Look => self.change(|core| core.wake_at(core.now() + LATE)),
+        }
     }
 }
 
@@ -409,6 +452,14 @@ impl Core {
     /// Time on the endpoint's clock.
     fn now(&self) -> Duration {
         self.origin.elapsed()
+    }
+
+    /// Nothing was found for a while: for how long, and whether a deadline passed meanwhile.
+    fn look_at_clock(&mut self, spin: Duration) {
+        let now = self.now();
+        let since = *self.idle.get_or_insert(now);
+        self.rests = now.saturating_sub(since) >= spin;
+        self.due |= self.alarm.is_some_and(|alarm| now >= alarm);
     }
 
     fn number(&mut self) -> u64 {
@@ -432,147 +483,5 @@ impl Core {
         }
         let gone = || VerbsError::new("ibv_open_device", VerbsErrorKind::DeviceGone);
         self.nics.get_mut(name).ok_or_else(gone)
-    }
-
-    /// Async events and completions of all devices; whether there were any.
-    fn turn(&mut self, endpoint: &Arc<Endpoint>, cx: &mut Context<'_>) -> bool {
-        let mut worked = false;
-        let mut lost = Vec::new();
-        let names: Vec<String> = self.nics.keys().cloned().collect();
-        for name in &names {
-            let Some(nic) = self.nics.get_mut(name) else { continue };
-            let device = nic.device.clone();
-            let mut completions = std::mem::take(&mut self.scratch);
-            let mut alive = true;
-            for queue in &mut nic.queues {
-                match queue.cq.poll(TURN, &mut completions) {
-                    Ok(n) if n < TURN => queue.room.drained(),
-                    Ok(_) => {}
-                    Err(_) => alive = false,
-                }
-            }
-            worked |= !completions.is_empty();
-            self.route(endpoint, &mut completions);
-            completions.clear();
-            self.scratch = completions;
-            let told = device.poll_async_readable(cx).is_ready();
-            for _ in 0..if told { TURN } else { 0 } {
-                match device.next_async() {
-                    Ok(None) => break,
-                    Ok(Some(event)) => {
-                        worked = true;
-                        alive &= self.on_async(endpoint, name, event);
-                    }
-                    Err(_) => {
-                        alive = false;
-                        break;
-                    }
-                }
-            }
-            if !alive {
-                lost.push(name);
-            }
-        }
-        for name in lost {
-            worked = true;
-            self.lose_device(endpoint, name);
-        }
-        worked
-    }
-
-    /// Sorts completions by link: one delivery and one wake-up for each.
-    fn route(&mut self, endpoint: &Arc<Endpoint>, completions: &mut Vec<Completion>) {
-        completions.sort_by_key(|completion| completion.tag);
-        let mut rest = completions.drain(..).peekable();
-        let mut touched = Vec::new();
-        while let Some(first) = rest.next() {
-            let tag = first.tag;
-            let batch = std::iter::once(first)
-                .chain(std::iter::from_fn(|| rest.next_if(|next| next.tag == tag)));
-            let Some(pair) = self.pairs.get(&tag.0) else {
-                batch.for_each(drop);
-                continue;
-            };
-            let mut heard = false;
-            match pair.phase {
-                // What is flushed comes home by being dropped.
-                Phase::Dying(_) => batch.for_each(drop),
-                Phase::Up | Phase::Accepting { .. } | Phase::Dialling(_) => {
-                    let waker = pair.inbox.put(|mail| {
-                        mail.completions.extend(batch.inspect(|completion| {
-                            heard |= completion.operation == Operation::Receive
-                                && completion.result.is_ok();
-                        }));
-                    });
-                    self.wakes.extend(waker);
-                }
-            }
-            touched.push((tag, heard));
-        }
-        drop(rest);
-        for (tag, heard) in touched {
-            match self.pairs.get(&tag.0).map(|pair| (&pair.phase, pair.id)) {
-                // Its first message came before the event that says it is up.
-                Some((Phase::Accepting { .. }, id)) if heard => {
-                    endpoint.channel.communication_established(id);
-                    self.promote(endpoint, tag);
-                }
-                Some((Phase::Dying(_), _)) => self.check_home(endpoint, tag),
-                _ => {}
-            }
-        }
-    }
-
-    /// A device tells something by itself; false if it is lost.
-    fn on_async(&mut self, endpoint: &Arc<Endpoint>, nic: &str, event: AsyncEvent) -> bool {
-        let find = |core: &Self, number: u32| {
-            let mut pairs = core.pairs.iter();
-            pairs
-                .find(|(_, pair)| pair.nic == nic && pair.pair.number() == number)
-                .map(|(tag, _)| QpTag(*tag))
-        };
-        match event {
-            AsyncEvent::QpFatal(number) => {
-                if let Some(tag) = find(self, number)
-                    && let Some(pair) = self.pairs.get(&tag.0)
-                {
-                    let fault = LinkFault::Work(super::verbs::WorkFault::LocalProtection);
-                    pair.inbox.open().hint.get_or_insert(fault);
-                    pair.pair.to_error();
-                }
-                true
-            }
-            AsyncEvent::CommunicationEstablished(number) => {
-                if let Some(tag) = find(self, number) {
-                    if let Some(pair) = self.pairs.get(&tag.0) {
-                        endpoint.channel.communication_established(pair.id);
-                    }
-                    self.promote(endpoint, tag);
-                }
-                true
-            }
-            AsyncEvent::CqError | AsyncEvent::DeviceFatal => {
-                tracing::error!(device = nic, ?event, "an RDMA device is lost");
-                false
-            }
-            AsyncEvent::PortActive(_) | AsyncEvent::PortError(_) | AsyncEvent::Other(_) => {
-                tracing::debug!(device = nic, ?event, "a device event");
-                true
-            }
-        }
-    }
-
-    /// A device is gone: its links end, its memory is ours alone. Listeners and other devices go
-    /// on; a later dial opens it again if it is there.
-    fn lose_device(&mut self, endpoint: &Endpoint, name: &str) {
-        let tags: Vec<u32> =
-            self.pairs.iter().filter(|(_, pair)| pair.nic == name).map(|(tag, _)| *tag).collect();
-        for tag in tags {
-            self.lose(endpoint, QpTag(tag), LinkFault::DeviceGone);
-        }
-        if let Some(nic) = self.nics.remove(name) {
-            tracing::warn!(device = name, "an RDMA device is out of use");
-            nic.pool.retire();
-        }
     }
 }

@@ -61,7 +61,22 @@ impl RdmaLink {
 
     fn completed(&mut self, completion: Completion, out: &mut Batch) -> Result<(), LinkFault> {
         let Completion { work, operation, result, buf, .. } = completion;
-        let len = result.map_err(|fault| self.broken(fault))? as usize;
+        let len = match (operation, result) {
+            (_, Ok(len)) => len as usize,
+            (Operation::Receive, Err(fault)) => {
+                return Err(self.broken(self.failed.unwrap_or(fault)));
+            }
+            (_, Err(fault)) => {
+                // What was received before is read first: the flush of the receives ends the link.
+                if self.failed.is_none() {
+                    self.pair.to_error();
+                }
+                if self.failed.is_none_or(|failed| failed == WorkFault::Flushed) {
+                    self.failed = Some(fault);
+                }
+                return Ok(());
+            }
+        };
         match operation {
             Operation::Receive => match buf {
                 Some(buf) => self.message(buf, len),

@@ -34,11 +34,12 @@ use super::endpoint::Endpoint;
 use super::flight::Flight;
 use super::greeting::Greeting;
 use super::inbox::Inbox;
+use super::interest::Share;
 use super::options::RdmaOptions;
 use super::pool::Pool;
 use super::sends::Sends;
 use super::sink::Sinks;
-use super::verbs::{Completion, Device, QpTag, QueuePair, Remote};
+use super::verbs::{Completion, Device, QpTag, QueuePair, Remote, WorkFault};
 use crate::address::Address;
 use crate::fault::LinkFault;
 use crate::limits::LinkLimits;
@@ -102,6 +103,10 @@ pub(super) struct RdmaLink {
     pub(super) sends: Sends<Sent>,
     /// SENDs under way: each has a slot.
     pub(super) sends_open: u32,
+    /// What the endpoint does for them.
+    share: Share,
+    /// Why work failed that was sent.
+    pub(super) failed: Option<WorkFault>,
     /// Bytes of a message: the smaller of the two sides' slots.
     pub(super) message_max: usize,
     pub(super) inline_max: usize,
@@ -145,6 +150,8 @@ impl RdmaLink {
             credits: Credits::new(depth.recv_depth, parts.theirs.ring),
             sends: Sends::new(depth.send_depth),
             sends_open: 0,
+            share: Share::new(&parts.endpoint.interest),
+            failed: None,
             message_max: slot,
             inline_max: granted.inline_max as usize,
             stream: Outbound::new(),
@@ -221,6 +228,16 @@ impl RdmaLink {
         }
     }
 
+    /// Whether it waits for what it sent, rather than for its peer.
+    fn waits(&self) -> bool {
+        !matches!(self.state, State::Open)
+            || self.starved
+            || self.sinks.is_reading()
+            || self.sends.room() == 0
+            || self.sends_open >= self.options.sends / 2
+            || self.queued + self.flight.bytes() > self.limits.send_bytes / 2
+    }
+
     /// It is over: nothing more is sent or read, and what is posted comes home.
     fn bury(&mut self, cause: LinkFault) {
         self.stream.clear();
@@ -232,6 +249,8 @@ impl RdmaLink {
         self.decoder.forget_all();
         self.sinks.clear();
         self.state = State::Burying(cause);
+        // From here on the endpoint waits, for all of it.
+        let _ = self.share.set(false, false);
         self.endpoint.bury(self.tag);
     }
 
@@ -307,7 +326,11 @@ impl Link for RdmaLink {
         let mut again = false;
         if !self.is_over() {
             match self.step(cx, out) {
-                Ok(more) => again = more,
+                Ok(more) => {
+                    again = more;
+                    let wish = self.share.set(self.waits(), self.sends_open > 0);
+                    self.endpoint.grant(wish);
+                }
                 Err(cause) => {
                     // What was sent before the end is told as sent.
                     self.report(out);

@@ -31,7 +31,8 @@ pub struct RdmaOptions {
     pub send_bytes: usize,
     /// Bytes that a SEND asks to carry in its request; asked for in steps down to 0.
     pub inline_max: u32,
-    /// Entries of a completion queue; as many queues are made as links need.
+    /// Entries of a completion queue. Links share two, for what they send and what they receive; as
+    /// many are made as links need.
     pub cq_depth: u32,
     /// Links that a listener holds which are not accepted yet.
     pub backlog: u32,
@@ -66,7 +67,7 @@ impl Default for RdmaOptions {
             read_bytes: 512 * 1024,
             send_bytes: 1024 * 1024,
             inline_max: 256,
-            cq_depth: 16 * 1024,
+            cq_depth: 8 * 1024,
             backlog: 128,
             retry_count: 6,
             rnr_retry_count: 6,

@@ -144,6 +144,11 @@ impl Sinks {
         Some((offer, buf))
     }
 
+    /// Whether READs are under way.
+    pub(super) fn is_reading(&self) -> bool {
+        !self.reading.is_empty()
+    }
+
     /// The oldest READ is done: the chunk, with all the data if it was the last.
     pub(super) fn arrived(&mut self, buf: Buf) -> Result<Frame<Parcel>, LinkFault> {
         let offer = self.reading.pop_front().ok_or(LinkFault::BadMessage)?;

@@ -153,6 +153,15 @@ pub trait Device: Any + Send + Sync + fmt::Debug {
     fn poll_async_readable(&self, cx: &mut Context<'_>) -> Poll<()>;
 }
 
+/// Where the work of a queue pair completes: two queues, or one for both.
+#[derive(Clone, Debug)]
+pub struct Queues {
+    /// SENDs and READs.
+    pub sent: Arc<dyn CompletionQueue>,
+    /// Receives.
+    pub received: Arc<dyn CompletionQueue>,
+}
+
 /// A completion queue and its channel.
 pub trait CompletionQueue: Any + Send + Sync + fmt::Debug {
     /// Entries that it holds. More than that outstanding is an overrun, which breaks every queue
@@ -213,8 +222,7 @@ pub trait EventChannel: Send + Sync + fmt::Debug {
     /// union, as the plain one is too short for IPv6.
     fn peer(&self, id: CmId) -> Option<SocketAddr>;
 
-    /// Makes the queue pair of an identifier: `rdma_create_qp`, type RC, both directions to `cq`,
-    /// `sq_sig_all` 0.
+    /// Makes the queue pair of an identifier: `rdma_create_qp`, type RC, `sq_sig_all` 0.
     ///
     /// More inline than the device has is EINVAL and not clamped: the driver asks for less and
     /// less.
@@ -225,7 +233,7 @@ pub trait EventChannel: Send + Sync + fmt::Debug {
         &self,
         id: CmId,
         device: &Arc<dyn Device>,
-        cq: &Arc<dyn CompletionQueue>,
+        queues: &Queues,
         config: &QpConfig,
         tag: QpTag,
     ) -> Result<Arc<dyn QueuePair>, VerbsError>;

@@ -6,8 +6,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use stellate_transport::rdma::verbs::{
-    CmEvent, CmId, CompletionQueue, ConnectParams, Device, DeviceInfo, EventChannel, QpConfig,
-    QpTag, QueuePair, Verbs, VerbsError,
+    CmEvent, CmId, ConnectParams, Device, DeviceInfo, EventChannel, QpConfig, QpTag, QueuePair,
+    Queues, Verbs, VerbsError,
 };
 
 /// Forwards everything, and remembers the queue pairs.
@@ -79,11 +79,11 @@ impl EventChannel for Tapped {
         &self,
         id: CmId,
         device: &Arc<dyn Device>,
-        cq: &Arc<dyn CompletionQueue>,
+        queues: &Queues,
         config: &QpConfig,
         tag: QpTag,
     ) -> Result<Arc<dyn QueuePair>, VerbsError> {
-        let made = self.inner.create_qp(id, device, cq, config, tag)?;
+        let made = self.inner.create_qp(id, device, queues, config, tag)?;
         let mut pairs = self.pairs.lock().expect("no panic");
         pairs.retain(|pair| pair.strong_count() > 0);
         pairs.push(Arc::downgrade(&made));

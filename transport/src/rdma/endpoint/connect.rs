@@ -305,7 +305,7 @@ impl Core {
                     self.dial_over(number, Ok(link));
                 }
             }
-            Phase::Up | Phase::Dying(_) => {}
+            Phase::Up | Phase::Dying { .. } => {}
         }
     }
 
@@ -342,7 +342,7 @@ impl Core {
             }
             Some(Phase::Dialling(_)) => self.dial_failed(endpoint, id, DialError::Refused),
             Some(Phase::Accepting { .. }) => self.accept_failed(endpoint, id),
-            Some(Phase::Dying(_)) | None => {}
+            Some(Phase::Dying { .. }) | None => {}
         }
     }
 

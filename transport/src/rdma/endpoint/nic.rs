@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::rdma::cq_room::CqRoom;
 use crate::rdma::options::RdmaOptions;
 use crate::rdma::pool::Pool;
-use crate::rdma::verbs::{CompletionQueue, Device, Verbs, VerbsError};
+use crate::rdma::verbs::{Completion, Device, QpConfig, Queues, Verbs, VerbsError, VerbsErrorKind};
 
 /// A device in use.
 #[derive(Debug)]
@@ -15,11 +15,70 @@ pub(super) struct Nic {
     pub(super) queues: Vec<Queue>,
 }
 
-/// A completion queue and who has its places.
+/// Completion queues of some queue pairs, two as what is received wakes and what is sent does only
+/// where somebody waits for it; and who has places in them.
 #[derive(Debug)]
 pub(super) struct Queue {
-    pub(super) cq: Arc<dyn CompletionQueue>,
-    pub(super) room: CqRoom,
+    pub(super) cqs: Queues,
+    sent: CqRoom,
+    received: CqRoom,
+}
+
+/// Places in both.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Places {
+    sent: u32,
+    received: u32,
+}
+
+impl Places {
+    /// As many as that queue pair can have outstanding.
+    pub(super) fn of(config: &QpConfig) -> Self {
+        Self { sent: config.send_depth, received: config.recv_depth }
+    }
+}
+
+impl Queue {
+    fn take(&mut self, places: Places) -> bool {
+        let Places { sent, received } = places;
+        if !self.sent.has(sent) || !self.received.has(received) {
+            return false;
+        }
+        self.sent.take(sent) && self.received.take(received)
+    }
+
+    /// The pair that had them is destroyed.
+    pub(super) fn leave(&mut self, places: Places) {
+        self.sent.leave(places.sent);
+        self.received.leave(places.received);
+    }
+
+    /// Asks for a wake-up for what is received, and for what was sent if somebody waits for it.
+    pub(super) fn arm(&self, sent: bool) -> Result<(), VerbsError> {
+        self.cqs.received.arm()?;
+        if sent { self.cqs.sent.arm() } else { Ok(()) }
+    }
+
+    pub(super) fn taken(&self) -> u32 {
+        self.sent.taken() + self.received.taken()
+    }
+
+    /// Takes what completed, up to so many of each. What was received is looked at first: the reason
+    /// why a pair is flushed lies in the other then.
+    pub(super) fn collect(
+        &mut self,
+        max: usize,
+        received: &mut Vec<Completion>,
+        sent: &mut Vec<Completion>,
+    ) -> Result<(), VerbsError> {
+        if self.cqs.received.poll(max, received)? < max {
+            self.received.drained();
+        }
+        if self.cqs.sent.poll(max, sent)? < max {
+            self.sent.drained();
+        }
+        Ok(())
+    }
 }
 
 impl Nic {
@@ -36,21 +95,22 @@ impl Nic {
     /// Takes places for a queue pair; makes another queue if none has them.
     pub(super) fn take_places(
         &mut self,
-        places: u32,
+        places: Places,
         options: &RdmaOptions,
     ) -> Result<usize, VerbsError> {
-        let free = self.queues.iter_mut().position(|queue| queue.room.take(places));
+        let free = self.queues.iter_mut().position(|queue| queue.take(places));
         if let Some(index) = free {
             return Ok(index);
         }
         let most = self.device.info().cq_depth_max.max(1);
-        let cq = self.device.create_cq(options.cq_depth.max(places).min(most))?;
-        let mut room = CqRoom::new(cq.depth());
-        if !room.take(places) {
-            let kind = crate::rdma::verbs::VerbsErrorKind::Exhausted;
-            return Err(VerbsError::new("ibv_create_cq", kind));
+        let create = |places: u32| self.device.create_cq(options.cq_depth.max(places).min(most));
+        let cqs = Queues { sent: create(places.sent)?, received: create(places.received)? };
+        let (sent, received) = (CqRoom::new(cqs.sent.depth()), CqRoom::new(cqs.received.depth()));
+        let mut queue = Queue { cqs, sent, received };
+        if !queue.take(places) {
+            return Err(VerbsError::new("ibv_create_cq", VerbsErrorKind::Exhausted));
         }
-        self.queues.push(Queue { cq, room });
+        self.queues.push(queue);
         Ok(self.queues.len() - 1)
     }
 }

@@ -16,12 +16,14 @@ use crate::address::Address;
 use crate::error::DialError;
 use crate::fault::LinkFault;
 use crate::rdma::SCHEME;
+use crate::rdma::endpoint::nic::Places;
 use crate::rdma::endpoint::{Core, Endpoint, Owner};
 use crate::rdma::greeting::{Greeting, Refusal};
 use crate::rdma::header::HEADER;
 use crate::rdma::homecoming::{Home, Homecoming};
 use crate::rdma::inbox::Inbox;
 use crate::rdma::incoming::fill_ring;
+use crate::rdma::interest::Share;
 use crate::rdma::link::{Parts, RdmaLink};
 use crate::rdma::pool::Funds;
 use crate::rdma::verbs::{
@@ -41,7 +43,7 @@ pub(super) struct Pair {
     /// Its device, by name, and its completion queue there.
     pub(super) nic: String,
     pub(super) queue: usize,
-    pub(super) places: u32,
+    pub(super) places: Places,
     /// Held until all its slots are home.
     pub(super) funds: Funds,
     pub(super) inbox: Arc<Inbox>,
@@ -53,9 +55,17 @@ pub(super) struct Pair {
 #[derive(Debug)]
 pub(super) enum Phase {
     Dialling(u64),
-    Accepting { listener: u64, theirs: Greeting, deadline: Duration },
+    Accepting {
+        listener: u64,
+        theirs: Greeting,
+        deadline: Duration,
+    },
     Up,
-    Dying(Homecoming),
+    /// Its share: what was sent comes home, too.
+    Dying {
+        ending: Homecoming,
+        _share: Share,
+    },
 }
 
 /// Why there is no queue pair.
@@ -108,13 +118,13 @@ impl Core {
             NoPair::Unfunded { needed: unfunded.needed, available: unfunded.available }
         })?;
         let config = options.queue_pair(nic.device.info());
-        let places = config.send_depth + config.recv_depth;
+        let places = Places::of(&config);
         let queue = nic.take_places(places, options).map_err(NoPair::Verbs)?;
         let (device, pool) = (nic.device.clone(), nic.pool.clone());
-        let cq = nic.queues[queue].cq.clone();
+        let cqs = nic.queues[queue].cqs.clone();
         let tag = self.next_tag();
         let made =
-            degrade(config, |config| endpoint.channel.create_qp(id, &device, &cq, config, tag));
+            degrade(config, |config| endpoint.channel.create_qp(id, &device, &cqs, config, tag));
         let filled = made.and_then(|pair| {
             pair.set_rnr_timer(options.rnr_timer);
             fill_ring(&pair, &pool, config.recv_depth).inspect_err(|_| {
@@ -186,7 +196,7 @@ impl Core {
         let Some(pair) = self.pairs.get_mut(&tag.0) else {
             return;
         };
-        if matches!(pair.phase, Phase::Dying(_)) {
+        if matches!(pair.phase, Phase::Dying { .. }) {
             return;
         }
         if matches!(pair.phase, Phase::Up) {
@@ -194,7 +204,10 @@ impl Core {
         }
         pair.pair.to_error();
         let patience = endpoint.options().teardown;
-        pair.phase = Phase::Dying(Homecoming::new(now, patience));
+        let share = Share::waiting(&endpoint.interest);
+        pair.phase = Phase::Dying { ending: Homecoming::new(now, patience), _share: share };
+        // It asks to be woken for it.
+        self.wakes.extend(self.task.take());
         // What lies in the inbox has come home already.
         pair.inbox.open().completions.clear();
         if let Some(nic) = self.nics.get(&pair.nic)
@@ -212,7 +225,8 @@ impl Core {
 
     /// Looks whether a dying queue pair can be destroyed.
     pub(super) fn check_home(&mut self, endpoint: &Endpoint, tag: QpTag) {
-        let Some(Pair { phase: Phase::Dying(ending), pair, .. }) = self.pairs.get(&tag.0) else {
+        let Some(Pair { phase: Phase::Dying { ending, .. }, pair, .. }) = self.pairs.get(&tag.0)
+        else {
             return;
         };
         match ending.look(pair.posted(), self.now()) {
@@ -260,11 +274,11 @@ impl Core {
         }
     }
 
-    fn leave_places(&mut self, nic: &str, queue: usize, places: u32) {
+    fn leave_places(&mut self, nic: &str, queue: usize, places: Places) {
         if let Some(nic) = self.nics.get_mut(nic)
             && let Some(queue) = nic.queues.get_mut(queue)
         {
-            queue.room.leave(places);
+            queue.leave(places);
         }
     }
 
@@ -283,7 +297,7 @@ impl Core {
         let tags: Vec<u32> = self.pairs.keys().copied().collect();
         for tag in tags {
             match self.pairs.get(&tag).map(|pair| &pair.phase) {
-                Some(Phase::Dying(_)) => self.check_home(endpoint, QpTag(tag)),
+                Some(Phase::Dying { .. }) => self.check_home(endpoint, QpTag(tag)),
                 Some(Phase::Accepting { deadline, .. }) if now >= *deadline => {
                     tracing::debug!(tag, "an accepted link did not come up in time");
                     self.bury(endpoint, QpTag(tag));

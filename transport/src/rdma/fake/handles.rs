@@ -9,14 +9,14 @@ use std::time::Duration;
 use super::cm::{Channel, Id};
 use super::device::{Cq, Region};
 use super::driver;
-use super::pair::{Pair, PairState, Posting, rkey};
+use super::pair::{Cqs, Pair, PairState, Posting, rkey};
 use super::world::{Host, Shared};
 use super::{Violation, World};
 use crate::rdma::memory::{Arena, Buf, Piece, RegionId};
 use crate::rdma::verbs::{
     Access, AsyncEvent, CmEvent, CmEventKind, CmId, Completion, CompletionQueue, ConnectParams,
     Device, DeviceInfo, EventChannel, GREETING_MAX, Granted, Operation, PortState, Posted,
-    QpConfig, QpTag, QueuePair, ReadWork, Refused, Remote, SendWork, Verbs, VerbsError,
+    QpConfig, QpTag, QueuePair, Queues, ReadWork, Refused, Remote, SendWork, Verbs, VerbsError,
     VerbsErrorKind, WorkId,
 };
 
@@ -361,7 +361,7 @@ impl EventChannel for FakeChannel {
         &self,
         id: CmId,
         device: &Arc<dyn Device>,
-        cq: &Arc<dyn CompletionQueue>,
+        queues: &Queues,
         config: &QpConfig,
         tag: QpTag,
     ) -> Result<Arc<dyn QueuePair>, VerbsError> {
@@ -369,9 +369,12 @@ impl EventChannel for FakeChannel {
         let device: &dyn Any = &**device;
         let device = device.downcast_ref::<FakeDevice>();
         let device = device.ok_or_else(|| failed(CALL, VerbsErrorKind::Invalid))?.number;
-        let cq: &dyn Any = &**cq;
-        let cq = cq.downcast_ref::<FakeCq>();
-        let cq = cq.ok_or_else(|| failed(CALL, VerbsErrorKind::Invalid))?.number;
+        let ours = |cq: &Arc<dyn CompletionQueue>| {
+            let cq: &dyn Any = &**cq;
+            let cq = cq.downcast_ref::<FakeCq>();
+            Ok(cq.ok_or_else(|| failed(CALL, VerbsErrorKind::Invalid))?.number)
+        };
+        let cqs = Cqs { sent: ours(&queues.sent)?, received: ours(&queues.received)? };
         let number = self.with_id(CALL, id, |world, entry| {
             let host = &world.hosts[self.host];
             let personality = host.personality;
@@ -397,7 +400,7 @@ impl EventChannel for FakeChannel {
                 segments: config.segments,
                 inline_max: config.inline_max,
             };
-            world.pairs.insert(number, Pair::new(self.host, device, tag, cq, granted));
+            world.pairs.insert(number, Pair::new(self.host, device, tag, cqs, granted));
             entry.pair = Some(number);
             Ok(number)
         })?;

@@ -35,13 +35,20 @@ pub(super) enum PairState {
     Lost,
 }
 
+/// Its completion queues.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cqs {
+    pub(super) sent: u64,
+    pub(super) received: u64,
+}
+
 #[derive(Debug)]
 pub(super) struct Pair {
     pub(super) host: usize,
     /// Whose protection domain it is in.
     pub(super) device: u64,
     pub(super) tag: QpTag,
-    pub(super) cq: u64,
+    pub(super) cqs: Cqs,
     pub(super) granted: Granted,
     pub(super) state: PairState,
     /// The pair it is connected to.
@@ -93,12 +100,12 @@ pub(super) struct Posting {
 }
 
 impl Pair {
-    pub(super) fn new(host: usize, device: u64, tag: QpTag, cq: u64, granted: Granted) -> Self {
+    pub(super) fn new(host: usize, device: u64, tag: QpTag, cqs: Cqs, granted: Granted) -> Self {
         Self {
             host,
             device,
             tag,
-            cq,
+            cqs,
             granted,
             state: PairState::Init,
             peer: None,
@@ -134,9 +141,9 @@ impl World {
             return;
         };
         if pair.state == PairState::Error {
-            let (tag, cq) = (pair.tag, pair.cq);
+            let (tag, cqs) = (pair.tag, pair.cqs);
             let Posting { work, operation, head, .. } = posting;
-            return self.complete(cq, number, tag, work, operation, Err(WorkFault::Flushed), head);
+            return self.complete(cqs, number, tag, work, operation, Err(WorkFault::Flushed), head);
         }
         pair.last_arrival = pair.last_arrival.max(now + travel);
         let arrives = pair.last_arrival;
@@ -171,9 +178,9 @@ impl World {
             return;
         };
         if pair.state == PairState::Error {
-            let (tag, cq) = (pair.tag, pair.cq);
+            let (tag, cqs) = (pair.tag, pair.cqs);
             let flushed = Err(WorkFault::Flushed);
-            return self.complete(cq, number, tag, work, Operation::Receive, flushed, buf);
+            return self.complete(cqs, number, tag, work, Operation::Receive, flushed, buf);
         }
         pair.receives.push_back((work, buf));
     }
@@ -275,11 +282,11 @@ impl World {
         let Some(receiver) = self.pairs.get_mut(&peer) else {
             return Arrival::Later(WorkFault::RetryExceeded, GIVE_UP_TICKS);
         };
-        let (tag, cq) = (receiver.tag, receiver.cq);
+        let (tag, cqs) = (receiver.tag, receiver.cqs);
         receiver.heard = true;
         if bytes.len() > buf.len() {
             let result = Err(WorkFault::LocalLength);
-            self.complete(cq, peer, tag, work, Operation::Receive, result, buf);
+            self.complete(cqs, peer, tag, work, Operation::Receive, result, buf);
             self.flush_pair(peer);
             return Arrival::Failed(WorkFault::RemoteInvalid);
         }
@@ -288,7 +295,7 @@ impl World {
         let crc = stellate_protocol::codec::checksum(&bytes);
         self.record(&[now, u64::from(number), bytes.len() as u64, u64::from(crc)]);
         let result = Ok(bytes.len() as u32);
-        self.complete(cq, peer, tag, work, Operation::Receive, result, buf);
+        self.complete(cqs, peer, tag, work, Operation::Receive, result, buf);
         self.arrived(number, serial);
         if let Some(here) = self.pairs.get(&number).map(|sender| sender.host) {
             self.count_arrival(here, there, bytes.len() as u64);
@@ -351,12 +358,12 @@ impl World {
             && pair.sends.front().is_some_and(|work| work.state == WorkState::Acknowledged)
             && let Some(work) = pair.sends.pop_front()
         {
-            let (tag, cq) = (pair.tag, pair.cq);
+            let (tag, cqs) = (pair.tag, pair.cqs);
             let len = work.head.as_ref().map_or(0, |head| head.len() as u32);
             self.homeward.push(Box::new(work.pieces));
             let Some(head) = work.head else { continue };
             if work.signalled {
-                self.complete(cq, number, tag, work.work, work.operation, Ok(len), head);
+                self.complete(cqs, number, tag, work.work, work.operation, Ok(len), head);
             } else {
                 self.homeward.push(Box::new(head));
             }
@@ -369,7 +376,7 @@ impl World {
             return;
         };
         let at = pair.sends.iter().position(|work| work.serial == serial);
-        let (tag, cq) = (pair.tag, pair.cq);
+        let (tag, cqs) = (pair.tag, pair.cqs);
         // What is in front of it was acknowledged by what failed.
         if let Some(at) = at {
             let before: Vec<Work> = pair.sends.drain(..at).collect();
@@ -377,11 +384,11 @@ impl World {
             for work in before {
                 let len = work.head.as_ref().map_or(0, |head| head.len() as u32);
                 if let (true, Some(head)) = (work.signalled, work.head) {
-                    self.complete(cq, number, tag, work.work, work.operation, Ok(len), head);
+                    self.complete(cqs, number, tag, work.work, work.operation, Ok(len), head);
                 }
             }
             if let Some(Work { work, operation, head: Some(head), .. }) = failed {
-                self.complete(cq, number, tag, work, operation, Err(fault), head);
+                self.complete(cqs, number, tag, work, operation, Err(fault), head);
             }
         }
         self.flush_pair(number);
@@ -417,7 +424,7 @@ impl World {
             return;
         }
         pair.state = PairState::Error;
-        let (tag, cq) = (pair.tag, pair.cq);
+        let (tag, cqs) = (pair.tag, pair.cqs);
         let sends = std::mem::take(&mut pair.sends);
         let receives = std::mem::take(&mut pair.receives);
         let flushed = Err(WorkFault::Flushed);
@@ -426,18 +433,18 @@ impl World {
             // A SEND that was acknowledged, unsignalled, is over without a word.
             match state {
                 WorkState::Acknowledged if !signalled => self.homeward.push(Box::new(head)),
-                _ => self.complete(cq, number, tag, work, operation, flushed, head),
+                _ => self.complete(cqs, number, tag, work, operation, flushed, head),
             }
         }
         for (work, buf) in receives {
-            self.complete(cq, number, tag, work, Operation::Receive, flushed, buf);
+            self.complete(cqs, number, tag, work, Operation::Receive, flushed, buf);
         }
     }
 
     #[allow(clippy::too_many_arguments)] // The fields of a completion.
     fn complete(
         &mut self,
-        cq: u64,
+        cqs: Cqs,
         number: u32,
         tag: QpTag,
         work: WorkId,
@@ -452,6 +459,10 @@ impl World {
                 None
             }
         };
+        let cq = match operation {
+            Operation::Receive => cqs.received,
+            Operation::Send | Operation::Read => cqs.sent,
+        };
         self.push_completion(cq, number, Completion { tag, work, operation, result, buf });
     }
 
@@ -462,7 +473,8 @@ impl World {
         };
         let posted = pair.sends.len() + pair.receives.len();
         self.homeward.push(Box::new((pair.sends, pair.receives)));
-        self.forget_completions(pair.cq, number);
+        self.forget_completions(pair.cqs.sent, number);
+        self.forget_completions(pair.cqs.received, number);
         for id in self.ids.values_mut() {
             if id.pair == Some(number) {
                 id.pair = None;

@@ -25,7 +25,7 @@ use rdma_sys::{
 use socket2::SockAddr;
 
 use super::addr::from_storage;
-use super::cq::SysCq;
+use super::cq::{SysCq, next_serial};
 use super::device::SysDevice;
 use super::qp::{Pair, SEGMENTS_MAX, SysQp, Table};
 use super::watch::Watch;
@@ -33,7 +33,7 @@ use super::{lock, name_of};
 use crate::rdma::refusal;
 use crate::rdma::verbs::{
     CmEvent, CmEventKind, CmId, CompletionQueue, ConnectParams, Device, EventChannel, GREETING_MAX,
-    Granted, QpConfig, QpTag, QueuePair, VerbsError, VerbsErrorKind,
+    Granted, QpConfig, QpTag, QueuePair, Queues, VerbsError, VerbsErrorKind,
 };
 
 /// An event channel.
@@ -256,15 +256,18 @@ impl EventChannel for SysChannel {
         &self,
         id: CmId,
         device: &Arc<dyn Device>,
-        cq: &Arc<dyn CompletionQueue>,
+        queues: &Queues,
         config: &QpConfig,
         tag: QpTag,
     ) -> Result<Arc<dyn QueuePair>, VerbsError> {
         let foreign = || VerbsError::new("rdma_create_qp", VerbsErrorKind::Invalid);
         let device: &dyn Any = &**device;
         let device = device.downcast_ref::<SysDevice>().ok_or_else(foreign)?;
-        let cq: &dyn Any = &**cq;
-        let cq = cq.downcast_ref::<SysCq>().ok_or_else(foreign)?;
+        let ours = |cq: &Arc<dyn CompletionQueue>| {
+            let cq: &dyn Any = &**cq;
+            cq.downcast_ref::<SysCq>().cloned().ok_or_else(foreign)
+        };
+        let cqs = [ours(&queues.sent)?, ours(&queues.received)?];
         let mut ids = lock(&self.shared.ids);
         let raw = ids.raw(id, "rdma_create_qp")?;
         // SAFETY: the identifier is alive.
@@ -273,8 +276,8 @@ impl EventChannel for SysChannel {
         }
         let mut attr = ibv_qp_init_attr {
             qp_context: null_mut(),
-            send_cq: cq.raw(),
-            recv_cq: cq.raw(),
+            send_cq: cqs[0].raw(),
+            recv_cq: cqs[1].raw(),
             srq: null_mut(),
             cap: ibv_qp_cap {
                 max_send_wr: config.send_depth,
@@ -286,24 +289,26 @@ impl EventChannel for SysChannel {
             qp_type: ibv_qp_type::IBV_QPT_RC,
             sq_sig_all: 0,
         };
-        // SAFETY: identifier, domain and queue are alive and of one device; the handles kept below
-        // make queue and domain outlive the pair.
+        // SAFETY: identifier, domain and queues are alive and of one device; the handles kept below
+        // make queues and domain outlive the pair.
         check("rdma_create_qp", unsafe { rdma_create_qp(raw, device.pd(), &mut attr) })?;
         // SAFETY: the pair was just made.
         let (qp, number) = unsafe { ((*raw).qp, (*(*raw).qp).qp_num) };
-        let serial = cq.next_serial();
+        let serial = next_serial();
         let granted = Granted {
             send_depth: attr.cap.max_send_wr,
             recv_depth: attr.cap.max_recv_wr,
             segments: attr.cap.max_send_sge.min(SEGMENTS_MAX as u32),
             inline_max: attr.cap.max_inline_data,
         };
-        let (cq, device, table) = (cq.clone(), device.clone(), Mutex::new(Table::new(qp)));
-        let pair = Arc::new(Pair { tag, number, granted, serial, cq, device, table });
+        let (device, table) = (device.clone(), Mutex::new(Table::new(qp)));
+        let pair = Arc::new(Pair { tag, number, granted, serial, cqs, device, table });
         if let Some(entry) = ids.by_number.get_mut(&id.0) {
             entry.pair = Arc::downgrade(&pair);
         }
-        pair.cq.add(serial, pair.clone());
+        for cq in &pair.cqs {
+            cq.add(serial, pair.clone());
+        }
         Ok(Arc::new(SysQp { pair, channel: self.clone(), id }))
     }
 

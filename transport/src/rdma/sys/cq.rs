@@ -1,13 +1,14 @@
 //! A completion queue with a channel of its own.
 //!
-//! The upper half of a `wr_id` is a serial of the queue, not the driver's tag: a queue pair that was
-//! destroyed may leave completions behind, which must not be taken for those of a later one.
+//! The upper half of a `wr_id` is a serial, not the driver's tag: a queue pair that was destroyed may
+//! leave completions behind, which must not be taken for those of a later one.
 //! Here alone a queue pair's lock is taken inside another, that of the table of queue pairs.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::mem::MaybeUninit;
 use std::ptr::null_mut;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
@@ -38,14 +39,19 @@ struct Shared {
     depth: u32,
     pairs: Mutex<Pairs>,
     watch: Watch,
+    /// How often a wake-up was asked for since its events were last taken: so many there may be.
+    armed: AtomicU32,
     channel: Channel,
     _device: SysDevice,
 }
 
-#[derive(Default)]
-struct Pairs {
-    by_serial: BTreeMap<u32, Arc<Pair>>,
-    next: u32,
+/// Queue pairs, by serial.
+type Pairs = BTreeMap<u32, Arc<Pair>>;
+
+/// A serial for a queue pair; none is used again before four thousand million.
+pub(super) fn next_serial() -> u32 {
+    static NEXT: AtomicU32 = AtomicU32::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 // SAFETY: libibverbs may be called from any thread; the queue lives as long as this record.
@@ -85,27 +91,21 @@ impl SysCq {
         // SAFETY: it was just made.
         let depth = u32::try_from(unsafe { (*cq).cqe }).unwrap_or(depth);
         let (pairs, _device) = (Mutex::default(), device.clone());
-        Ok(Self { shared: Arc::new(Shared { cq, depth, pairs, watch, channel, _device }) })
+        let armed = AtomicU32::new(0);
+        Ok(Self { shared: Arc::new(Shared { cq, depth, pairs, watch, armed, channel, _device }) })
     }
 
     pub(super) fn raw(&self) -> *mut ibv_cq {
         self.shared.cq
     }
 
-    /// Serials name queue pairs of this queue; none is used again before four thousand million.
-    pub(super) fn next_serial(&self) -> u32 {
-        let mut pairs = lock(&self.shared.pairs);
-        pairs.next = pairs.next.wrapping_add(1);
-        pairs.next
-    }
-
     pub(super) fn add(&self, serial: u32, pair: Arc<Pair>) {
-        lock(&self.shared.pairs).by_serial.insert(serial, pair);
+        lock(&self.shared.pairs).insert(serial, pair);
     }
 
     pub(super) fn remove(&self, serial: u32) {
         // The last handle of a pair is dropped outside of the lock.
-        let pair = lock(&self.shared.pairs).by_serial.remove(&serial);
+        let pair = lock(&self.shared.pairs).remove(&serial);
         drop(pair);
     }
 }
@@ -132,7 +132,7 @@ impl CompletionQueue for SysCq {
                 // SAFETY: the call filled the first `taken` of them.
                 let wc = unsafe { wc.assume_init_ref() };
                 let (serial, work) = ((wc.wr_id >> 32) as u32, wc.wr_id as u32);
-                let pair = pairs.by_serial.get(&serial);
+                let pair = pairs.get(&serial);
                 out.extend(pair.and_then(|pair| pair.home(work, result(wc))));
             }
             if taken < asked {
@@ -143,6 +143,7 @@ impl CompletionQueue for SysCq {
     }
 
     fn arm(&self) -> Result<(), VerbsError> {
+        self.shared.armed.fetch_add(1, Ordering::Relaxed);
         // SAFETY: the queue exists.
         match unsafe { ibv_req_notify_cq(self.shared.cq, 0) } {
             0 => Ok(()),
@@ -153,8 +154,14 @@ impl CompletionQueue for SysCq {
     fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.shared.watch.poll_taking_all(cx, || {
             let (mut cq, mut context, mut taken) = (null_mut(), null_mut(), 0);
-            // SAFETY: the channel exists, and its descriptor does not block.
-            while unsafe { ibv_get_cq_event(self.shared.channel.0, &mut cq, &mut context) } == 0 {
+            // Asked for once there is one at most, and a call that finds none is spared. One that
+            // stays behind for once is harmless, as whoever is woken looks at the queue itself.
+            let most = self.shared.armed.swap(0, Ordering::Relaxed).max(1);
+            for _ in 0..most {
+                // SAFETY: the channel exists, and its descriptor does not block.
+                if unsafe { ibv_get_cq_event(self.shared.channel.0, &mut cq, &mut context) } != 0 {
+                    break;
+                }
                 taken += 1;
             }
             if taken > 0 {

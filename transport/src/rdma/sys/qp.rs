@@ -42,9 +42,10 @@ pub(super) struct Pair {
     pub(super) tag: QpTag,
     pub(super) number: u32,
     pub(super) granted: Granted,
-    /// Of its completion queue.
+    /// Its name on its completion queues.
     pub(super) serial: u32,
-    pub(super) cq: SysCq,
+    /// Of what is sent, and of what is received.
+    pub(super) cqs: [SysCq; 2],
     /// Also keeps the memory registered while anything is posted.
     pub(super) device: SysDevice,
     pub(super) table: Mutex<Table>,
@@ -145,7 +146,9 @@ impl Pair {
             std::mem::take(&mut table.reads),
         );
         drop(table);
-        self.cq.remove(self.serial);
+        for cq in &self.cqs {
+            cq.remove(self.serial);
+        }
         home.0.len() + home.1.len() + home.2.len()
     }
 

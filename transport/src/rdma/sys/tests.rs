@@ -12,7 +12,7 @@ use super::*;
 use crate::rdma::memory::{Arena, Buf, Piece, RegionId};
 use crate::rdma::verbs::{
     Access, CmEvent, CmEventKind, CmId, Completion, CompletionQueue, ConnectParams, Operation,
-    QpConfig, QpTag, QueuePair, ReadWork, SendWork, WorkFault, WorkId,
+    QpConfig, QpTag, QueuePair, Queues, ReadWork, SendWork, WorkFault, WorkId,
 };
 
 const SLOT: usize = 8192;
@@ -48,8 +48,9 @@ impl End {
         let region = device.register(arena, Access::RemoteRead).expect("registers");
         let cq = device.create_cq(64).expect("a queue");
         assert!(cq.depth() >= 64);
+        let queues = Queues { sent: cq.clone(), received: cq.clone() };
         let config = QpConfig { send_depth: 16, recv_depth: 16, segments: 4, inline_max: 64 };
-        let qp = channel.create_qp(id, &device, &cq, &config, QpTag(7)).expect("a queue pair");
+        let qp = channel.create_qp(id, &device, &queues, &config, QpTag(7)).expect("a queue pair");
         assert!(qp.granted().segments >= 4 && qp.granted().inline_max >= 64);
         Self { channel: channel.clone(), id, qp, cq, device, region, memory }
     }

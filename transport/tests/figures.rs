@@ -23,8 +23,18 @@ const PINGS: usize = 1000;
 /// Announced and not yet whole.
 const WINDOW: u64 = 4;
 
-fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
+/// Runs it beside the transport's engine, as a messenger runs its actors.
+fn run<T: 'static>(rdma: &Rdma, future: impl Future<Output = T> + 'static) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let local = tokio::task::LocalSet::new();
+    let mut engine = rdma.engine().expect("nobody has it");
+    let engine = poll_fn(move |cx| {
+        engine.poll(cx);
+        Poll::<()>::Pending
+    });
+    drop(local.spawn_local(engine));
+    let task = local.spawn_local(future);
+    local.block_on(&runtime.expect("a runtime"), task).expect("no panic")
 }
 
 /// Moves the link until `on_frame` says that it is over.
@@ -65,10 +75,10 @@ async fn drive_with(
 }
 
 /// Runs `far` on an accepted link in a thread of its own, and `near` on the one that dialled.
-fn pair<T>(
+fn pair<T: 'static>(
     options: &RdmaOptions,
     far: impl AsyncFnOnce(&mut dyn Link) + Send + 'static,
-    near: impl AsyncFnOnce(&mut dyn Link) -> T,
+    near: impl AsyncFnOnce(&mut dyn Link) -> T + 'static,
 ) -> T {
     let ip = std::env::var("STELLATE_RDMA").expect("STELLATE_RDMA, an address of a device");
     let at: Address = format!("rdma://{ip}:0").parse().expect("an address");
@@ -76,8 +86,8 @@ fn pair<T>(
     let make = options.clone();
     #[allow(clippy::disallowed_methods)] // Two ends on two cores, as the tools have it.
     let thread = std::thread::spawn(move || {
-        runtime().block_on(async move {
-            let rdma = Rdma::with(Arc::new(System::new()), make);
+        let rdma = Rdma::with(Arc::new(System::new()), make);
+        run(&rdma.clone(), async move {
             let mut listener = rdma.listen(&at).expect("listens");
             tell.send(listener.local()).expect("the other end waits");
             let mut link = poll_fn(|cx| listener.poll_accept(cx)).await.expect("accepts");
@@ -88,8 +98,8 @@ fn pair<T>(
         });
     });
     let at = told.recv().expect("it listens");
-    let result = runtime().block_on(async {
-        let rdma = Rdma::with(Arc::new(System::new()), options.clone());
+    let rdma = Rdma::with(Arc::new(System::new()), options.clone());
+    let result = run(&rdma.clone(), async move {
         let mut link = rdma.dial(&at).await.expect("dials");
         link.submit(hello()).expect("room");
         drive(&mut *link, |_, _| true).await;
@@ -147,7 +157,7 @@ fn bandwidth(options: &RdmaOptions, size: usize, count: u64) -> f64 {
         })
         .await;
     };
-    pair(options, sink, async |link| {
+    pair(options, sink, async move |link: &mut dyn Link| {
         let data = pattern(size);
         let piece = link.limits().chunk_bytes as usize;
         let (mut next, mut waiting) = (1, VecDeque::new());

@@ -47,7 +47,7 @@ boot() {
         -M q35 -accel tcg,thread=multi -cpu max -smp 2 -m 3072 -no-reboot \
         -display none -monitor none -nic none -serial "file:$share/console" \
         -kernel "$cache/vmlinuz" -initrd "$cache/initramfs" \
-        -append "console=ttyS0 quiet loglevel=4 panic=-1 random.trust_cpu=on no_timer_check" \
+        -append "console=ttyS0 quiet loglevel=4 panic=-1 random.trust_cpu=on no_timer_check tsc=reliable clocksource=tsc" \
         -device virtio-rng-pci \
         -fsdev local,id=root,path=/,security_model=none,readonly=on,multidevs=remap \
         -device virtio-9p-pci,fsdev=root,mount_tag=root \

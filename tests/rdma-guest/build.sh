@@ -12,12 +12,21 @@ binaries() {
         sed -n 's/.*"name":"\([^"]*\)".*"executable":"\([^"]*\)".*/\1 \2/p'
 }
 
+# any NAME...: whether one of them is not a measurement.
+any() {
+    local name
+    for name in "$@"; do [[ $name == figures* ]] || return 0; done
+    (($# == 0))
+}
+
 {
-    binaries -p stellate-transport --features rdma,rsockets --lib --test contract --test leaks
     if [[ " $*" == *" figures"* ]]; then
         binaries --release -p stellate-transport --features rdma,rsockets --test figures
     fi
-    binaries -p stellate --features rdma,rsockets --test fabric --test scenarios
+    if any "$@"; then
+        binaries -p stellate-transport --features rdma,rsockets --lib --test contract --test leaks
+        binaries -p stellate --features rdma,rsockets --test fabric --test scenarios
+    fi
 } | while read -r name path; do
     # Debug data is most of it, and the guest reads it over 9p.
     strip --strip-debug -o "$bin/$name" "$path"

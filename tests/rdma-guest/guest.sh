@@ -102,6 +102,14 @@ figures_over() {
 check_figures_rxe() { figures_over rxe0 rxe1 10.77.0.2; }
 check_figures_siw() { figures_over siw0 siw1 10.78.0.2; }
 
+# Calls of the kernel that small messages need, where strace is installed.
+calls_over() {
+    STELLATE_RDMA=$1 strace -f -ttt -o "$share/log/calls" "$share/bin/figures" --ignored --exact --nocapture "$2"
+    grep -o '[a-z_0-9]*(' "$share/log/calls" | sort | uniq -c | sort -rn | head -n 20
+}
+check_figures_calls_rxe() { calls_over 10.77.0.2 a_small_round_trip; }
+check_figures_calls_siw() { calls_over 10.78.0.2 a_small_round_trip; }
+
 # Sessions: the address to listen at, and the cable under it.
 fabric_over() {
     STELLATE_FABRIC=$1 STELLATE_CABLE=$2 STELLATE_SOAK=$soak STELLATE_HOSTS=$share/hosts.sh \

@@ -374,6 +374,38 @@ async fn completion_queues_are_never_overrun_however_many_links_there_are() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn f8_what_completed_without_a_word_comes_home_by_the_marker_of_the_teardown() {
+    let two = two();
+    let mut pair = two.pair().await;
+    // Three slots of frames: the first two are not signalled, and the third is refused.
+    two.fake.break_at_post(NEAR, 3);
+    for seq in 1..=3 {
+        pair.near.send(message(seq, &pattern(7000)));
+    }
+    let begin = tokio::time::Instant::now();
+    until_one(&mut pair.near, |near| near.closed.is_some()).await;
+    let (took, patience) = (begin.elapsed(), RdmaOptions::default().teardown);
+    assert!(took < patience / 4, "{took:?}: all is home, and no deadline was needed");
+    drop(pair);
+    two.nothing_left(0).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_while_a_wake_up_is_asked_for_is_found_by_the_second_look() {
+    let two = two();
+    let mut pair = two.pair().await;
+    for seq in 1..=5 {
+        two.fake.receive_at_arm(FAR);
+        pair.near.send(message(seq, b"late"));
+        let came = pair.until(|pair| pair.far.frames.len() as u64 == seq);
+        let patience = std::time::Duration::from_secs(1);
+        tokio::time::timeout(patience, came).await.expect("nothing else wakes for it");
+    }
+    drop(pair);
+    two.nothing_left(0).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_slow_receiver_stalls_only_its_own_link() {
     let two = two();
     let (mut slow, mut quick) = (two.pair().await, two.pair().await);

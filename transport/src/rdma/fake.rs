@@ -170,6 +170,18 @@ impl FakeNet {
         self.world().host_at(host).failures.push_back(fault);
     }
 
+    /// The so-many-th SEND that a host posts from now on, 1 at least, is refused: what it posted before
+    /// arrived, and then its queue pair broke. A NIC is that fast between two posts.
+    pub fn break_at_post(&self, host: IpAddr, nth: u32) {
+        self.world().host_at(host).break_at_post = nth;
+    }
+
+    /// What a host receives next is not seen before its queue is armed again, as what comes right
+    /// between a look that found nothing and the arming.
+    pub fn receive_at_arm(&self, host: IpAddr) {
+        self.world().host_at(host).receive_at_arm = true;
+    }
+
     /// For so many ticks what is sent to a host finds no receive, whatever it has posted.
     pub fn not_ready(&self, host: IpAddr, ticks: u64) {
         self.world().not_ready(host, ticks);

@@ -8,7 +8,7 @@ use super::Violation;
 use super::pair::PairState;
 use super::world::World;
 use crate::rdma::memory::Arena;
-use crate::rdma::verbs::{Access, AsyncEvent, CmEventKind, Completion};
+use crate::rdma::verbs::{Access, AsyncEvent, CmEventKind, Completion, Operation};
 
 #[derive(Debug)]
 pub(super) struct Region {
@@ -28,6 +28,8 @@ pub(super) struct Cq {
     /// Entries of pairs that are destroyed: they still take places.
     pub(super) stale: u32,
     pub(super) armed: bool,
+    /// What is in it is not seen before it is armed.
+    pub(super) hidden: bool,
     pub(super) woken: bool,
     pub(super) broken: bool,
     pub(super) waker: Option<Waker>,
@@ -56,6 +58,8 @@ impl World {
             }
             return;
         }
+        let late = &mut self.hosts[queue.host].receive_at_arm;
+        queue.hidden |= completion.operation == Operation::Receive && std::mem::take(late);
         queue.entries.entry(number).or_default().push_back(completion);
         if std::mem::take(&mut queue.armed) {
             queue.woken = true;
@@ -71,7 +75,7 @@ impl World {
         out: &mut Vec<Completion>,
     ) -> usize {
         let mut taken = 0;
-        while taken < max {
+        while taken < max && self.cqs.get(&cq).is_some_and(|queue| !queue.hidden) {
             let Some(queue) = self.cqs.get(&cq) else { break };
             let pairs = queue.entries.len() as u64;
             if pairs == 0 {

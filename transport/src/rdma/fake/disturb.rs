@@ -106,6 +106,7 @@ impl World {
             (host.refuses, host.swallows) = (false, false);
             host.not_ready_until = 0;
             host.failures.clear();
+            (host.break_at_post, host.receive_at_arm) = (0, false);
             host.lost_words.clear();
             host.late_words.clear();
         }

@@ -181,6 +181,7 @@ impl Device for FakeDevice {
             entries: Default::default(),
             stale: 0,
             armed: false,
+            hidden: false,
             woken: false,
             broken: false,
             waker: None,
@@ -241,7 +242,7 @@ impl CompletionQueue for FakeCq {
     fn arm(&self) -> Result<(), VerbsError> {
         let mut world = self.shared.lock();
         if let Some(cq) = world.cqs.get_mut(&self.number) {
-            cq.armed = true;
+            (cq.armed, cq.hidden) = (true, false);
             let host = cq.host;
             world.hosts[host].arms += 1;
         }
@@ -481,7 +482,7 @@ impl FakePair {
             return Some(failed(call, VerbsErrorKind::DeviceGone));
         };
         let full = match send {
-            true => pair.sends.len() >= pair.granted.send_depth as usize,
+            true => pair.places() >= pair.granted.send_depth,
             false => pair.receives.len() >= pair.granted.recv_depth as usize,
         };
         let lost = pair.state == PairState::Lost || (send && pair.state == PairState::Init);
@@ -515,6 +516,10 @@ impl QueuePair for FakePair {
     fn post_send(&self, work: WorkId, send: SendWork) -> Result<(), Refused<SendWork>> {
         self.shared.change(|world| {
             if let Some(error) = self.refusal(world, "ibv_post_send", true) {
+                return Err(Refused { work: send, error });
+            }
+            if world.is_broken_by_post(self.number) {
+                let error = failed("ibv_post_send", VerbsErrorKind::Invalid);
                 return Err(Refused { work: send, error });
             }
             let SendWork { head, head_len, pieces, signalled, .. } = send;

@@ -61,6 +61,8 @@ pub(super) struct Pair {
     pub(super) rnr_tries: u8,
     pub(super) receives: VecDeque<(WorkId, Buf)>,
     pub(super) sends: VecDeque<Work>,
+    /// Unsignalled SENDs that were acknowledged: their user learns so from a later completion only.
+    pub(super) silent: Vec<Buf>,
     last_arrival: u64,
     /// Since when the first in the queue does not get through.
     stuck_since: Option<u64>,
@@ -115,6 +117,7 @@ impl Pair {
             rnr_tries: 0,
             receives: VecDeque::new(),
             sends: VecDeque::new(),
+            silent: Vec::new(),
             last_arrival: 0,
             stuck_since: None,
         }
@@ -123,11 +126,18 @@ impl Pair {
     /// Whether something is posted in such a buffer.
     pub(super) fn has_posted(&self, such: impl Fn(&Buf) -> bool) -> bool {
         let mut heads = self.sends.iter().filter_map(|work| work.head.as_ref());
-        heads.any(&such) || self.receives.iter().any(|(_, buf)| such(buf))
+        heads.any(&such)
+            || self.silent.iter().any(&such)
+            || self.receives.iter().any(|(_, buf)| such(buf))
+    }
+
+    /// Places of the send queue that are taken.
+    pub(super) fn places(&self) -> u32 {
+        (self.sends.len() + self.silent.len()) as u32
     }
 
     pub(super) fn posted(&self) -> Posted {
-        Posted { receives: self.receives.len() as u32, sends: self.sends.len() as u32 }
+        Posted { receives: self.receives.len() as u32, sends: self.places() }
     }
 }
 
@@ -364,10 +374,28 @@ impl World {
             let Some(head) = work.head else { continue };
             if work.signalled {
                 self.complete(cqs, number, tag, work.work, work.operation, Ok(len), head);
-            } else {
-                self.homeward.push(Box::new(head));
+            } else if let Some(pair) = self.pairs.get_mut(&number) {
+                pair.silent.push(head);
             }
         }
+    }
+
+    /// Another SEND is being posted on a pair; whether that breaks it, after all before it arrived.
+    pub(super) fn is_broken_by_post(&mut self, number: u32) -> bool {
+        let Some(pair) = self.pairs.get(&number) else {
+            return false;
+        };
+        let left = &mut self.hosts[pair.host].break_at_post;
+        let now = *left == 1;
+        *left = left.saturating_sub(1);
+        if now {
+            let serials: Vec<u64> = pair.sends.iter().map(|work| work.serial).collect();
+            for serial in serials {
+                self.acknowledge(number, serial);
+            }
+            self.flush_pair(number);
+        }
+        now
     }
 
     /// Work of a pair fails, and the pair with it.
@@ -432,7 +460,11 @@ impl World {
             let Some(head) = head else { continue };
             // A SEND that was acknowledged, unsignalled, is over without a word.
             match state {
-                WorkState::Acknowledged if !signalled => self.homeward.push(Box::new(head)),
+                WorkState::Acknowledged if !signalled => {
+                    if let Some(pair) = self.pairs.get_mut(&number) {
+                        pair.silent.push(head);
+                    }
+                }
                 _ => self.complete(cqs, number, tag, work, operation, flushed, head),
             }
         }
@@ -463,6 +495,11 @@ impl World {
             Operation::Receive => cqs.received,
             Operation::Send | Operation::Read => cqs.sent,
         };
+        if operation != Operation::Receive
+            && let Some(pair) = self.pairs.get_mut(&number)
+        {
+            self.homeward.push(Box::new(std::mem::take(&mut pair.silent)));
+        }
         self.push_completion(cq, number, Completion { tag, work, operation, result, buf });
     }
 
@@ -471,8 +508,8 @@ impl World {
         let Some(pair) = self.pairs.remove(&number) else {
             return 0;
         };
-        let posted = pair.sends.len() + pair.receives.len();
-        self.homeward.push(Box::new((pair.sends, pair.receives)));
+        let posted = pair.sends.len() + pair.receives.len() + pair.silent.len();
+        self.homeward.push(Box::new((pair.sends, pair.receives, pair.silent)));
         self.forget_completions(pair.cqs.sent, number);
         self.forget_completions(pair.cqs.received, number);
         for id in self.ids.values_mut() {

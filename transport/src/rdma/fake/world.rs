@@ -84,6 +84,9 @@ pub(super) struct Host {
     pub(super) swallows: bool,
     pub(super) not_ready_until: u64,
     pub(super) failures: VecDeque<WorkFault>,
+    /// SENDs until one is refused; 0: none is.
+    pub(super) break_at_post: u32,
+    pub(super) receive_at_arm: bool,
     pub(super) lost_words: BTreeMap<CmWord, u32>,
     pub(super) late_words: BTreeMap<CmWord, u64>,
     pub(super) async_events: VecDeque<AsyncEvent>,
@@ -173,6 +176,8 @@ impl World {
             swallows: false,
             not_ready_until: 0,
             failures: VecDeque::new(),
+            break_at_post: 0,
+            receive_at_arm: false,
             lost_words: BTreeMap::new(),
             late_words: BTreeMap::new(),
             async_events: VecDeque::new(),

@@ -271,6 +271,20 @@ async fn a_removed_device_ends_its_links_and_nothing_else() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_messages_may_hold_funds_no_link() {
+    let pool = PoolOptions { slots_max: 2 << 20, held_max: 1 << 20, ..PoolOptions::default() };
+    let options = RdmaOptions { pool, ..RdmaOptions::default() };
+    let needed = options.bytes_per_link();
+    let two = Two::new(7, Personality::ROCE, options);
+    let listener = two.rig.listens.listen(&two.rig.at).expect("listens");
+    let elsewhere = Rdma::on(two.fake.host([10, 0, 0, 3].into(), Personality::ROCE));
+    let _link = elsewhere.dial(&listener.local()).await.expect("room for one");
+    let refused = elsewhere.dial(&listener.local()).await.err();
+    let available = (1 << 20) - needed;
+    assert_eq!(refused, Some(DialError::Unfunded { needed, available, here: false }));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_listener_that_cannot_fund_a_link_refuses_it_with_the_number() {
     let pool = PoolOptions { slots_max: 2 << 20, held_max: 0, ..PoolOptions::default() };
     let options = RdmaOptions { pool, ..RdmaOptions::default() };

@@ -11,6 +11,9 @@
 mod peer;
 #[path = "fabric/refusals.rs"]
 mod refusals;
+#[cfg(feature = "rdma")]
+#[path = "fabric/removal.rs"]
+mod removal;
 #[path = "fabric/side.rs"]
 mod side;
 #[cfg(feature = "rdma")]

@@ -115,12 +115,25 @@ fabric_over() {
     STELLATE_FABRIC=$1 STELLATE_CABLE=$2 STELLATE_SOAK=$soak STELLATE_HOSTS=$share/hosts.sh \
         rust fabric --ignored --nocapture --skip peer:: --skip refusals:: "${@:3}"
 }
-test_fabric_rxe() { fabric_over rdma://10.77.0.2:0 rb --skip soak::; }
-test_fabric_siw() { fabric_over rdma://10.78.0.2:0 sb --skip soak::; }
+test_fabric_rxe() { fabric_over rdma://10.77.0.2:0 rb --skip soak:: --skip removal::; }
+test_fabric_siw() { fabric_over rdma://10.78.0.2:0 sb --skip soak:: --skip removal::; }
 
 # A soak of faults under a session that is loaded both ways.
 test_soak_rxe() { fabric_over rdma://10.77.0.2:0 rb soak; }
 check_soak_siw() { fabric_over rdma://10.78.0.2:0 sb soak; }
+
+# A device is removed under a session, is gone when the process is, and works when it is added again.
+removal_over() {
+    fabric_over "$1" "$2" removal || return
+    local _
+    for _ in $(seq 100); do
+        rdma link show | grep -q "$(device_on "$2")/" || break
+        sleep 0.1
+    done
+    add "$2" && rping_over "$3"
+}
+check_removal_rxe() { removal_over rdma://10.77.0.2:0 rb 10.77.0.2; }
+check_removal_siw() { removal_over rdma://10.78.0.2:0 sb 10.78.0.2; }
 
 # The session scenarios, between two hosts.
 scenarios_over() { STELLATE_HOSTS_AT="$1 $2" rust scenarios --ignored --nocapture on_a_real_fabric; }

@@ -7,7 +7,7 @@ use stellate::prelude::*;
 use crate::side::{Side, fabric, scheme, send, setting};
 
 /// Takes the device away. The kernel is not done before every process has let go of it, which
-/// librdmacm never does: it ends after us. Soft devices work until then, and tell nobody.
+/// librdmacm never does: it ends after us. Soft RoCE works until then, and tells nobody.
 fn remove() -> Child {
     let script = format!(". {}; remove {}", setting("STELLATE_HOSTS"), setting("STELLATE_CABLE"));
     Command::new("bash").args(["-c", &script]).spawn().unwrap()

@@ -120,7 +120,7 @@ test_fabric_siw() { fabric_over rdma://10.78.0.2:0 sb --skip soak:: --skip remov
 
 # A soak of faults under a session that is loaded both ways.
 test_soak_rxe() { fabric_over rdma://10.77.0.2:0 rb soak; }
-check_soak_siw() { fabric_over rdma://10.78.0.2:0 sb soak; }
+test_soak_siw() { fabric_over rdma://10.78.0.2:0 sb soak; }
 
 # A device is removed under a session, is gone when the process is, and works when it is added again.
 removal_over() {
@@ -133,7 +133,7 @@ removal_over() {
     add "$2" && rping_over "$3"
 }
 check_removal_rxe() { removal_over rdma://10.77.0.2:0 rb 10.77.0.2; }
-check_removal_siw() { removal_over rdma://10.78.0.2:0 sb 10.78.0.2; }
+test_removal_siw() { removal_over rdma://10.78.0.2:0 sb 10.78.0.2; }
 
 # The session scenarios, between two hosts.
 scenarios_over() { STELLATE_HOSTS_AT="$1 $2" rust scenarios --ignored --nocapture on_a_real_fabric; }

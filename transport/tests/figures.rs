@@ -37,25 +37,26 @@ fn run<T: 'static>(rdma: &Rdma, future: impl Future<Output = T> + 'static) -> T 
     local.block_on(&runtime.expect("a runtime"), task).expect("no panic")
 }
 
-/// Moves the link until `on_frame` says that it is over.
+/// Moves the link until `on_frame` says that it is over; false if the link was gone before.
+#[must_use]
 async fn drive(
     link: &mut dyn Link,
     mut on_frame: impl FnMut(Frame<Parcel>, &mut dyn Link) -> bool,
-) {
-    drive_with(link, |frame, link| frame.is_some_and(|frame| on_frame(frame, link))).await;
+) -> bool {
+    drive_with(link, |frame, link| frame.is_some_and(|frame| on_frame(frame, link))).await
 }
 
 /// As [`drive`], and tells with `None` that there is room again.
+#[must_use]
 async fn drive_with(
     link: &mut dyn Link,
     mut on_news: impl FnMut(Option<Frame<Parcel>>, &mut dyn Link) -> bool,
-) {
+) -> bool {
     let mut batch = Batch::default();
     poll_fn(|cx| {
         loop {
             batch.clear();
             let polled = link.poll(cx, &mut batch);
-            assert!(batch.closed.is_none(), "{:?}", batch.closed);
             let mut over = false;
             for frame in std::mem::take(&mut batch.frames) {
                 over |= on_news(Some(frame), link);
@@ -63,15 +64,15 @@ async fn drive_with(
             if batch.room {
                 over |= on_news(None, link);
             }
-            if over {
-                return Poll::Ready(());
+            if over || batch.closed.is_some() {
+                return Poll::Ready(over);
             }
             if polled.is_pending() {
                 return Poll::Pending;
             }
         }
     })
-    .await;
+    .await
 }
 
 /// Runs `far` on an accepted link in a thread of its own, and `near` on the one that dialled.
@@ -91,7 +92,7 @@ fn pair<T: 'static>(
             let mut listener = rdma.listen(&at).expect("listens");
             tell.send(listener.local()).expect("the other end waits");
             let mut link = poll_fn(|cx| listener.poll_accept(cx)).await.expect("accepts");
-            drive(&mut *link, |_, link| link.submit(answer()).is_ok()).await;
+            assert!(drive(&mut *link, |_, link| link.submit(answer()).is_ok()).await, "no hello");
             let run = tokio::time::timeout(Duration::from_secs(200), far(&mut *link));
             // The other end says when it has what it wants: it just leaves.
             let _ = run.await;
@@ -102,7 +103,7 @@ fn pair<T: 'static>(
     let result = run(&rdma.clone(), async move {
         let mut link = rdma.dial(&at).await.expect("dials");
         link.submit(hello()).expect("room");
-        drive(&mut *link, |_, _| true).await;
+        assert!(drive(&mut *link, |_, _| true).await, "no answer");
         near(&mut *link).await
     });
     drop(thread);
@@ -112,7 +113,7 @@ fn pair<T: 'static>(
 /// Half of the round trips of 64 bytes take less, microseconds; and processor time for each.
 fn pingpong(options: &RdmaOptions) -> (f64, f64) {
     let echo = async |link: &mut dyn Link| {
-        drive(link, |frame, link| {
+        let _left = drive(link, |frame, link| {
             link.submit(frame).expect("room");
             false
         })
@@ -123,13 +124,14 @@ fn pingpong(options: &RdmaOptions) -> (f64, f64) {
         let (mut times, mut start) = (Vec::new(), Instant::now());
         let before = processor();
         link.submit(ping.clone()).expect("room");
-        drive(link, |_, link| {
+        let all = drive(link, |_, link| {
             times.push(start.elapsed());
             start = Instant::now();
             link.submit(ping.clone()).expect("room");
             times.len() == PINGS
         })
         .await;
+        assert!(all, "the link was lost");
         let spent = processor() - before;
         times.sort();
         let micros = |time: Duration| time.as_secs_f64() * 1e6;
@@ -141,7 +143,7 @@ fn pingpong(options: &RdmaOptions) -> (f64, f64) {
 fn bandwidth(options: &RdmaOptions, size: usize, count: u64) -> f64 {
     let sink = async move |link: &mut dyn Link| {
         let mut whole = 0;
-        drive(link, |frame, link| {
+        let _left = drive(link, |frame, link| {
             match frame {
                 Frame::Announce(announced) => {
                     link.expect(lane(), announced.seq, size as u32);
@@ -166,7 +168,7 @@ fn bandwidth(options: &RdmaOptions, size: usize, count: u64) -> f64 {
             link.submit(announce(next, size as u32)).expect("room");
             next += 1;
         }
-        drive_with(link, |frame, link| {
+        let all = drive_with(link, |frame, link| {
             match frame {
                 Some(Frame::Pull(pull)) => {
                     waiting.extend(chunks(pull.seq.0, &data, piece));
@@ -186,6 +188,7 @@ fn bandwidth(options: &RdmaOptions, size: usize, count: u64) -> f64 {
             false
         })
         .await;
+        assert!(all, "the link was lost");
         (size as u64 * count) as f64 / 1048576.0 / start.elapsed().as_secs_f64()
     })
 }

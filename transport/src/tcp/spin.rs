@@ -12,8 +12,8 @@
 //! is the latter: waits that have been short, [`STREAK`] in a row, are taken to be short, and one
 //! that is not ends it. So a link whose messages are further apart never looks, and others lose at
 //! most one `max` of processor time for `STREAK` messages. A look that took longer than a whole wait
-//! may says that the core is wanted: a thread that only yields it is put behind those that sleep, so
-//! nothing is looked for while the next [`BARRED`] messages come.
+//! may says that the core is wanted, or the thread for other tasks: a thread that only yields is put
+//! behind those that sleep, so nothing is looked for while the next [`BARRED`] messages come.
 
 use std::time::Duration;
 

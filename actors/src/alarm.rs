@@ -267,18 +267,23 @@ mod tests {
         assert!(alarm.near.is_some_and(|near| near.is_elapsed()), "the reactor had the last word");
     }
 
+    /// Set to `at` it is kept by the reactor, and fires.
+    async fn is_the_reactors(alarm: &mut Alarm, at: tokio::time::Instant) {
+        std::future::poll_fn(|cx| {
+            alarm.set(at, cx);
+            Poll::Ready(())
+        })
+        .await;
+        assert!(alarm.far.is_none(), "{at:?}");
+        std::future::poll_fn(|cx| alarm.poll_due(at, cx)).await;
+    }
+
     #[tokio::test]
     async fn what_is_near_or_past_is_the_reactors() {
         let mut alarm = Alarm::default();
         for ahead in [Duration::ZERO, NEAR / 2] {
             let at = tokio::time::Instant::now() + ahead;
-            std::future::poll_fn(|cx| {
-                alarm.set(at, cx);
-                assert!(alarm.far.is_none());
-                Poll::Ready(())
-            })
-            .await;
-            std::future::poll_fn(|cx| alarm.poll_due(at, cx)).await;
+            is_the_reactors(&mut alarm, at).await;
         }
     }
 
@@ -287,13 +292,7 @@ mod tests {
     async fn d1_a_paused_clock_is_the_reactors_alone() {
         let (begin, mut alarm) = (Instant::now(), Alarm::default());
         let at = tokio::time::Instant::now() + Duration::from_secs(3_600);
-        std::future::poll_fn(|cx| {
-            alarm.set(at, cx);
-            assert!(alarm.far.is_none());
-            Poll::Ready(())
-        })
-        .await;
-        std::future::poll_fn(|cx| alarm.poll_due(at, cx)).await;
+        is_the_reactors(&mut alarm, at).await;
         assert!(begin.elapsed() < Duration::from_secs(60));
     }
 
@@ -306,13 +305,7 @@ mod tests {
             tokio::time::resume();
             let mut alarm = Alarm::default();
             let at = tokio::time::Instant::now() + FAR;
-            std::future::poll_fn(|cx| {
-                alarm.set(at, cx);
-                assert!(alarm.far.is_none(), "{ahead:?}");
-                Poll::Ready(())
-            })
-            .await;
-            std::future::poll_fn(|cx| alarm.poll_due(at, cx)).await;
+            is_the_reactors(&mut alarm, at).await;
         }
     }
 

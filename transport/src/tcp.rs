@@ -69,8 +69,8 @@ pub struct TcpOptions {
     pub cut: Option<ByteCut>,
 }
 
-/// [`TcpOptions::spin`], if nothing else is said: a small round trip over loopback, a few of a fast
-/// network.
+/// [`TcpOptions::spin`], if nothing else is said: a small round trip over loopback. What it is worth over
+/// a network was not measured.
 const SPIN: Duration = Duration::from_micros(50);
 
 impl Default for TcpOptions {

@@ -10,7 +10,7 @@
 //! a small message costs.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// How long what nobody waits for may lie unseen. Longer than most answers take; a sleep that is
@@ -26,8 +26,8 @@ pub(super) struct Interest {
     waiting: AtomicUsize,
     /// Links with SENDs that are not over.
     open: AtomicUsize,
-    /// 1: a look is planned.
-    planned: AtomicU32,
+    /// A look is planned.
+    planned: AtomicBool,
 }
 
 impl Interest {
@@ -38,13 +38,13 @@ impl Interest {
 
     /// It is being looked at; whether another look is to be planned.
     pub(super) fn looked(&self) -> bool {
-        self.planned.store(0, Ordering::SeqCst);
+        self.planned.store(false, Ordering::SeqCst);
         self.open.load(Ordering::SeqCst) > 0 && self.plan()
     }
 
     /// Whether the look that is needed is not planned yet; it is from now on.
     fn plan(&self) -> bool {
-        self.planned.swap(1, Ordering::SeqCst) == 0
+        !self.planned.swap(true, Ordering::SeqCst)
     }
 }
 

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use tokio::runtime::Handle;
 use tokio::time::Sleep;
 
-use super::net::{Shared, wake_all};
+use super::net::Shared;
 
 /// Starts the driver, if it does not run yet; false without a runtime.
 pub(super) fn ensure(shared: &Arc<Shared>) -> bool {
@@ -42,7 +42,7 @@ impl Future for Driver {
             let next = net.run_due();
             net.driver = Some(cx.waker().clone());
             let due = next.and_then(|tick| net.instant(tick));
-            wake_all(net);
+            shared.wake_all(net);
             drop(shared);
             let Some(due) = due else {
                 self.sleep = None;

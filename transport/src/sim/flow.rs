@@ -81,6 +81,16 @@ pub(super) enum Landed {
     Fatal,
 }
 
+/// The first of a queue, which gives its memory back when it is empty: of ten thousand links most
+/// have nothing under way, and memory that was just given back is in the cache, theirs is not.
+pub(super) fn pop<T>(queue: &mut VecDeque<T>) -> Option<T> {
+    let first = queue.pop_front()?;
+    if queue.is_empty() {
+        *queue = VecDeque::new();
+    }
+    Some(first)
+}
+
 /// One direction.
 #[derive(Debug, Default)]
 pub(super) struct Flow {
@@ -140,7 +150,7 @@ impl Flow {
                 return None;
             }
         }
-        let item = self.queue.pop_front()?;
+        let item = pop(&mut self.queue)?;
         if bandwidth.is_some() {
             self.allowance -= item.len() as i64;
         }
@@ -169,7 +179,7 @@ impl Flow {
             return Some(refused);
         }
         self.starving_since = None;
-        let (_, item) = self.flight.pop_front()?;
+        let (_, item) = pop(&mut self.flight)?;
         Some(self.receive(item, limits))
     }
 
@@ -195,7 +205,7 @@ impl Flow {
         if self.unread {
             self.bytes -= item.len();
             if item.ends() {
-                self.lost.extend(self.manifest.pop_front());
+                self.lost.extend(pop(&mut self.manifest));
             }
             return Landed::Yes;
         }

@@ -7,14 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
-use stellate_protocol::codec::{
-    CodecError, Decoder, First, HEADER_LEN, Outbound, WireLimits, encode,
-};
+use bytes::{BufMut, Bytes, BytesMut};
+use stellate_protocol::codec::{CodecError, Decoder, First, HEADER_LEN, WireLimits};
 use stellate_protocol::{Frame, FrameKind, Lane, Parcel, Seq};
 use tokio::time::{Duration, Sleep};
 
-use super::flow::Item;
+use super::flow::{Item, pop};
 use super::net::{Event, Net, Shared};
 use super::passage;
 use crate::address::Address;
@@ -106,8 +104,7 @@ impl SimLink {
     }
 
     fn pack(&mut self, frame: &Frame<Parcel>) -> Result<(), LinkFault> {
-        let mut bytes = Outbound::new();
-        encode(frame, &mut bytes).map_err(LinkFault::Malformed)?;
+        let bytes = self.shared.encoded(frame).map_err(LinkFault::Malformed)?;
         let kind = frame.kind();
         let body = (bytes.len() - HEADER_LEN) as u32;
         let in_slot = matches!(kind, FrameKind::Message | FrameKind::Announce | FrameKind::Chunk);
@@ -123,7 +120,6 @@ impl SimLink {
             Frame::Hello(hello) => Some(hello.session.into()),
             _ => None,
         };
-        let bytes = bytes.copy_to_bytes(bytes.len());
         let read = self.shared.read.load(Ordering::Relaxed);
         let passage = passage::of(frame, &bytes, read);
         self.pending.push_back(Pending { bytes, passage, slots, session, forged: false });
@@ -136,7 +132,7 @@ impl SimLink {
         let (mut moved, mut done) = (0, 0);
         while let Some(wire) = net.wires.get_mut(self.link)
             && wire.takes(self.end)
-            && let Some(packed) = self.pending.pop_front()
+            && let Some(packed) = pop(&mut self.pending)
         {
             let Pending { bytes, mut passage, slots, session, forged } = packed;
             let dialler_first = self.limits.first_speaker == FirstSpeaker::Dialer;
@@ -221,7 +217,7 @@ impl SimLink {
             }
         }
         let full = !flow.has_window();
-        let item = flow.inbox.pop_front()?;
+        let item = pop(&mut flow.inbox)?;
         flow.bytes -= item.len();
         flow.read_bytes += item.len() as u64;
         if full && flow.has_window() {
@@ -274,10 +270,20 @@ impl SimLink {
         };
         wire.ends[self.end].heard = true;
         let (node, peer) = (wire.places[1 - self.end], Some(wire.places[self.end]));
-        if let Some(passage) = wire.flows[1 - self.end].manifest.pop_front() {
+        if let Some(passage) = pop(&mut wire.flows[1 - self.end].manifest) {
             let (link, session, what) = (self.link, wire.session, What::Frame(passage));
             net.trace.add(Traced { tick: now, node, peer, link, session, what });
         }
+    }
+
+    /// Whether a step would change nothing.
+    fn is_at_rest(&self, net: &Net) -> bool {
+        let waits = self.starved || self.draining || self.ended.is_some();
+        !waits
+            && self.pending.is_empty()
+            && net.wires.get(self.link).is_some_and(|wire| {
+                !wire.ends[self.end].gone && wire.flows[1 - self.end].inbox.is_empty()
+            })
     }
 
     /// One step; whether there is more to do at once.
@@ -312,7 +318,10 @@ impl SimLink {
     fn sleep(&mut self, net: &mut Net, cx: &mut Context<'_>) {
         if self.limits.readiness == Readiness::Wakes {
             if let Some(wire) = net.wires.get_mut(self.link) {
-                wire.ends[self.end].waker = Some(cx.waker().clone());
+                match &mut wire.ends[self.end].waker {
+                    Some(waker) => waker.clone_from(cx.waker()),
+                    none => *none = Some(cx.waker().clone()),
+                }
             }
             return;
         }
@@ -377,17 +386,25 @@ impl Link for SimLink {
         }
         let before = (out.frames.len(), out.done, out.room);
         let shared = self.shared.clone();
-        let again = shared.change(|net| {
-            let again = match self.step(net, out) {
-                Ok(again) => again,
-                Err(cause) => {
-                    self.end(net, cause, out);
-                    return true;
+        let mut net = shared.lock_as_it_was();
+        let again = if self.is_at_rest(&net) {
+            self.sleep(&mut net, cx);
+            false
+        } else {
+            net.look_at_clock();
+            match self.step(&mut net, out) {
+                Ok(again) => {
+                    self.sleep(&mut net, cx);
+                    again
                 }
-            };
-            self.sleep(net, cx);
-            again
-        });
+                Err(cause) => {
+                    self.end(&mut net, cause, out);
+                    true
+                }
+            }
+        };
+        shared.wake_all(net);
+        out.idle = !again;
         if again || before != (out.frames.len(), out.done, out.room) {
             Poll::Ready(())
         } else {

@@ -13,6 +13,9 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
+use bytes::{Buf, Bytes};
+use stellate_protocol::codec::{CodecError, Outbound, encode};
+use stellate_protocol::{Frame, Parcel};
 use tokio::time::{Duration, Instant};
 
 use super::Quality;
@@ -43,38 +46,61 @@ pub(super) struct Shared {
     pub(super) read: AtomicBool,
     /// Somebody tampers with frames, or has.
     pub(super) tampers: AtomicBool,
+    /// Where frames are encoded; empty between two. One for all, so that it is in the cache.
+    scratch: Mutex<Outbound>,
 }
 
 impl Shared {
     pub(super) fn new(seed: u64, profile: Profile) -> Self {
         let net = Mutex::new(Net::new(seed, profile));
-        Self { net, read: AtomicBool::new(false), tampers: AtomicBool::new(false) }
+        let scratch = Mutex::new(Outbound::new());
+        Self { net, read: AtomicBool::new(false), tampers: AtomicBool::new(false), scratch }
     }
 
     /// The network, as it is now: its clock stands while it is locked.
     pub(super) fn lock(&self) -> MutexGuard<'_, Net> {
-        let mut net = self.net.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut net = self.lock_as_it_was();
         net.look_at_clock();
         net
+    }
+
+    /// The network, with the clock of whoever looked at it last: for what no time is asked of.
+    pub(super) fn lock_as_it_was(&self) -> MutexGuard<'_, Net> {
+        self.net.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A frame as it goes over the wire.
+    pub(super) fn encoded(&self, frame: &Frame<Parcel>) -> Result<Bytes, CodecError> {
+        let mut scratch = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
+        let encoded = encode(frame, &mut scratch);
+        let len = scratch.len();
+        // Also of one that failed.
+        let bytes = scratch.copy_to_bytes(len);
+        encoded.map(|()| bytes)
     }
 
     /// Changes the network and wakes whom it concerns, outside of the lock.
     pub(super) fn change<T>(&self, with: impl FnOnce(&mut Net) -> T) -> T {
         let mut net = self.lock();
         let result = with(&mut net);
-        wake_all(net);
+        self.wake_all(net);
         result
     }
-}
 
-/// Wakes whom it concerns, outside of the lock.
-pub(super) fn wake_all(mut net: MutexGuard<'_, Net>) {
-    if net.wakes.is_empty() {
-        return;
+    /// Wakes whom it concerns, outside of the lock.
+    pub(super) fn wake_all(&self, mut net: MutexGuard<'_, Net>) {
+        if net.wakes.is_empty() {
+            return;
+        }
+        let mut wakes = std::mem::take(&mut net.wakes);
+        drop(net);
+        wakes.drain(..).for_each(Waker::wake);
+        // Its room is worth more than another look at the lock costs.
+        let mut net = self.lock_as_it_was();
+        if net.wakes.capacity() == 0 {
+            net.wakes = wakes;
+        }
     }
-    let mut wakes = std::mem::take(&mut net.wakes);
-    drop(net);
-    wakes.drain(..).for_each(Waker::wake);
 }
 
 impl Drop for Shared {
@@ -192,7 +218,7 @@ impl Net {
         self.now
     }
 
-    fn look_at_clock(&mut self) {
+    pub(super) fn look_at_clock(&mut self) {
         if let Some(origin) = self.origin {
             self.now = origin.elapsed().as_millis() as u64;
         }

@@ -127,8 +127,8 @@ impl End {
     /// Drives the link until it is pending or says that it would be, and checks the laws that show in
     /// every report. One that says so falsely is not polled again before it wakes its task.
     pub(crate) fn drive(&mut self, cx: &mut Context<'_>) {
+        self.submit_waiting();
         loop {
-            self.submit_waiting();
             self.batch.clear();
             let mut batch = std::mem::take(&mut self.batch);
             let polled = self.link().poll(cx, &mut batch);
@@ -156,10 +156,10 @@ impl End {
             self.batch = batch;
             assert!(empty || polled.is_ready(), "what is reported is ready");
             if polled.is_pending() || idle {
-                if self.waiting.is_empty() || self.link().room() == 0 {
-                    return;
-                }
-                if self.credit.is_some_and(|credit| credit <= 2) {
+                // What came may have to be answered with a grant, or have brought one.
+                let before = self.submitted;
+                self.submit_waiting();
+                if self.submitted == before {
                     return;
                 }
             }

@@ -30,6 +30,8 @@ pub(super) enum Hold {
     Gate(Gate),
     Delay(Pin<Box<Sleep>>),
     Stalled,
+    /// The link is cut instead.
+    Cut,
 }
 
 impl Hold {
@@ -38,7 +40,7 @@ impl Hold {
             Fault::Block(gate) => Self::Gate(gate),
             Fault::Delay(span) => Self::Delay(Box::pin(tokio::time::sleep(span))),
             Fault::StallAfter => Self::Stalled,
-            Fault::Fail => Self::None,
+            Fault::Fail => Self::Cut,
         }
     }
 
@@ -47,7 +49,7 @@ impl Hold {
             Self::None => return Poll::Ready(()),
             Self::Gate(gate) => gate.poll_open(cx),
             Self::Delay(sleep) => sleep.as_mut().poll(cx),
-            Self::Stalled => return Poll::Pending,
+            Self::Stalled | Self::Cut => return Poll::Pending,
         };
         if free.is_ready() {
             *self = Self::None;
@@ -74,6 +76,32 @@ impl Side {
         self.frames.push_back(frame);
     }
 
+    /// A frame comes to the edge: back if it passes at once, as most do; else it is kept here.
+    fn meet(
+        &mut self,
+        frame: Frame<Parcel>,
+        faults: &Faults,
+        direction: Direction,
+    ) -> Option<Frame<Parcel>> {
+        if !self.frames.is_empty() || !matches!(self.hold, Hold::None) {
+            self.push(frame);
+            return None;
+        }
+        match faults.pass(frame.kind().into(), direction) {
+            None => Some(frame),
+            Some(Fault::StallAfter) => {
+                self.hold = Hold::Stalled;
+                Some(frame)
+            }
+            Some(fault) => {
+                self.hold = Hold::of(fault);
+                self.push(frame);
+                self.counted = true;
+                None
+            }
+        }
+    }
+
     fn pop(&mut self) -> Option<Frame<Parcel>> {
         let frame = self.frames.pop_front()?;
         self.bytes -= frame_cost(&frame);
@@ -93,6 +121,9 @@ impl Side {
         faults: &Faults,
         direction: Direction,
     ) -> Result<Poll<()>, LinkFault> {
+        if matches!(self.hold, Hold::Cut) {
+            return Err(LinkFault::Injected);
+        }
         if self.hold.poll(cx).is_pending() {
             return Ok(Poll::Pending);
         }
@@ -151,31 +182,35 @@ impl FaultLink {
 
     /// Passes held frames on to the inner link.
     fn drive_sending(&mut self, cx: &mut Context<'_>) -> Result<(), LinkFault> {
-        while self.inner.room() > 0 {
+        while !self.sending.frames.is_empty() && self.inner.room() > 0 {
             if self.sending.admit(cx, &self.faults, Direction::Sent)?.is_pending() {
                 return Ok(());
             }
             let Some(frame) = self.sending.pop() else {
                 return Ok(());
             };
-            if let Err(full) = self.inner.submit(frame) {
-                // The inner link closed meanwhile: its report follows.
-                drop(full);
-                return Ok(());
-            }
+            self.submit_inner(frame);
         }
         Ok(())
     }
 
-    /// Polls the inner link once and takes its report apart.
+    fn submit_inner(&mut self, frame: Frame<Parcel>) {
+        if let Err(full) = self.inner.submit(frame) {
+            // It closed meanwhile: its report follows.
+            drop(full);
+        }
+    }
+
+    /// Polls the inner link once and takes its report apart. Whether it is ready; what it is at
+    /// rest with, it says in the scratch batch.
     fn drive_inner(&mut self, cx: &mut Context<'_>, out: &mut Batch) -> Poll<()> {
+        self.scratch.clear();
         if self.inner_closed.is_some() || self.receiving.bytes >= HELD_BYTES_MAX {
             return Poll::Pending;
         }
-        self.scratch.clear();
         let polled = self.inner.poll(cx, &mut self.scratch);
         for frame in self.scratch.frames.drain(..) {
-            self.receiving.push(frame);
+            out.frames.extend(self.receiving.meet(frame, &self.faults, Direction::Received));
         }
         if let Some(Done { upto, failed }) = self.scratch.done.take() {
             let over = upto.0 - self.inner_done;
@@ -228,12 +263,14 @@ impl FaultLink {
             self.inner.close(CloseHow::Drain);
         }
         // One report of the inner link, then the caller's turn: its bound is ours (F7).
-        let again = self.drive_inner(cx, out).is_ready();
+        let ready = self.drive_inner(cx, out).is_ready();
+        let idle = self.scratch.idle;
         let held = self.sending.frames.len();
         self.drive_sending(cx)?;
         self.drive_receiving(cx, out)?;
+        out.idle = idle && held == 0 && self.receiving.frames.is_empty();
         // What went into room that has just come is moved by another poll of the inner link.
-        Ok(again || self.sending.frames.len() < held)
+        Ok((ready && !idle) || self.sending.frames.len() < held)
     }
 }
 
@@ -252,7 +289,9 @@ impl Link for FaultLink {
             self.starved = true;
             return Err(Full::new(frame, closed));
         }
-        self.sending.push(frame);
+        if let Some(frame) = self.sending.meet(frame, &self.faults, Direction::Sent) {
+            self.submit_inner(frame);
+        }
         self.starved |= self.room() == 0;
         Ok(self.tokens.issue())
     }

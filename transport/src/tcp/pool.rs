@@ -17,6 +17,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
+/// What came is not longer than this, in bytes, and lies beside what counts it: one allocation for
+/// a small message instead of two.
+const SHORT: usize = 192;
+
 /// Bytes of buffers that are kept for the next read.
 const FREE_MAX: usize = 4 * 1024 * 1024;
 
@@ -101,6 +105,15 @@ impl Pool {
     /// The first `len` bytes of a buffer that was taken, to be cut into messages.
     pub(crate) fn lend(self: &Arc<Self>, buffer: Vec<u8>, len: usize) -> Bytes {
         let whole = len >= buffer.len() / 4;
+        if len <= SHORT && !whole {
+            let mut bytes = [0; SHORT];
+            bytes[..len].copy_from_slice(&buffer[..len]);
+            self.put_at_hand(buffer);
+            self.lent.fetch_add(SHORT, Ordering::Relaxed);
+            let mut bytes = Bytes::from_owner(Short { bytes, pool: self.clone() });
+            bytes.truncate(len);
+            return bytes;
+        }
         let (buffer, spare) = match whole {
             true => (buffer, None),
             false => (buffer[..len].to_vec(), Some(buffer)),
@@ -125,6 +138,24 @@ struct Lent {
     pool: Arc<Pool>,
     /// A buffer of the pool, not a copy.
     whole: bool,
+}
+
+/// As [`Lent`], of a copy that is [`SHORT`].
+struct Short {
+    bytes: [u8; SHORT],
+    pool: Arc<Pool>,
+}
+
+impl AsRef<[u8]> for Short {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Short {
+    fn drop(&mut self) {
+        self.pool.lent.fetch_sub(SHORT, Ordering::Relaxed);
+    }
 }
 
 impl AsRef<[u8]> for Lent {
@@ -153,12 +184,15 @@ mod tests {
         let pool = Pool::new(SIZE);
         let mut much = pool.lend(pool.take(SIZE), SIZE / 2);
         assert_eq!((much.len(), pool.lent(), pool.is_short()), (SIZE / 2, SIZE, false));
-        let little = pool.lend(pool.take(SIZE), 100);
-        assert_eq!((little.len(), pool.lent(), pool.is_short()), (100, SIZE + 100, true));
+        let little = pool.lend(pool.take(SIZE), 1_000);
+        assert_eq!((little.len(), pool.lent(), pool.is_short()), (1_000, SIZE + 1_000, true));
+        let least = pool.lend([7; SIZE].to_vec(), 100);
+        assert_eq!(least, [7; 100][..]);
+        assert_eq!(pool.lent(), SIZE + 1_000 + SHORT, "as much as it takes");
         let slice = much.split_to(3);
         drop(much);
-        assert_eq!(pool.lent(), SIZE + 100, "a slice keeps all of it");
-        drop((slice, little));
+        assert_eq!(pool.lent(), SIZE + 1_000 + SHORT, "a slice keeps all of it");
+        drop((slice, little, least));
         assert_eq!((pool.lent(), pool.is_short()), (0, false));
     }
 
@@ -185,7 +219,7 @@ mod tests {
         let address = first.as_ptr();
         // Little came: what is lent is a copy, and the buffer is at hand at once.
         let little = pool.lend(first, 10);
-        assert_eq!((little.len(), pool.lent(), pool.free().bytes), (10, 10, 0));
+        assert_eq!((little.len(), pool.lent(), pool.free().bytes), (10, SHORT, 0));
         let again = pool.take_at_hand(SIZE);
         assert_eq!(again.as_ptr(), address, "the same memory, without the pool");
         pool.put_at_hand(again);

@@ -7,19 +7,31 @@ use super::map::ClusterMap;
 
 /// The OSDs that hold an object, primary first.
 pub(crate) fn replicas(map: &ClusterMap, object: &str) -> Vec<u64> {
-    let mut straws: Vec<(u64, u64)> =
-        map.osds.keys().map(|osd| (straw(object, *osd), *osd)).collect();
-    straws.sort_unstable_by(|a, b| b.cmp(a));
-    straws.truncate(map.replicas.max(1) as usize);
-    straws.into_iter().map(|(_, osd)| osd).collect()
+    let count = map.replicas.max(1) as usize;
+    let name = hash(object);
+    // Longest first; few are kept, so each new one finds its place at once.
+    let mut longest: Vec<(u64, u64)> = Vec::with_capacity(count + 1);
+    for osd in map.osds.keys() {
+        let drawn = (straw(name, *osd), *osd);
+        let place = longest.partition_point(|kept| *kept > drawn);
+        if place < count {
+            longest.truncate(count - 1);
+            longest.insert(place, drawn);
+        }
+    }
+    longest.into_iter().map(|(_, osd)| osd).collect()
 }
 
-/// FNV-1a over the name, then the finalizer of splitmix64: short names spread as well as long ones.
-fn straw(object: &str, osd: u64) -> u64 {
-    let mut hash = 0xcbf2_9ce4_8422_2325 ^ osd.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    for byte in object.bytes() {
-        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
-    }
+/// FNV-1a over the name.
+fn hash(object: &str) -> u64 {
+    object.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
+/// The finalizer of splitmix64: short names spread as well as long ones.
+fn straw(name: u64, osd: u64) -> u64 {
+    let mut hash = name ^ osd.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     hash ^ (hash >> 31)

@@ -81,16 +81,6 @@ pub(super) enum Landed {
     Fatal,
 }
 
-/// The first of a queue, which gives its memory back when it is empty: of ten thousand links most
-/// have nothing under way, and memory that was just given back is in the cache, theirs is not.
-pub(super) fn pop<T>(queue: &mut VecDeque<T>) -> Option<T> {
-    let first = queue.pop_front()?;
-    if queue.is_empty() {
-        *queue = VecDeque::new();
-    }
-    Some(first)
-}
-
 /// One direction.
 #[derive(Debug, Default)]
 pub(super) struct Flow {
@@ -150,7 +140,7 @@ impl Flow {
                 return None;
             }
         }
-        let item = pop(&mut self.queue)?;
+        let item = self.queue.pop_front()?;
         if bandwidth.is_some() {
             self.allowance -= item.len() as i64;
         }
@@ -179,7 +169,7 @@ impl Flow {
             return Some(refused);
         }
         self.starving_since = None;
-        let (_, item) = pop(&mut self.flight)?;
+        let (_, item) = self.flight.pop_front()?;
         Some(self.receive(item, limits))
     }
 
@@ -205,7 +195,7 @@ impl Flow {
         if self.unread {
             self.bytes -= item.len();
             if item.ends() {
-                self.lost.extend(pop(&mut self.manifest));
+                self.lost.extend(self.manifest.pop_front());
             }
             return Landed::Yes;
         }

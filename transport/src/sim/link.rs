@@ -12,7 +12,7 @@ use stellate_protocol::codec::{CodecError, Decoder, First, HEADER_LEN, WireLimit
 use stellate_protocol::{Frame, FrameKind, Lane, Parcel, Seq};
 use tokio::time::{Duration, Sleep};
 
-use super::flow::{Item, pop};
+use super::flow::Item;
 use super::net::{Event, Net, Shared};
 use super::passage;
 use crate::address::Address;
@@ -132,7 +132,7 @@ impl SimLink {
         let (mut moved, mut done) = (0, 0);
         while let Some(wire) = net.wires.get_mut(self.link)
             && wire.takes(self.end)
-            && let Some(packed) = pop(&mut self.pending)
+            && let Some(packed) = self.pending.pop_front()
         {
             let Pending { bytes, mut passage, slots, session, forged } = packed;
             let dialler_first = self.limits.first_speaker == FirstSpeaker::Dialer;
@@ -217,7 +217,7 @@ impl SimLink {
             }
         }
         let full = !flow.has_window();
-        let item = pop(&mut flow.inbox)?;
+        let item = flow.inbox.pop_front()?;
         flow.bytes -= item.len();
         flow.read_bytes += item.len() as u64;
         if full && flow.has_window() {
@@ -270,7 +270,7 @@ impl SimLink {
         };
         wire.ends[self.end].heard = true;
         let (node, peer) = (wire.places[1 - self.end], Some(wire.places[self.end]));
-        if let Some(passage) = pop(&mut wire.flows[1 - self.end].manifest) {
+        if let Some(passage) = wire.flows[1 - self.end].manifest.pop_front() {
             let (link, session, what) = (self.link, wire.session, What::Frame(passage));
             net.trace.add(Traced { tick: now, node, peer, link, session, what });
         }

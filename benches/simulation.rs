@@ -125,7 +125,7 @@ fn measure(name: &str, jobs: u64, run: impl Fn(u64) -> Figures + Sync) {
     }
     let resident = resident_max() >> 20;
     println!(
-        "  {:>10.1} s virtual, {resident} MiB resident at most",
+        "  {:>10.3} s virtual, {resident} MiB resident at most",
         all.virtual_time.as_secs_f64()
     );
 }

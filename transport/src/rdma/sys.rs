@@ -9,7 +9,8 @@
 //! is told at `qp.rs`. Here and in rsockets is the only `unsafe` of Stellate. What it rests on:
 //!
 //! * **Lives nest.** A queue pair holds its identifier's channel, its completion queue and its
-//!   device; a completion queue holds its device; a device deregisters memory before it drops it.
+//!   device; a completion queue holds its device; a device holds its context, and deregisters memory
+//!   before it drops it.
 //! * **Raw pointers stay behind a mutex** of the object they belong to, and are null or gone from
 //!   its table once destroyed. Locks are taken in the order channel, queue pair or completion
 //!   queue, and neither of the latter two inside the other but by `cq.rs`, which is told there.
@@ -23,6 +24,7 @@
 
 mod addr;
 mod channel;
+mod contexts;
 mod cq;
 mod device;
 mod qp;
@@ -33,11 +35,11 @@ mod watch;
 use std::ffi::CStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rdma_sys::{ibv_context, rdma_free_devices, rdma_get_devices};
+use rdma_sys::ibv_context;
 
 use self::channel::SysChannel;
-use self::device::{DeviceContext, SysDevice};
-use super::refusal;
+use self::contexts::Contexts;
+use self::device::{SysDevice, info_of};
 use super::verbs::{Device, DeviceInfo, EventChannel, Verbs, VerbsError, VerbsErrorKind};
 
 /// The libraries of this machine.
@@ -53,41 +55,24 @@ impl System {
 
 impl Verbs for System {
     fn devices(&self) -> Result<Vec<DeviceInfo>, VerbsError> {
-        contexts()?.into_iter().map(DeviceContext::info).collect()
+        let contexts = Contexts::get()?;
+        // SAFETY: the contexts are held until they have told.
+        contexts.iter().map(|context| unsafe { info_of(context) }).collect()
     }
 
     fn open(&self, name: &str) -> Result<Arc<dyn Device>, VerbsError> {
-        for context in contexts()? {
-            if context.name() == name {
-                return Ok(Arc::new(SysDevice::open(context)?));
-            }
-        }
-        Err(VerbsError::new("rdma_get_devices", VerbsErrorKind::NoDevice))
+        let contexts = Contexts::get()?;
+        // SAFETY: as above.
+        let named = contexts.iter().position(|context| unsafe { name_of(context) } == name);
+        let Some(index) = named else {
+            return Err(VerbsError::new("rdma_get_devices", VerbsErrorKind::NoDevice));
+        };
+        Ok(Arc::new(SysDevice::open(contexts.keep(index)?)?))
     }
 
     fn event_channel(&self) -> Result<Arc<dyn EventChannel>, VerbsError> {
         Ok(Arc::new(SysChannel::create()?))
     }
-}
-
-/// The contexts that rdma_cm has open; it opens each once and closes none.
-fn contexts() -> Result<Vec<DeviceContext>, VerbsError> {
-    let mut count = 0;
-    // SAFETY: it takes a place for the number, and gives null or an array of as many contexts.
-    let list = unsafe { rdma_get_devices(&mut count) };
-    if list.is_null() {
-        return Err(refusal::diagnose("rdma_get_devices"));
-    }
-    let len = usize::try_from(count).unwrap_or(0);
-    // SAFETY: the array has that many entries, and is not changed until it is freed below.
-    let raw: Vec<*mut ibv_context> = unsafe { std::slice::from_raw_parts(list, len) }.to_vec();
-    // SAFETY: it came from rdma_get_devices and is not used again; the contexts stay open.
-    unsafe { rdma_free_devices(list) };
-    if raw.is_empty() {
-        return Err(refusal::diagnose("rdma_get_devices"));
-    }
-    // SAFETY: the contexts are open and are never closed.
-    Ok(raw.into_iter().filter_map(|raw| unsafe { DeviceContext::new(raw) }).collect())
 }
 
 /// The device's name, as `rdma link` shows it.

@@ -240,7 +240,7 @@ impl EventChannel for SysChannel {
 
     fn device(&self, id: CmId) -> Option<String> {
         let named = self.with(id, "device", |raw| {
-            // SAFETY: the identifier is alive; a context that it is bound to is open for good.
+            // SAFETY: the identifier is alive; a context that it is bound to is held by it.
             Ok(unsafe { (!(*raw).verbs.is_null()).then(|| name_of((*raw).verbs)) })
         });
         named.ok().flatten()

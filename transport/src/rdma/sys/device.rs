@@ -13,6 +13,7 @@ use rdma_sys::{
     ibv_reg_mr,
 };
 
+use super::contexts::Held;
 use super::cq::SysCq;
 use super::watch::Watch;
 use super::{lock, name_of};
@@ -26,76 +27,54 @@ use crate::rdma::verbs::{
 /// `IBV_LINK_LAYER_ETHERNET`: a macro in C.
 const LINK_LAYER_ETHERNET: u8 = 2;
 
-/// A context that rdma_cm keeps open for good.
-#[derive(Clone, Copy)]
-pub(super) struct DeviceContext(*mut ibv_context);
-
-// SAFETY: libibverbs may be called from any thread, and the context is never closed.
-unsafe impl Send for DeviceContext {}
-// SAFETY: as above.
-unsafe impl Sync for DeviceContext {}
-
-impl DeviceContext {
-    /// # Safety
-    /// The context is null, or open for good.
-    pub(super) unsafe fn new(raw: *mut ibv_context) -> Option<Self> {
-        (!raw.is_null()).then_some(Self(raw))
+/// What the device says of itself.
+///
+/// # Safety
+/// The context is open.
+pub(super) unsafe fn info_of(context: *mut ibv_context) -> Result<DeviceInfo, VerbsError> {
+    let mut device = MaybeUninit::<ibv_device_attr>::zeroed();
+    let mut port = MaybeUninit::<ibv_port_attr>::zeroed();
+    // SAFETY: the context is open; the call fills the record, all of whose bytes are valid.
+    let errno = unsafe { ibv_query_device(context, device.as_mut_ptr()) };
+    if errno != 0 {
+        return Err(refusal::of("ibv_query_device", errno));
     }
-
-    pub(super) fn raw(self) -> *mut ibv_context {
-        self.0
+    // SAFETY: as above; the symbol takes an older, shorter form of the same record.
+    let errno = unsafe { ibv_query_port(context, 1, port.as_mut_ptr().cast()) };
+    if errno != 0 {
+        return Err(refusal::of("ibv_query_port", errno));
     }
-
-    pub(super) fn name(self) -> String {
-        // SAFETY: the context is open.
-        unsafe { name_of(self.0) }
-    }
-
-    /// What the device says of itself.
-    pub(super) fn info(self) -> Result<DeviceInfo, VerbsError> {
-        let mut device = MaybeUninit::<ibv_device_attr>::zeroed();
-        let mut port = MaybeUninit::<ibv_port_attr>::zeroed();
-        // SAFETY: the context is open; the call fills the record, all of whose bytes are valid.
-        let errno = unsafe { ibv_query_device(self.0, device.as_mut_ptr()) };
-        if errno != 0 {
-            return Err(refusal::of("ibv_query_device", errno));
-        }
-        // SAFETY: as above; the symbol takes an older, shorter form of the same record.
-        let errno = unsafe { ibv_query_port(self.0, 1, port.as_mut_ptr().cast()) };
-        if errno != 0 {
-            return Err(refusal::of("ibv_query_port", errno));
-        }
-        // SAFETY: they were zeroed, which is valid for their numbers, and are filled now.
-        let (device, port) = unsafe { (device.assume_init(), port.assume_init()) };
-        // SAFETY: an open context has its device for good.
-        let node = unsafe { (*(*self.0).device).node_type };
-        let fabric = match (node, port.link_layer) {
-            (ibv_node_type::IBV_NODE_RNIC, _) => Fabric::IWarp,
-            (_, LINK_LAYER_ETHERNET) => Fabric::RoCE,
-            _ => Fabric::InfiniBand,
-        };
-        let state = match port.state {
-            ibv_port_state::IBV_PORT_ACTIVE => PortState::Active,
-            _ => PortState::Down,
-        };
-        let number = |n: i32| u32::try_from(n).unwrap_or(0);
-        let short = |n: i32| u8::try_from(n.clamp(0, 255)).unwrap_or(0);
-        Ok(DeviceInfo {
-            name: self.name(),
-            fabric,
-            port: state,
-            qp_max: number(device.max_qp),
-            qp_depth_max: number(device.max_qp_wr),
-            cq_max: number(device.max_cq),
-            cq_depth_max: number(device.max_cqe),
-            segments_max: number(device.max_sge),
-            read_segments_max: number(device.max_sge_rd),
-            reads_in_max: short(device.max_qp_rd_atom),
-            reads_out_max: short(device.max_qp_init_rd_atom),
-            region_max: device.max_mr_size,
-            greeting_max: GREETING_MAX,
-        })
-    }
+    // SAFETY: they were zeroed, which is valid for their numbers, and are filled now.
+    let (device, port) = unsafe { (device.assume_init(), port.assume_init()) };
+    // SAFETY: an open context has its device for good.
+    let node = unsafe { (*(*context).device).node_type };
+    let fabric = match (node, port.link_layer) {
+        (ibv_node_type::IBV_NODE_RNIC, _) => Fabric::IWarp,
+        (_, LINK_LAYER_ETHERNET) => Fabric::RoCE,
+        _ => Fabric::InfiniBand,
+    };
+    let state = match port.state {
+        ibv_port_state::IBV_PORT_ACTIVE => PortState::Active,
+        _ => PortState::Down,
+    };
+    let number = |n: i32| u32::try_from(n).unwrap_or(0);
+    let short = |n: i32| u8::try_from(n.clamp(0, 255)).unwrap_or(0);
+    Ok(DeviceInfo {
+        // SAFETY: as above.
+        name: unsafe { name_of(context) },
+        fabric,
+        port: state,
+        qp_max: number(device.max_qp),
+        qp_depth_max: number(device.max_qp_wr),
+        cq_max: number(device.max_cq),
+        cq_depth_max: number(device.max_cqe),
+        segments_max: number(device.max_sge),
+        read_segments_max: number(device.max_sge_rd),
+        reads_in_max: short(device.max_qp_rd_atom),
+        reads_out_max: short(device.max_qp_init_rd_atom),
+        region_max: device.max_mr_size,
+        greeting_max: GREETING_MAX,
+    })
 }
 
 /// An open device.
@@ -105,11 +84,12 @@ pub(super) struct SysDevice {
 }
 
 struct Shared {
-    context: DeviceContext,
     pd: *mut ibv_pd,
     info: DeviceInfo,
     regions: Mutex<BTreeMap<RegionId, Region>>,
     watch: Watch,
+    /// Let go of last.
+    held: Held,
 }
 
 /// Memory that the NIC knows, kept as long as it does.
@@ -127,22 +107,24 @@ unsafe impl Send for Shared {}
 unsafe impl Sync for Shared {}
 
 impl SysDevice {
-    pub(super) fn open(context: DeviceContext) -> Result<Self, VerbsError> {
-        let info = context.info()?;
-        // SAFETY: the context is open for good, and so is its descriptor.
-        let watch = unsafe { Watch::new((*context.raw()).async_fd) };
+    pub(super) fn open(held: Held) -> Result<Self, VerbsError> {
+        let context = held.context();
+        // SAFETY: the context is open while it is held.
+        let info = unsafe { info_of(context) }?;
+        // SAFETY: as above, and so is its descriptor.
+        let watch = unsafe { Watch::new((*context).async_fd) };
         let watch = watch.map_err(|_| refusal::last("fcntl"))?;
-        // SAFETY: the context is open.
-        let pd = unsafe { ibv_alloc_pd(context.raw()) };
+        // SAFETY: as above.
+        let pd = unsafe { ibv_alloc_pd(context) };
         if pd.is_null() {
             return Err(refusal::last("ibv_alloc_pd"));
         }
         let regions = Mutex::default();
-        Ok(Self { shared: Arc::new(Shared { context, pd, info, regions, watch }) })
+        Ok(Self { shared: Arc::new(Shared { pd, info, regions, watch, held }) })
     }
 
     pub(super) fn context(&self) -> *mut ibv_context {
-        self.shared.context.raw()
+        self.shared.held.context()
     }
 
     /// The domain, for as long as this handle lives.
@@ -219,7 +201,7 @@ impl Device for SysDevice {
     fn next_async(&self) -> Result<Option<AsyncEvent>, VerbsError> {
         let mut place = MaybeUninit::<ibv_async_event>::zeroed();
         // SAFETY: the context is open, the place is of the right size.
-        if unsafe { ibv_get_async_event(self.shared.context.raw(), place.as_mut_ptr()) } != 0 {
+        if unsafe { ibv_get_async_event(self.shared.held.context(), place.as_mut_ptr()) } != 0 {
             let error = refusal::last("ibv_get_async_event");
             return if error.errno == Some(libc::EAGAIN) { Ok(None) } else { Err(error) };
         }

@@ -271,6 +271,19 @@ async fn a_removed_device_ends_its_links_and_nothing_else() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_device_that_only_a_listener_is_on_is_let_go_of_when_it_is_removed() {
+    for personality in [Personality::ROCE, Personality::IWARP] {
+        let two = Two::new(7, personality, RdmaOptions::default());
+        let listener = two.rig.listens.listen(&two.rig.at).expect("listens");
+        assert_eq!(two.far.in_use().pools.len(), 1, "it was asked whether it funds a link");
+        two.fake.remove_device(FAR);
+        two.nothing_left(0).await;
+        assert_eq!(two.far.in_use().pools.len(), 0, "on {}", personality.fabric);
+        drop(listener);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_messages_may_hold_funds_no_link() {
     let pool = PoolOptions { slots_max: 2 << 20, held_max: 1 << 20, ..PoolOptions::default() };
     let options = RdmaOptions { pool, ..RdmaOptions::default() };

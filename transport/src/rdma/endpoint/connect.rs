@@ -346,13 +346,14 @@ impl Core {
         }
     }
 
+    /// The device of an identifier goes, and all that is on it: the kernel may wait for that.
     fn removed(&mut self, endpoint: &Endpoint, id: CmId) {
+        if let Some(name) = endpoint.channel.device(id) {
+            self.lose_device(endpoint, &name);
+        }
         match self.owners.get(&id) {
             Some(Owner::Pair(tag)) => {
                 let tag = *tag;
-                if let Some(name) = self.pairs.get(&tag.0).map(|pair| pair.nic.clone()) {
-                    self.lose_device(endpoint, &name);
-                }
                 self.lose(endpoint, tag, LinkFault::DeviceGone);
             }
             Some(Owner::Dial(_)) => {

@@ -8,7 +8,7 @@ use super::Violation;
 use super::pair::PairState;
 use super::world::World;
 use crate::rdma::memory::Arena;
-use crate::rdma::verbs::{Access, AsyncEvent, CmEventKind, Completion, Operation};
+use crate::rdma::verbs::{Access, AsyncEvent, CmEventKind, Completion, Fabric, Operation};
 
 #[derive(Debug)]
 pub(super) struct Region {
@@ -122,8 +122,11 @@ impl World {
             return;
         };
         self.hosts[host].present = false;
-        self.hosts[host].async_events.push_back(AsyncEvent::DeviceFatal);
-        self.wakes.extend(self.hosts[host].async_waker.take());
+        // Soft RoCE says nothing by itself: it waits until nobody has it any more.
+        if self.hosts[host].personality.fabric != Fabric::RoCE {
+            self.hosts[host].async_events.push_back(AsyncEvent::DeviceFatal);
+            self.wakes.extend(self.hosts[host].async_waker.take());
+        }
         for pair in self.pairs.values_mut().filter(|pair| pair.host == host) {
             pair.state = PairState::Lost;
         }

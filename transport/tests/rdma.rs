@@ -417,6 +417,25 @@ async fn f8_what_completed_without_a_word_comes_home_by_the_marker_of_the_teardo
     two.nothing_left(0).await;
 }
 
+/// The end of a link waits for what is posted, and for no deadline.
+#[tokio::test(start_paused = true)]
+async fn f8_a_link_that_is_closed_is_home_at_once_on_every_fabric() {
+    for personality in [Personality::ROCE, Personality::IWARP] {
+        let two = Two::new(7, personality, RdmaOptions::default());
+        let mut pair = two.pair().await;
+        pair.near.send(message(1, b"there"));
+        pair.far.send(message(1, b"and back"));
+        pair.until(|pair| pair.near.frames.len() == 1 && pair.far.frames.len() == 1).await;
+        pair.near.link().close(CloseHow::Abort);
+        let begin = tokio::time::Instant::now();
+        pair.until_closed().await;
+        let (took, patience) = (begin.elapsed(), RdmaOptions::default().teardown);
+        assert!(took < patience / 4, "{took:?} on {}", personality.fabric);
+        drop(pair);
+        two.nothing_left(0).await;
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_comes_while_a_wake_up_is_asked_for_is_found_by_the_second_look() {
     let two = two();

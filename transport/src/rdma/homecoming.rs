@@ -6,7 +6,7 @@
 //! ```
 //!
 //! The marker is a signalled SEND behind all others: flushed like them, it says that SENDs without
-//! a completion of their own are over.
+//! a completion of their own are over. On iWARP there are none such, and no marker.
 
 use std::time::Duration;
 

@@ -61,7 +61,9 @@ pub(super) struct Pair {
     pub(super) rnr_tries: u8,
     pub(super) receives: VecDeque<(WorkId, Buf)>,
     pub(super) sends: VecDeque<Work>,
-    /// Unsignalled SENDs that were acknowledged: their user learns so from a later completion only.
+    /// What no completion of its own will tell of: unsignalled SENDs that were acknowledged, except on
+    /// iWARP, whose binding asks for the completion and keeps it to itself; what is posted on a send
+    /// queue of iWARP after an error.
     pub(super) silent: Vec<Buf>,
     last_arrival: u64,
     /// Since when the first in the queue does not get through.
@@ -153,6 +155,10 @@ impl World {
         if pair.state == PairState::Error {
             let (tag, cqs) = (pair.tag, pair.cqs);
             let Posting { work, operation, head, .. } = posting;
+            if self.hosts[pair.host].personality.fabric == Fabric::IWarp {
+                // Soft iWARP says nothing of it before the pair is destroyed.
+                return pair.silent.push(head);
+            }
             return self.complete(cqs, number, tag, work, operation, Err(WorkFault::Flushed), head);
         }
         pair.last_arrival = pair.last_arrival.max(now + travel);
@@ -374,9 +380,20 @@ impl World {
             let Some(head) = work.head else { continue };
             if work.signalled {
                 self.complete(cqs, number, tag, work.work, work.operation, Ok(len), head);
-            } else if let Some(pair) = self.pairs.get_mut(&number) {
-                pair.silent.push(head);
+            } else {
+                self.say_nothing(number, head);
             }
+        }
+    }
+
+    /// An unsignalled SEND of a pair is over.
+    fn say_nothing(&mut self, number: u32, head: Buf) {
+        let Some(pair) = self.pairs.get_mut(&number) else {
+            return;
+        };
+        match self.hosts[pair.host].personality.fabric {
+            Fabric::IWarp => self.homeward.push(Box::new(head)),
+            _ => pair.silent.push(head),
         }
     }
 
@@ -460,11 +477,7 @@ impl World {
             let Some(head) = head else { continue };
             // A SEND that was acknowledged, unsignalled, is over without a word.
             match state {
-                WorkState::Acknowledged if !signalled => {
-                    if let Some(pair) = self.pairs.get_mut(&number) {
-                        pair.silent.push(head);
-                    }
-                }
+                WorkState::Acknowledged if !signalled => self.say_nothing(number, head),
                 _ => self.complete(cqs, number, tag, work, operation, flushed, head),
             }
         }

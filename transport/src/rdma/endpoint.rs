@@ -13,6 +13,7 @@
 //! home, and links and listeners report it.
 
 mod connect;
+mod looks;
 mod nic;
 mod pairs;
 mod turn;
@@ -28,9 +29,10 @@ use std::time::Duration;
 use tokio::time::{Instant, Sleep};
 
 use self::connect::{Dial, Listening};
+use self::looks::Looks;
 use self::nic::Nic;
 use self::pairs::Pair;
-use super::interest::{Interest, LATE, LATEST, Wish};
+use super::interest::{Interest, LATE, Wish};
 use super::link::RdmaLink;
 use super::options::RdmaOptions;
 use super::pool::{Lease, PoolUse};
@@ -43,8 +45,6 @@ use crate::fault::LinkFault;
 const TURN: usize = 64;
 /// Turns that find nothing in one poll of the endpoint: then others get theirs.
 const LOOKS: usize = 8;
-/// Polls without a look at the clock while something is due some day and no timer fired.
-const UNTIMED: u32 = 64;
 
 /// See the module.
 #[derive(Debug)]
@@ -76,18 +76,8 @@ struct Core {
     tags: u32,
     numbers: u64,
     origin: Instant,
-    /// When to look at deadlines.
-    alarm: Option<Duration>,
-    /// Deadlines may be due.
-    due: bool,
-    /// Polls so far.
-    polls: u32,
-    /// Since when there has been nothing to do, as a look at the clock said.
-    idle: Option<Duration>,
-    /// For so long that it spins no more.
-    rests: bool,
-    /// When it last looked for what nobody waits for it was after so long.
-    late: Duration,
+    /// When to look at what.
+    looks: Looks,
     /// The endpoint's own task.
     task: Option<Waker>,
     /// Whom to wake, and what to drop, once the lock is released.
@@ -131,12 +121,7 @@ impl Endpoint {
             tags: 0,
             numbers: 0,
             origin: Instant::now(),
-            alarm: None,
-            due: false,
-            polls: 0,
-            idle: None,
-            rests: false,
-            late: LATE,
+            looks: Looks::new(),
             task: None,
             wakes: Vec::new(),
             dropped: Vec::new(),
@@ -319,7 +304,10 @@ impl Endpoint {
             }
         }
         if self.spins() {
-            self.core().look_at_clock(self.options.spin);
+            let mut core = self.core();
+            let now = core.now();
+            core.looks.quiet(now, self.options.spin);
+            drop(core);
             // Should the peer, or the kernel for either, want this very core.
             std::thread::yield_now();
         }
@@ -342,9 +330,8 @@ impl Endpoint {
             }
         }
         // Also when there is so much to do that it never sleeps.
-        core.polls = core.polls.wrapping_add(1);
         let fired = sleep.as_mut().is_some_and(|sleep| sleep.as_mut().poll(cx).is_ready());
-        fired || core.due || core.polls.is_multiple_of(UNTIMED)
+        core.looks.begin(fired)
     }
 
     /// One turn over all sources; whether anything was done. `due`: deadlines may be, too.
@@ -362,19 +349,18 @@ impl Endpoint {
             }
         }
         let worked = self.change(|core| {
-            let due = due && core.alarm.is_some_and(|alarm| core.now() >= alarm);
+            let origin = core.origin;
+            let due = due && core.looks.is_due(|| origin.elapsed());
             if due {
-                core.alarm = None;
-                core.due = false;
                 core.check_deadlines(self);
                 if self.interest.looked() {
-                    core.late = (core.late * 2).min(LATEST);
-                    core.wake_at(core.now() + core.late);
+                    let late = core.looks.next_late();
+                    core.wake_at(core.now() + late);
                 }
             }
             worked |= core.turn(self, cx);
             if worked {
-                (core.idle, core.rests, core.late) = (None, false, LATE);
+                core.looks.busy();
             }
             worked || due
         });
@@ -383,7 +369,7 @@ impl Endpoint {
 
     fn spins(&self) -> bool {
         let core = self.core();
-        !self.options.spin.is_zero() && !core.nics.is_empty() && !core.rests
+        !self.options.spin.is_zero() && !core.nics.is_empty() && !core.looks.is_resting()
     }
 
     /// Asks for wake-ups, then looks whether something completed meanwhile.
@@ -413,7 +399,7 @@ impl Endpoint {
                     ready |= queue.cqs.received.poll_readable(cx).is_ready();
                 }
             }
-            let Some(alarm) = core.alarm else {
+            let Some(alarm) = core.looks.alarm() else {
                 *sleep = None;
                 return ready;
             };
@@ -423,12 +409,8 @@ impl Endpoint {
                 Some(sleep) => sleep.as_mut().reset(due),
                 None => *sleep = Some(Box::pin(tokio::time::sleep_until(due))),
             }
-            if sleep.as_mut().is_some_and(|sleep| sleep.as_mut().poll(cx).is_ready()) {
-                // The next turn looks at the deadlines.
-                core.due = true;
-                ready = true;
-            }
-            ready
+            // One that has fired stays so until the next poll, which looks at the deadlines.
+            ready | sleep.as_mut().is_some_and(|sleep| sleep.as_mut().poll(cx).is_ready())
         })
     }
 
@@ -454,14 +436,6 @@ impl Core {
         self.origin.elapsed()
     }
 
-    /// Nothing was found for a while: for how long, and whether a deadline passed meanwhile.
-    fn look_at_clock(&mut self, spin: Duration) {
-        let now = self.now();
-        let since = *self.idle.get_or_insert(now);
-        self.rests = now.saturating_sub(since) >= spin;
-        self.due |= self.alarm.is_some_and(|alarm| now >= alarm);
-    }
-
     fn number(&mut self) -> u64 {
         self.numbers += 1;
         self.numbers
@@ -469,8 +443,7 @@ impl Core {
 
     /// Looks at deadlines at that time, at the latest.
     fn wake_at(&mut self, at: Duration) {
-        if self.alarm.is_none_or(|alarm| at < alarm) {
-            self.alarm = Some(at);
+        if self.looks.wake_at(at) {
             self.wakes.extend(self.task.take());
         }
     }

@@ -337,6 +337,12 @@ impl Promises {
         talk.peer_life.is_some_and(|life| self.lives.get(&(peer, life)).is_some_and(|of| of.over))
     }
 
+    /// Whether it is not known which life of the peer the session is with, and one of them is over.
+    pub(super) fn may_have_died(&self, peer: EntityName, talk: &Talk) -> bool {
+        let mut lives = self.lives.range((peer, 0)..).take_while(|((of, _), _)| *of == peer);
+        talk.peer_life.is_none() && lives.any(|(_, life)| life.over)
+    }
+
     fn waits(&self, id: &TalkId, talk: &Talk) -> Option<String> {
         let peer = talk.peer?;
         for (class, out) in Class::ALL.iter().zip(&talk.out) {

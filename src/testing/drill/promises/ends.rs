@@ -81,7 +81,7 @@ impl Promises {
                     || violated
                     || tampered(&[Tamper::HangUp])
             }
-            EndCause::PeerRestarted => allowed.crashes || gave_up || twin,
+            EndCause::PeerRestarted => orphan || twin || self.may_have_died(peer, talk),
             EndCause::Superseded => {
                 let newer = self.is_followed(peer, talk.peer_life)
                     || self.is_followed(me.node, Some(me.life));

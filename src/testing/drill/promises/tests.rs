@@ -10,16 +10,16 @@ use crate::testing::drill::told::Back;
 
 const ME: EntityName = EntityName::osd(1);
 const PEER: EntityName = EntityName::osd(2);
+const THIRD: EntityName = EntityName::osd(3);
 
 fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
 }
 
-/// Two nodes that say which boot they are, and whatever the script does to them.
+/// Nodes that say which boot they are, and whatever the script does to them.
 fn case(script: Script) -> Case {
-    let mut case = Draw::default().case(1);
-    case.nodes.truncate(2);
-    for (node, name) in case.nodes.iter_mut().zip([ME, PEER]) {
+    let mut case = Draw { nodes: Some(3), ..Draw::default() }.case(1);
+    for (node, name) in case.nodes.iter_mut().zip([ME, PEER, THIRD]) {
         (node.name, node.incarnations, node.misfit) = (name, true, false);
         (node.admission, node.clock_ms, node.drift_ppm) = (Admission::Open, 0, 0);
     }
@@ -54,6 +54,11 @@ impl History {
         self.promises.see(&Seen { at: self.at, node: PEER, life, what }).unwrap();
         self.tell(PEER, life, Told::Booted(identity)).unwrap();
         instance
+    }
+
+    fn dies(&mut self, node: EntityName, life: u64) {
+        let what = Happening::Crashed;
+        self.promises.see(&Seen { at: self.at, node, life, what }).unwrap();
     }
 
     fn connects(&mut self, key: u64, instance: Instance) {
@@ -104,6 +109,27 @@ fn s6_only_a_higher_boot_supersedes() {
     let mut nameless = case(crash());
     nameless.nodes.iter_mut().for_each(|node| node.incarnations = false);
     broken(superseded(&nameless, Some(6)), "S2", said);
+}
+
+#[test]
+fn s6_only_who_has_died_is_restarted() {
+    let crash = |node| Script::new().at(secs(1), Action::Crash { node, down: secs(1) });
+    // The peer's life with which a session is, if it is known; who dies in which life.
+    let restarted = |with: Option<u64>, died: &[(EntityName, u64)]| {
+        let mut history = History::of(&case(crash(died[0].0)));
+        let lives = [history.boots(0, 5), history.boots(1, 6)];
+        history.takes(1, 1);
+        with.into_iter().for_each(|life| history.connects(1, lives[life as usize]));
+        died.iter().for_each(|(node, life)| history.dies(*node, *life));
+        history.ends(1, EndCause::PeerRestarted, 1)
+    };
+    restarted(Some(0), &[(PEER, 0)]).unwrap();
+    restarted(Some(1), &[(PEER, 0), (PEER, 1)]).unwrap();
+    restarted(None, &[(PEER, 0)]).expect("nobody knows with which life it was");
+    let said = "ended for no reason: PeerRestarted";
+    broken(restarted(Some(0), &[(THIRD, 0)]), "S2", said);
+    broken(restarted(None, &[(THIRD, 0)]), "S2", said);
+    broken(restarted(Some(1), &[(PEER, 0)]), "S2", said);
 }
 
 #[test]

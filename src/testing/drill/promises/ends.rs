@@ -51,8 +51,9 @@ impl Promises {
             );
             return Err(Breach::new("S2", text));
         }
+        let was_up = talk.instance.is_some() || talk.mate.is_some();
         for (class, out) in Class::ALL.into_iter().zip(&talk.out) {
-            comes_back(class, out, end).map_err(|text| {
+            comes_back(class, out, end, was_up).map_err(|text| {
                 Breach::new("S4", format!("session {} of {}: {text}", me.key, me.node))
             })?;
         }
@@ -151,8 +152,9 @@ impl Promises {
     }
 }
 
-/// What came back is the last that was taken, in order, and as many as the counts say.
-fn comes_back(class: Class, out: &Out, end: &End) -> Result<(), String> {
+/// What came back is the last that was taken, in order, and as many as the counts say; all of it, if
+/// nobody else can have had any.
+fn comes_back(class: Class, out: &Out, end: &End, was_up: bool) -> Result<(), String> {
     if end.cause == EndCause::InternalFault {
         // The messages are gone with the session's own actor; the ledger knows how many.
         return Ok(());
@@ -170,13 +172,19 @@ fn comes_back(class: Class, out: &Out, end: &End) -> Result<(), String> {
     if !numbers.is_sorted_by(|a, b| a < b) {
         return Err(format!("{class:?}: came back out of order: {numbers:?}"));
     }
+    let taken = out.ways.len() as u64;
+    // What has no answer to wait for comes back without a gap.
+    let gap = |first: u64| {
+        (first..=taken).find(|n| out.way(*n) == Some(Way::Plain) && !numbers.contains(n))
+    };
+    if !was_up && gap(1).is_some() {
+        let back = numbers.len();
+        return Err(format!("{class:?}: {taken} taken, never up, and {back} came back"));
+    }
     let Some(first) = numbers.first() else {
         return Ok(());
     };
-    // What has no answer to wait for comes back without a gap.
-    let gap = (*first..=out.ways.len() as u64)
-        .find(|n| out.way(*n) == Some(Way::Plain) && !numbers.contains(n));
-    if let Some(gap) = gap {
+    if let Some(gap) = gap(*first) {
         return Err(format!("{class:?}: {gap} did not come back, {first} did"));
     }
     if *first <= out.received {

@@ -160,3 +160,25 @@ fn s2_only_a_peer_that_was_away_is_given_up() {
     history.at = secs(110);
     broken(history.ends(1, EndCause::TimedOut, 0), "S2", "ended for no reason: TimedOut");
 }
+
+#[test]
+fn s4_what_a_session_took_that_was_never_up_comes_back() {
+    let panic = Action::Panic { node: ME, actor: "sessions/1".into() };
+    let fault = case(Script::new().at(secs(1), panic));
+    let ends = |up: bool, cause: EndCause, back: u64| {
+        let mut history = History::of(&fault);
+        let instance = history.boots(0, 1);
+        (1..=5).for_each(|n| history.takes(1, n));
+        if up {
+            history.connects(1, instance);
+        }
+        history.tell(ME, 0, Told::Closed(1)).unwrap();
+        history.ends(1, cause, back)?;
+        history.promises.finish()
+    };
+    ends(false, EndCause::ClosedHere, 5).unwrap();
+    ends(true, EndCause::ClosedHere, 0).expect("all was received");
+    ends(false, EndCause::InternalFault, 0).expect("gone with the session's actor");
+    let said = "session 1 of osd.1: Normal: 5 taken, never up, and 0 came back";
+    broken(ends(false, EndCause::ClosedHere, 0), "S4", said);
+}

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use stellate::prelude::*;
 use stellate::testing::rdma::fake::{FakeNet, Personality};
-use stellate::testing::rdma::{Rdma, RdmaOptions};
+use stellate::testing::rdma::{PoolOptions, Rdma, RdmaOptions};
 use stellate::testing::{Faults, World, virtual_time};
 
 const ONE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
@@ -64,6 +64,8 @@ struct Pair {
     one: Messenger,
     two: Messenger,
     seen: Arc<Seen>,
+    /// What osd.1 was sent.
+    back: Arc<Seen>,
     rdma: [Rdma; 2],
 }
 
@@ -77,16 +79,26 @@ async fn node(builder: MessengerBuilder, seen: &Arc<Seen>) -> Messenger {
 }
 
 async fn pair(world: &World, personality: Personality, keep: bool) -> Pair {
+    pair_with(world, personality, keep, RdmaOptions::default()).await
+}
+
+async fn pair_with(
+    world: &World,
+    personality: Personality,
+    keep: bool,
+    options: RdmaOptions,
+) -> Pair {
     let fake = FakeNet::new(5);
-    let rdma = [ONE, TWO].map(|ip| Rdma::with(fake.host(ip, personality), RdmaOptions::default()));
+    let rdma = [ONE, TWO].map(|ip| Rdma::with(fake.host(ip, personality), options.clone()));
     let seen = Arc::new(Seen { keep, ..Seen::default() });
     let with = |number, rdma: &Rdma, at: &str| {
         let builder = world.messenger(EntityName::osd(number)).transport(Arc::new(rdma.clone()));
         builder.bind(at).policy(EntityKind::OSD, Policy::lossless_peer())
     };
-    let one = node(with(1, &rdma[0], "rdma://10.0.0.1:6800"), &Arc::default()).await;
+    let back = Arc::new(Seen::default());
+    let one = node(with(1, &rdma[0], "rdma://10.0.0.1:6800"), &back).await;
     let two = node(with(2, &rdma[1], TWO_AT), &seen).await;
-    Pair { fake, one, two, seen, rdma }
+    Pair { fake, one, two, seen, back, rdma }
 }
 
 impl Pair {
@@ -228,6 +240,29 @@ fn leased_data_goes_out_where_it_lies_and_is_kept_where_it_came() {
         }
         pair.seen.kept.lock().unwrap().clear();
         world.until("the kept is free", || kept(1) == 0).await;
+        pair.end().await;
+    });
+}
+
+/// Both hosts are full of what the other is to read, and have nowhere to read it to but what is kept
+/// for that.
+#[test]
+fn s8_a_session_that_is_loaded_both_ways_needs_no_more_than_the_least_memory() {
+    virtual_time(7, async |world| {
+        let pool = PoolOptions { kept_max: 0, passing_max: 0, ..PoolOptions::default() };
+        let options = RdmaOptions { pool, ..RdmaOptions::default() };
+        let pair = pair_with(&world, Personality::IWARP, false, options).await;
+        let there = pair.one.connect(EntityName::osd(2), TWO_AT).unwrap();
+        pair.send(&there, 0, 200);
+        world.until("it is up", || pair.read() > 0).await;
+        let back = pair.two.connect(EntityName::osd(1), "rdma://10.0.0.1:6800").unwrap();
+        pair.send(&back, 0, 200);
+        let begin = world.elapsed();
+        let read = |seen: &Seen| seen.read.load(Ordering::Relaxed);
+        world.until("all", || read(&pair.seen) == 200 && read(&pair.back) == 200).await;
+        assert!(world.elapsed() - begin < Limits::default().heartbeat_every, "at once");
+        let lost = [&there, &back].map(|connection| connection.counters().links_lost);
+        assert_eq!(lost, [0, 0], "S9: no side took the other for dead");
         pair.end().await;
     });
 }

@@ -13,7 +13,8 @@ pub struct LinkLimits {
     pub chunk_bytes: u32,
     /// Receives posted on each end when the fabric counts them; every frame spends one.
     pub recv_slots: Option<u32>,
-    /// Bytes accepted by `submit` and not yet `Done`, before it refuses (one frame may overshoot).
+    /// Bytes accepted by `submit` and not yet `Done`, before it refuses (one frame may overshoot). A
+    /// link that sends chunks from memory of its own takes as many bytes of them beside.
     pub send_bytes: usize,
     /// Most pieces of memory that one piece of work gathers.
     pub gather_max: usize,

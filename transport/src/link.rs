@@ -126,6 +126,14 @@ pub trait Link: Send {
     /// and the link is open, a link refuses nothing.
     fn submit(&mut self, frame: Frame<Parcel>) -> Result<Token, Full>;
 
+    /// Whether it has room for a chunk, too. A link that has memory of its own to send chunks from
+    /// may have none left for a while, and takes other frames meanwhile (S9); it says
+    /// [`room`](Batch::room) when it takes chunks again. One that is submitted all the same takes room
+    /// from other frames.
+    fn takes_chunks(&self) -> bool {
+        true
+    }
+
     /// Whether it takes frames as bytes, with [`submit_bytes`](Self::submit_bytes) as well: a link
     /// that sends a stream of them anyway.
     fn takes_bytes(&self) -> bool {
@@ -251,7 +259,7 @@ pub struct Batch {
     pub frames: Vec<Frame<Parcel>>,
     /// Accepted submits that are over, cumulative.
     pub done: Option<Done>,
-    /// A link that had no room has room again.
+    /// A link that had no room, or none for chunks, has room again.
     pub room: bool,
     /// The link is closed; comes after everything else in the batch, and once.
     pub closed: Option<LinkClosed>,

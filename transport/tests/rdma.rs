@@ -2,122 +2,14 @@
 
 mod support;
 
-use std::net::IpAddr;
-use std::sync::Arc;
-
 use futures::FutureExt;
 use stellate_protocol::{Frame, Seq};
-use stellate_transport::rdma::fake::{CmWord, Counts, FakeNet, Personality};
+use stellate_transport::rdma::fake::{CmWord, Counts, Personality};
 use stellate_transport::rdma::verbs::{VerbsErrorKind, WorkFault};
 use stellate_transport::rdma::{PoolOptions, Rdma, RdmaOptions};
 use stellate_transport::{CloseHow, DialError, LinkFault, Transport};
-use support::{End, Pair, Rig, announce, chunks, hello, lane, message, pattern, pull, seqs};
-
-const NEAR: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
-const FAR: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2));
-
-/// Two hosts.
-struct Two {
-    fake: FakeNet,
-    near: Rdma,
-    far: Rdma,
-    rig: Rig,
-}
-
-impl Two {
-    fn new(seed: u64, personality: Personality, options: RdmaOptions) -> Self {
-        Self::apart(seed, personality, [options.clone(), options])
-    }
-
-    /// With options of its own for each, the near one first.
-    fn apart(seed: u64, personality: Personality, options: [RdmaOptions; 2]) -> Self {
-        let fake = FakeNet::new(seed);
-        let [here, there] = options;
-        let near = Rdma::with(fake.host(NEAR, personality), here);
-        let far = Rdma::with(fake.host(FAR, personality), there);
-        let rig = Rig {
-            dials: Arc::new(near.clone()),
-            listens: Arc::new(far.clone()),
-            at: "rdma://10.0.0.2:0".parse().expect("an address"),
-            net: None,
-            fake: Some(fake.clone()),
-        };
-        Self { fake, near, far, rig }
-    }
-
-    async fn pair(&self) -> Pair {
-        Pair::up(&self.rig).await
-    }
-
-    /// Nothing of any link is left on either side, besides so many listeners.
-    async fn nothing_left(&self, listeners: usize) {
-        // Teardown takes a round trip, or its deadline.
-        tokio::time::sleep(std::time::Duration::from_secs(30)).await;
-        for (name, rdma, listeners) in [("near", &self.near, 0), ("far", &self.far, listeners)] {
-            let used = rdma.in_use();
-            assert_eq!((used.queue_pairs, used.identifiers), (0, listeners), "{name}");
-            assert_eq!(used.cq_places, 0, "{name}");
-            for pool in used.pools.values() {
-                let out = (pool.funded, pool.slots, pool.held, pool.kept, pool.passing);
-                assert_eq!(out, (0, 0, 0, 0, 0), "{name}");
-            }
-        }
-        for (host, listeners) in [(NEAR, 0), (FAR, listeners)] {
-            let counts = self.fake.counts(host);
-            assert_eq!((counts.queue_pairs, counts.identifiers), (0, listeners));
-            assert_eq!(counts.exports, 0);
-        }
-        assert_eq!(self.fake.violations(), []);
-    }
-}
-
-fn two() -> Two {
-    Two::new(7, Personality::ROCE, RdmaOptions::default())
-}
-
-/// Drives one end alone.
-async fn until_one(end: &mut End, mut done: impl FnMut(&End) -> bool) {
-    std::future::poll_fn(|cx| {
-        end.drive(cx);
-        if done(end) { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
-    })
-    .await;
-}
-
-/// A message whose data is pulled, from near to far, all the way.
-async fn pull_through(pair: &mut Pair, data: &bytes::Bytes, seq: u64) -> bytes::Bytes {
-    pair.near.send(announce(seq, data.len() as u32));
-    pair.until(|pair| pair.far.frames.len() == 1).await;
-    pair.far.frames.clear();
-    pair.far.link().expect(lane(), Seq(seq), data.len() as u32);
-    pair.far.send(pull(seq));
-    pair.until(|pair| pair.near.frames.len() == 1).await;
-    pair.near.frames.clear();
-    for frame in chunks_of(seq, data, 128 * 1024) {
-        pair.near.send(frame);
-    }
-    let whole = |frame: &Frame<_>| matches!(frame, Frame::Chunk(chunk) if chunk.part.is_some());
-    pair.until(|pair| pair.far.frames.last().is_some_and(whole)).await;
-    let last = pair.far.frames.pop();
-    pair.far.frames.clear();
-    match last {
-        Some(Frame::Chunk(chunk)) => chunk.part.expect("the last has the data").into_data(),
-        other => panic!("not a chunk: {other:?}"),
-    }
-}
-
-/// Chunks of data that is not copied.
-fn chunks_of(seq: u64, data: &bytes::Bytes, piece: usize) -> Vec<Frame<stellate_protocol::Parcel>> {
-    let mut frames = chunks(seq, data, piece);
-    let front = bytes::Bytes::from_static(b"front");
-    let part = stellate_protocol::Parcel::new(7, 1, 1, front, data.clone());
-    for frame in &mut frames {
-        if let Frame::Chunk(chunk) = frame {
-            chunk.part = Some(part.clone());
-        }
-    }
-    frames
-}
+use support::two::{FAR, NEAR, Two, chunks_of, pull_through, two, until_one};
+use support::{End, announce, hello, lane, message, pattern, seqs};
 
 #[tokio::test(start_paused = true)]
 async fn f8_a_thousand_links_and_faults_leave_nothing_behind() {

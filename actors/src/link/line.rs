@@ -71,6 +71,11 @@ impl Line {
         self.0.borrow_mut().call(|link| link.room()).unwrap_or(0)
     }
 
+    /// As [`Link::takes_chunks`].
+    pub(crate) fn takes_chunks(&self) -> bool {
+        self.0.borrow_mut().call(|link| link.takes_chunks()).unwrap_or(false)
+    }
+
     /// As [`Link::takes_bytes`].
     pub(crate) fn takes_bytes(&self) -> bool {
         self.0.borrow_mut().call(|link| link.takes_bytes()).unwrap_or(false)

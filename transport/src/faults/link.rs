@@ -296,6 +296,10 @@ impl Link for FaultLink {
         Ok(self.tokens.issue())
     }
 
+    fn takes_chunks(&self) -> bool {
+        self.inner.takes_chunks()
+    }
+
     fn expect(&mut self, lane: Lane, seq: Seq, data_len: u32) {
         self.inner.expect(lane, seq, data_len);
     }

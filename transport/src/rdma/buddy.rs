@@ -47,6 +47,11 @@ impl Buddy {
         self.free[order].insert(at, memory);
     }
 
+    /// Bytes of the smallest block.
+    pub(super) fn unit(&self) -> usize {
+        self.unit
+    }
+
     /// Bytes of the block that `len` bytes take.
     pub(super) fn block(&self, len: usize) -> usize {
         len.max(1).div_ceil(self.unit).next_power_of_two() * self.unit
@@ -59,8 +64,24 @@ impl Buddy {
 
     /// A block of [`block`](Self::block) bytes, if there is one.
     pub(super) fn take(&mut self, len: usize) -> Option<(BytesMut, RegionId)> {
-        let order = (self.block(len) / self.unit).ilog2() as usize;
+        let order = self.order(len);
         let from = (order..self.free.len()).find(|order| !self.free[*order].is_empty())?;
+        self.cut(from, order)
+    }
+
+    /// The largest block that there is, if it is not as large as that.
+    pub(super) fn take_less(&mut self, len: usize) -> Option<(BytesMut, RegionId)> {
+        let below = self.order(len).min(self.free.len());
+        let from = (0..below).rev().find(|order| !self.free[*order].is_empty())?;
+        self.cut(from, from)
+    }
+
+    fn order(&self, len: usize) -> usize {
+        (self.block(len) / self.unit).ilog2() as usize
+    }
+
+    /// A block of one order, out of one of that order or a higher.
+    fn cut(&mut self, from: usize, order: usize) -> Option<(BytesMut, RegionId)> {
         let (_, mut block) = self.free[from].pop_first()?;
         for order in (order..from).rev() {
             let upper = block.split_off(self.unit << order);

@@ -1,37 +1,49 @@
-//! Submits on their way: which are over, and in which order that is told. Pure.
+//! Submits of a link: how much of them is here, which are over, and in which order that is told. Pure.
 //!
 //! ```text
-//!   submit ─► flight ─┬─ frames: over when their last SEND completes
-//!                     └─ chunk:  over when the peer has read it
-//!             the front is over ──► told (F1: each once, in the order of submits)
+//!   submit ─┬─ frame: queued ─► sent in messages ─► over when its last SEND completes
+//!           └─ chunk: queued ─► offered in pieces ─► over when the peer has read them
+//!             the oldest is over ──► told (F1: each once, in the order of submits)
 //! ```
+//!
+//! Frames may pass chunks; each of both keeps its order.
 
 use std::collections::VecDeque;
 
-/// What is on its way.
+/// All submits that are not told.
 #[derive(Debug, Default)]
 pub(super) struct Flight {
-    legs: VecDeque<Leg>,
+    /// In order, as runs of one kind.
+    order: VecDeque<(Kind, u64)>,
+    frames: Way,
+    chunks: Way,
     /// Messages of frames that completed.
-    sent: u64,
-    /// Chunks that were read.
-    released: u64,
-    /// Offers made.
-    offers: u64,
-    bytes: usize,
+    completed: u64,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Frame,
+    Chunk,
+}
+
+/// Submits of one kind.
+#[derive(Debug, Default)]
+struct Way {
+    /// Bytes that are not over, whether posted or not.
+    bytes: usize,
+    /// What was posted and is not over.
+    legs: VecDeque<Leg>,
+    /// Submits that are over, and not told.
+    over: u64,
+}
+
+/// A message of frames, or an offer.
 #[derive(Debug)]
 struct Leg {
-    over: Over,
+    /// That end with it.
     submits: u64,
     bytes: usize,
-}
-
-#[derive(Debug)]
-enum Over {
-    Sent(u64),
-    Released(u64),
 }
 
 /// The peer released offers that were never made.
@@ -39,65 +51,102 @@ enum Over {
 pub(super) struct Overreleased;
 
 impl Flight {
-    /// The `number`th message of frames left, with the ends of so many submits.
-    pub(super) fn frames(&mut self, number: u64, submits: u64, bytes: usize) {
-        self.bytes += bytes;
-        self.legs.push_back(Leg { over: Over::Sent(number), submits, bytes });
+    /// A frame of so many bytes is accepted.
+    pub(super) fn accept_frame(&mut self, bytes: usize) {
+        self.frames.bytes += bytes;
+        self.submitted(Kind::Frame);
     }
 
-    /// An offer left, with the ends of so many submits: the last of a chunk with one.
+    /// A chunk of so many bytes is accepted.
+    pub(super) fn accept_chunk(&mut self, bytes: usize) {
+        self.chunks.bytes += bytes;
+        self.submitted(Kind::Chunk);
+    }
+
+    fn submitted(&mut self, kind: Kind) {
+        match self.order.back_mut() {
+            Some((last, count)) if *last == kind => *count += 1,
+            _ => self.order.push_back((kind, 1)),
+        }
+    }
+
+    /// A message of frames leaves, with the ends of so many submits: its number.
+    pub(super) fn frames(&mut self, submits: u64, bytes: usize) -> u64 {
+        self.frames.legs.push_back(Leg { submits, bytes });
+        self.completed + self.frames.legs.len() as u64
+    }
+
+    /// An offer leaves, with the ends of so many submits: the last of a chunk with one.
     pub(super) fn offer(&mut self, submits: u64, bytes: usize) {
-        self.offers += 1;
-        self.bytes += bytes;
-        self.legs.push_back(Leg { over: Over::Released(self.offers), submits, bytes });
+        self.chunks.legs.push_back(Leg { submits, bytes });
     }
 
     /// Offers that were made and not read.
-    pub(super) fn offers_open(&self) -> u64 {
-        self.offers - self.released
+    pub(super) fn offers_open(&self) -> usize {
+        self.chunks.legs.len()
     }
 
     /// All messages of frames up to that number are out.
     pub(super) fn sent(&mut self, number: u64) {
-        self.sent = self.sent.max(number);
+        let count = number.saturating_sub(self.completed);
+        self.completed += count;
+        self.frames.end(count as usize);
     }
 
     /// The peer has read so many more.
     pub(super) fn released(&mut self, offers: u16) -> Result<(), Overreleased> {
-        let released = self.released + u64::from(offers);
-        if released > self.offers {
+        let offers = usize::from(offers);
+        if offers > self.offers_open() {
             return Err(Overreleased);
         }
-        self.released = released;
+        self.chunks.end(offers);
         Ok(())
     }
 
     /// Submits that are over now and were not told.
     pub(super) fn take_over(&mut self) -> u64 {
-        let mut submits = 0;
-        while let Some(leg) = self.legs.front() {
-            let over = match leg.over {
-                Over::Sent(number) => number <= self.sent,
-                Over::Released(number) => number <= self.released,
+        let mut told = 0;
+        while let Some((kind, left)) = self.order.front_mut() {
+            let way = match kind {
+                Kind::Frame => &mut self.frames,
+                Kind::Chunk => &mut self.chunks,
             };
-            if !over {
+            let over = way.over.min(*left);
+            way.over -= over;
+            *left -= over;
+            told += over;
+            if *left > 0 {
                 break;
             }
-            submits += leg.submits;
-            self.bytes -= leg.bytes;
-            self.legs.pop_front();
+            self.order.pop_front();
         }
-        submits
+        told
     }
 
-    /// Bytes that are not over.
-    pub(super) fn bytes(&self) -> usize {
-        self.bytes
+    /// Bytes of frames that are not over.
+    pub(super) fn frame_bytes(&self) -> usize {
+        self.frames.bytes
     }
 
-    /// Whether nothing is on its way.
+    /// Bytes of chunks that are not over.
+    pub(super) fn chunk_bytes(&self) -> usize {
+        self.chunks.bytes
+    }
+
+    /// Whether all that was accepted was told.
     pub(super) fn is_empty(&self) -> bool {
-        self.legs.is_empty()
+        self.order.is_empty()
+    }
+}
+
+impl Way {
+    /// The oldest so many are over.
+    fn end(&mut self, count: usize) {
+        let count = count.min(self.legs.len());
+        for Leg { submits, bytes } in self.legs.drain(..count) {
+            self.over += submits;
+            self.bytes -= bytes;
+        }
     }
 }
 
@@ -106,16 +155,35 @@ mod tests {
     use super::*;
 
     #[test]
-    fn f1_submits_are_over_in_order_whatever_is_first() {
+    fn f1_submits_are_told_in_order_whatever_is_over_first() {
         let mut flight = Flight::default();
-        flight.frames(1, 3, 300);
+        (0..3).for_each(|_| flight.accept_frame(100));
+        flight.accept_chunk(1000);
+        (0..2).for_each(|_| flight.accept_frame(10));
+        assert_eq!(flight.frames(3, 300), 1);
         flight.offer(1, 1000);
-        flight.frames(2, 2, 20);
+        assert_eq!(flight.frames(2, 20), 2);
         flight.sent(2);
-        assert_eq!((flight.take_over(), flight.bytes()), (3, 1020), "the chunk is not read");
+        assert_eq!(flight.take_over(), 3, "the chunk is not read");
+        assert_eq!((flight.frame_bytes(), flight.chunk_bytes()), (0, 1000), "though more are out");
         assert_eq!(flight.released(2), Err(Overreleased));
         assert_eq!(flight.released(1), Ok(()));
-        assert_eq!((flight.take_over(), flight.bytes(), flight.is_empty()), (3, 0, true));
+        assert_eq!((flight.take_over(), flight.chunk_bytes(), flight.is_empty()), (3, 0, true));
         assert_eq!(flight.offers_open(), 0);
+    }
+
+    #[test]
+    fn f2_a_chunk_that_frames_pass_is_not_told_before_it_was_offered() {
+        let mut flight = Flight::default();
+        flight.accept_chunk(1000);
+        (0..2).for_each(|_| flight.accept_frame(10));
+        let number = flight.frames(2, 20);
+        flight.sent(number);
+        assert_eq!((flight.take_over(), flight.is_empty()), (0, false));
+        flight.offer(0, 600);
+        flight.offer(1, 400);
+        assert_eq!((flight.released(1), flight.take_over()), (Ok(()), 0), "a part of it");
+        assert_eq!((flight.released(1), flight.take_over()), (Ok(()), 3));
+        assert!(flight.is_empty());
     }
 }

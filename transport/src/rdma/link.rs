@@ -13,7 +13,8 @@
 //!
 //! * **F1** A submit is over when its SEND completed, or when the peer has read its chunk.
 //! * **F3** Frames arrive as they were submitted, with one freedom: a chunk takes its place when it
-//!   has been read, so later frames may pass it. Chunks never pass each other.
+//!   has been read, so later frames may pass it, also while it waits for memory here. Chunks never
+//!   pass each other.
 //! * **F6** See `credit.rs`; the receive of a message is posted again before its credit is
 //!   returned, and never waits for a user.
 
@@ -38,7 +39,7 @@ use super::interest::Share;
 use super::options::RdmaOptions;
 use super::pool::Pool;
 use super::sends::Sends;
-use super::sink::Sinks;
+use super::sink::{OFFER_MAX, Sinks};
 use super::verbs::{Completion, Device, QpTag, QueuePair, Remote, WorkFault};
 use crate::address::Address;
 use crate::fault::LinkFault;
@@ -77,6 +78,13 @@ pub(super) enum Mark {
     Chunk(Box<Chunk<Parcel>>),
 }
 
+/// Of what there was no room.
+#[derive(Debug, Default)]
+struct Starved {
+    frames: bool,
+    chunks: bool,
+}
+
 pub(super) enum State {
     Open,
     Draining,
@@ -113,14 +121,14 @@ pub(super) struct RdmaLink {
     /// Encoded frames, and where each ends.
     pub(super) stream: Outbound,
     pub(super) marks: VecDeque<Mark>,
-    /// Bytes of both that are not posted.
-    pub(super) queued: usize,
+    /// Chunks whose turn it is: they wait for nothing but memory.
+    pub(super) chunks: VecDeque<Box<Chunk<Parcel>>>,
     pub(super) flight: Flight,
-    pub(super) messages: u64,
     /// What the peer is reading.
     pub(super) exports: VecDeque<(Remote, Bytes)>,
     pub(super) tokens: Tokens,
-    pub(super) starved: bool,
+    /// It had no room for frames, or for chunks.
+    starved: Starved,
 
     pub(super) mail: VecDeque<Completion>,
     pub(super) receives: u32,
@@ -156,12 +164,11 @@ impl RdmaLink {
             inline_max: granted.inline_max as usize,
             stream: Outbound::new(),
             marks: VecDeque::new(),
-            queued: 0,
+            chunks: VecDeque::new(),
             flight: Flight::default(),
-            messages: 0,
             exports: VecDeque::new(),
             tokens: Tokens::default(),
-            starved: false,
+            starved: Starved::default(),
             mail: VecDeque::new(),
             receives: 0,
             decoder: Decoder::new(options.wire, first),
@@ -201,7 +208,7 @@ impl RdmaLink {
             State::Draining => {
                 self.pump(cx)?;
                 self.report(out);
-                if self.marks.is_empty() && self.flight.is_empty() && self.say_farewell()? {
+                if self.flight.is_empty() && self.say_farewell()? {
                     let linger = tokio::time::sleep(self.options.linger);
                     self.state = State::Lingering(Box::pin(linger));
                     return Ok(true);
@@ -222,27 +229,40 @@ impl RdmaLink {
     fn report(&mut self, out: &mut Batch) {
         let over = self.flight.take_over();
         self.tokens.sent(over, out);
-        if self.starved && self.queued + self.flight.bytes() <= self.limits.send_bytes / 2 {
-            self.starved = false;
+        let half = self.limits.send_bytes / 2;
+        if self.starved.frames && self.taken() <= half {
+            self.starved.frames = false;
             out.room = true;
         }
+        if self.starved.chunks && self.flight.chunk_bytes() <= half {
+            self.starved.chunks = false;
+            out.room = true;
+        }
+    }
+
+    /// Bytes of the room for frames that are taken. Chunks that nobody [asked
+    /// for](Link::takes_chunks) count there, so that there is an end to them.
+    fn taken(&self) -> usize {
+        let most = self.limits.send_bytes + OFFER_MAX as usize;
+        self.flight.frame_bytes() + self.flight.chunk_bytes().saturating_sub(most)
     }
 
     /// Whether it waits for what it sent, rather than for its peer.
     fn waits(&self) -> bool {
         !matches!(self.state, State::Open)
-            || self.starved
+            || self.starved.frames
+            || self.starved.chunks
             || self.sinks.is_reading()
             || self.sends.room() == 0
             || self.sends_open >= self.options.sends / 2
-            || self.queued + self.flight.bytes() > self.limits.send_bytes / 2
+            || self.flight.frame_bytes() + self.flight.chunk_bytes() > self.limits.send_bytes / 2
     }
 
     /// It is over: nothing more is sent or read, and what is posted comes home.
     fn bury(&mut self, cause: LinkFault) {
         self.stream.clear();
         self.marks.clear();
-        self.queued = 0;
+        self.chunks.clear();
         self.mail.clear();
         self.input = Bytes::new();
         self.partial = BytesMut::new();
@@ -281,12 +301,12 @@ impl Link for RdmaLink {
     fn submit(&mut self, frame: Frame<Parcel>) -> Result<Token, Full> {
         let open = matches!(self.state, State::Open);
         if !open || self.room() == 0 {
-            self.starved |= open;
+            self.starved.frames |= open;
             return Err(Full::new(frame, !open));
         }
         match frame {
             Frame::Chunk(chunk) if chunk.len > 0 && chunk.part.is_some() => {
-                self.queued += chunk.len as usize;
+                self.flight.accept_chunk(chunk.len as usize);
                 self.marks.push_back(Mark::Chunk(Box::new(chunk)));
             }
             frame => {
@@ -295,12 +315,17 @@ impl Link for RdmaLink {
                     self.inbox.open().ended.get_or_insert(LinkFault::Malformed(error));
                 }
                 let len = self.stream.len() - before;
-                self.queued += len;
+                self.flight.accept_frame(len);
                 self.marks.push_back(Mark::Frame(len));
             }
         }
-        self.starved |= self.room() == 0;
+        self.starved.frames |= self.room() == 0;
+        self.starved.chunks |= !self.takes_chunks();
         Ok(self.tokens.issue())
+    }
+
+    fn takes_chunks(&self) -> bool {
+        self.flight.chunk_bytes() < self.limits.send_bytes
     }
 
     fn expect(&mut self, lane: Lane, seq: Seq, data_len: u32) {
@@ -313,7 +338,7 @@ impl Link for RdmaLink {
 
     fn room(&self) -> usize {
         match self.state {
-            State::Open => self.limits.send_bytes.saturating_sub(self.queued + self.flight.bytes()),
+            State::Open => self.limits.send_bytes.saturating_sub(self.taken()),
             _ => 0,
         }
     }

@@ -27,7 +27,7 @@ pub struct RdmaOptions {
     /// Bytes of READs that a link has under way; one at least is. As much as a fast network holds: what
     /// answers a READ is paced by nobody, and queues on its way.
     pub read_bytes: u32,
-    /// Bytes that a link accepts and that are not done.
+    /// Bytes of frames that a link accepts and that are not done, and as many again of chunks.
     pub send_bytes: usize,
     /// Bytes that a SEND asks to carry in its request; asked for in steps down to 0.
     pub inline_max: u32,
@@ -87,8 +87,10 @@ impl RdmaOptions {
     pub(super) fn corrected(mut self) -> Self {
         self.pool.slot = self.pool.slot.clamp(1024, 1024 * 1024).next_power_of_two();
         let piece = OFFER_MAX as usize;
-        self.pool.arena = self.pool.arena.max(self.pool.slot).max(piece).next_power_of_two();
-        self.pool.passing_max = self.pool.passing_max.max(4 * piece).max(self.pool.slot);
+        let piece = piece.max(self.pool.slot);
+        // Half of both is for offers, half for reads.
+        self.pool.arena = self.pool.arena.max(2 * piece).next_power_of_two();
+        self.pool.passing_max = self.pool.passing_max.max(4 * piece);
         self.ring = self.ring.clamp(RING_MIN, 4096);
         self.sends = self.sends.clamp(4, 4096);
         self.reads = self.reads.clamp(1, 128);

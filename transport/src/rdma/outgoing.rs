@@ -5,6 +5,8 @@
 //!   chunk ─┬─ its data lies in the pool: offered where it lies           (no copy)
 //!          └─ it is the user's own:      copied once to bulk memory, then offered
 //! ```
+//!
+//! A chunk that no memory is left for waits, and frames pass it: signs of life above all (S9).
 
 use std::task::Context;
 
@@ -16,6 +18,7 @@ use stellate_protocol::frame::Chunk;
 use super::header::{HEADER, Header, Kind, OFFER, Offer};
 use super::link::{Mark, RdmaLink, Sent};
 use super::memory::{Buf, Piece};
+use super::pool::Use;
 use super::sink::{OFFER_MAX, OFFERS_MAX};
 use super::verbs::{ReadWork, SendWork, WorkId};
 use crate::fault::LinkFault;
@@ -24,15 +27,19 @@ impl RdmaLink {
     /// Sends what may be sent, then returns what is due.
     pub(super) fn pump(&mut self, cx: &mut Context<'_>) -> Result<(), LinkFault> {
         self.pump_reads(cx)?;
+        let mut stuck = false;
         while self.heard && self.may_send() {
-            let frames = match self.marks.front() {
+            if !stuck && !self.chunks.is_empty() {
+                stuck = !self.send_offer(cx)?;
+                continue;
+            }
+            match self.marks.pop_front() {
                 None => break,
-                Some(mark) => matches!(mark, Mark::Frame(_)),
-            };
-            if frames {
-                self.send_frames()?;
-            } else if !self.send_offer(cx)? {
-                break;
+                Some(Mark::Chunk(chunk)) => self.chunks.push_back(chunk),
+                Some(frame) => {
+                    self.marks.push_front(frame);
+                    self.send_frames()?;
+                }
             }
         }
         self.send_return()
@@ -88,46 +95,42 @@ impl RdmaLink {
             self.marks.pop_front();
             submits += 1;
         }
-        self.queued -= len - HEADER;
-        self.messages += 1;
-        self.flight.frames(self.messages, submits, len - HEADER);
-        self.post(slot, len, Kind::Frames, Sent::Frames(self.messages))
+        let number = self.flight.frames(submits, len - HEADER);
+        self.post(slot, len, Kind::Frames, Sent::Frames(number))
     }
 
     /// Offers a chunk, or the next piece of one; false if there is no memory to offer it from.
     fn send_offer(&mut self, cx: &mut Context<'_>) -> Result<bool, LinkFault> {
-        if self.flight.offers_open() >= OFFERS_MAX as u64 / 2 {
+        if self.flight.offers_open() >= OFFERS_MAX / 2 {
             return Ok(false);
         }
-        let Some(Mark::Chunk(chunk)) = self.marks.front_mut() else {
+        let Some(chunk) = self.chunks.front_mut() else {
             return Ok(true);
         };
-        let len = chunk.len.min(OFFER_MAX);
-        let Some(data) = chunk_data(chunk, len) else {
+        let Some(data) = chunk_data(chunk, chunk.len.min(OFFER_MAX)) else {
             // The session cuts chunks out of what it has.
             return Err(LinkFault::BadMessage);
         };
         let piece = match self.pool.find(&data) {
             Some(piece) => piece,
-            None => match self.pool.passing(data.len(), cx.waker()) {
+            None => match self.pool.passing(data.len(), Use::Offers, cx.waker()) {
                 Some(block) => copied(block, &data),
                 None => return Ok(false),
             },
         };
         let remote = self.device.export(&piece).map_err(|_| LinkFault::DeviceGone)?;
         let (lane, seq, offset) = (chunk.lane, chunk.seq, chunk.offset);
+        let (len, crc) = (piece.bytes.len() as u32, checksum(&piece.bytes));
         (chunk.offset, chunk.len) = (offset + len, chunk.len - len);
         let last = chunk.len == 0;
         self.exports.push_back((remote, piece.bytes));
         if last {
-            self.marks.pop_front();
+            self.chunks.pop_front();
         }
-        self.queued -= len as usize;
         self.flight.offer(u64::from(last), len as usize);
         let Some(mut slot) = self.pool.slot() else {
             return Err(LinkFault::DeviceGone);
         };
-        let crc = checksum(&data);
         Offer { lane, seq, offset, len, crc, remote }.write(&mut slot[HEADER..]);
         self.post(slot, OFFER, Kind::Offer, Sent::Other)?;
         Ok(true)
@@ -168,7 +171,8 @@ impl RdmaLink {
         let released = std::mem::take(&mut self.released);
         Header { kind, credits, released }.write(&mut slot);
         self.sends_open += 1;
-        // Exact: a frame in front goes next if there are credit and place, and then signals.
+        // Exact: a frame in front, or an offer, goes next if there are credit and place, and then
+        // signals.
         let more = self.may_send() && matches!(self.marks.front(), Some(Mark::Frame(_)));
         let (number, signalled) = self.sends.post(sent, more && self.sends.room() > 1);
         let send = SendWork {
@@ -190,8 +194,9 @@ fn chunk_data(chunk: &Chunk<Parcel>, len: u32) -> Option<Bytes> {
     (end <= data.len()).then(|| data.slice(begin..end))
 }
 
+/// As much of it as fits.
 fn copied(mut block: Buf, data: &Bytes) -> Piece {
-    block[..data.len()].copy_from_slice(data);
-    let region = block.region();
-    Piece { bytes: block.freeze(data.len()), region }
+    let (len, region) = (data.len().min(block.len()), block.region());
+    block[..len].copy_from_slice(&data[..len]);
+    Piece { bytes: block.freeze(len), region }
 }

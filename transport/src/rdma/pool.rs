@@ -3,14 +3,18 @@
 //! ```text
 //!   slots    rings and eager frames                   for this side only
 //!   kept     leases, and pulled data: users have it   readable by peers
-//!   passing  what is offered or read piece by piece   readable by peers
+//!   offers   copies that peers are to read            readable by peers
+//!   reads    what is read piece by piece              readable by peers
 //! ```
 //!
 //! * Memory is registered an arena at a time, as it is needed, and never beyond the limits.
 //! * A link is funded before it is made: its slots are set apart, so posting a receive never waits.
 //! * What users keep of arrived slots is counted (`held`), and beyond its limit it is copied.
-//! * What passes has memory of its own, some of it from the beginning, and always comes back: a
-//!   user who keeps everything stalls nobody.
+//! * What passes, offers and reads, has memory of its own, some of it from the beginning, and always
+//!   comes back: a user who keeps everything stalls nobody.
+//! * Offers come back when peers have read them, who need memory for reads to do so. Reads come back
+//!   when the NIC is done. So these wait for nobody, and offers for reads only: were they one, two
+//!   hosts full of offers would wait for each other (S8).
 //! * **F8** Every block comes home with its last handle; after [`Pool::retire`] to the allocator.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,6 +24,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::buddy::Buddy;
 use super::memory::{Arena, Buf, Home, Piece};
+use super::sink::OFFER_MAX;
 use super::verbs::{Access, Device, VerbsError, VerbsErrorKind};
 
 /// Tasks that wait for bulk memory; more look again by themselves.
@@ -30,7 +35,8 @@ const WAITERS_MAX: usize = 4096;
 pub struct PoolOptions {
     /// Bytes of one receive slot, a power of two: the largest eager message with its headers.
     pub slot: usize,
-    /// Bytes of one registration, a power of two, for slots and for bulk apart.
+    /// Bytes of one registration, a power of two, for slots and for bulk apart; half of it for offers
+    /// and for reads.
     pub arena: usize,
     /// Most bytes of slots.
     pub slots_max: usize,
@@ -38,7 +44,10 @@ pub struct PoolOptions {
     pub held_max: usize,
     /// Most bytes of leases and pulled data; beyond it data is pulled by way of a copy.
     pub kept_max: usize,
-    /// Most bytes that are offered to peers or read piece by piece.
+    /// Most bytes of copies: half of it for what is offered to peers, half for what is read piece by
+    /// piece. A link has [`send_bytes`](super::RdmaOptions::send_bytes) of offers at most, and those to
+    /// a peer that died are held until its link ends: for none to wait for that, half of this is
+    /// the number of such links times `send_bytes`.
     pub passing_max: usize,
 }
 
@@ -80,8 +89,10 @@ pub(super) enum Use {
     Slots = 0,
     /// Somebody may keep it.
     Kept = 1,
-    /// It comes back by itself.
-    Passing = 2,
+    /// Comes back when the peer has read it.
+    Offers = 2,
+    /// Comes back by itself.
+    Reads = 3,
 }
 
 /// The pool of one device.
@@ -94,10 +105,9 @@ pub(super) struct Pool {
 #[derive(Debug)]
 struct State {
     device: Option<Arc<dyn Device>>,
-    classes: [Class; 3],
+    classes: [Class; 4],
     funded: usize,
     held: usize,
-    waiting: Vec<Waker>,
 }
 
 /// Memory of one use.
@@ -105,8 +115,11 @@ struct State {
 struct Class {
     access: Access,
     max: usize,
+    /// Bytes of one registration.
+    arena: usize,
     registered: usize,
     blocks: Buddy,
+    waiting: Vec<Waker>,
 }
 
 /// Memory of a transport's own, to be filled and sent: from there it goes without a copy.
@@ -163,20 +176,26 @@ impl Pool {
         device: Arc<dyn Device>,
         options: PoolOptions,
     ) -> Result<Arc<Self>, VerbsError> {
-        let class =
-            |access, max| Class { access, max, registered: 0, blocks: Buddy::new(options.slot) };
+        let PoolOptions { slot, arena, .. } = options;
+        let class = |access, max, arena, unit| {
+            let (blocks, waiting) = (Buddy::new(unit), Vec::new());
+            Class { access, max, arena, registered: 0, blocks, waiting }
+        };
+        let (local, open, half) = (Access::Local, Access::RemoteRead, options.passing_max / 2);
         let mut state = State {
             device: Some(device),
             classes: [
-                class(Access::Local, options.slots_max),
-                class(Access::RemoteRead, options.kept_max),
-                class(Access::RemoteRead, options.passing_max),
+                class(local, options.slots_max, arena, slot),
+                class(open, options.kept_max, arena, slot),
+                class(open, half, arena / 2, slot),
+                // Of one size: whatever comes back is enough for any that waits.
+                class(open, half, arena / 2, slot.max(OFFER_MAX as usize)),
             ],
             funded: 0,
             held: 0,
-            waiting: Vec::new(),
         };
-        state.register(Use::Passing, &options)?;
+        state.register(Use::Offers)?;
+        state.register(Use::Reads)?;
         Ok(Arc::new(Self { options, state: Mutex::new(state) }))
     }
 
@@ -195,7 +214,7 @@ impl Pool {
         }
         // Others may hold all that they may: nothing is promised that is not registered.
         while state.classes[0].registered < state.funded + state.held + bytes {
-            if let Err(error) = state.register(Use::Slots, &self.options) {
+            if let Err(error) = state.register(Use::Slots) {
                 let spare = state.classes[0].registered.saturating_sub(state.funded + state.held);
                 unfunded.available = spare as u64;
                 unfunded.cause = Some(error);
@@ -221,7 +240,7 @@ impl Pool {
             return None;
         }
         while state.classes[0].registered < state.funded + state.held + slot {
-            state.register(Use::Slots, &self.options).ok()?;
+            state.register(Use::Slots).ok()?;
         }
         let (memory, region) = state.classes[0].blocks.take(slot)?;
         state.held += slot;
@@ -230,20 +249,24 @@ impl Pool {
         Some((buf, Kept { pool: self.clone(), bytes: slot }))
     }
 
-    /// Memory of at least `len` bytes that a peer may read, in one piece.
+    /// Memory of at least `len` bytes that a peer may read, in one piece. For an offer it may be less.
     pub(super) fn bulk(self: &Arc<Self>, len: usize, purpose: Use) -> Option<Buf> {
         let mut state = self.state();
-        let blocks = &mut state.classes[purpose as usize].blocks;
-        if blocks.block(len) > self.options.arena {
+        let class = &mut state.classes[purpose as usize];
+        if class.blocks.block(len) > class.arena {
             return None;
         }
-        let (memory, region) = match blocks.take(len) {
-            Some(taken) => taken,
-            None => {
-                state.register(purpose, &self.options).ok()?;
-                state.classes[purpose as usize].blocks.take(len)?
+        let taken = class.blocks.take(len).or_else(|| {
+            let more = state.register(purpose).is_ok();
+            let blocks = &mut state.classes[purpose as usize].blocks;
+            match purpose {
+                _ if more => blocks.take(len),
+                // Small ones must not keep a large one waiting: it goes in pieces.
+                Use::Offers => blocks.take_less(len),
+                _ => None,
             }
-        };
+        });
+        let (memory, region) = taken?;
         drop(state);
         let home = Arc::new(Rejoin {
             pool: self.clone(),
@@ -261,18 +284,24 @@ impl Pool {
     }
 
     /// Memory for what passes; if there is none the task is woken when some has come back.
-    pub(super) fn passing(self: &Arc<Self>, len: usize, waker: &Waker) -> Option<Buf> {
-        self.bulk(len, Use::Passing).or_else(|| {
-            self.wait(waker);
+    pub(super) fn passing(
+        self: &Arc<Self>,
+        len: usize,
+        purpose: Use,
+        waker: &Waker,
+    ) -> Option<Buf> {
+        self.bulk(len, purpose).or_else(|| {
+            self.wait(purpose, waker);
             // It may have come back between the look and the wait.
-            self.bulk(len, Use::Passing)
+            self.bulk(len, purpose)
         })
     }
 
-    fn wait(&self, waker: &Waker) {
+    fn wait(&self, purpose: Use, waker: &Waker) {
         let mut state = self.state();
-        if state.waiting.len() < WAITERS_MAX && !state.waiting.iter().any(|w| w.will_wake(waker)) {
-            state.waiting.push(waker.clone());
+        let waiting = &mut state.classes[purpose as usize].waiting;
+        if waiting.len() < WAITERS_MAX && !waiting.iter().any(|w| w.will_wake(waker)) {
+            waiting.push(waker.clone());
         }
     }
 
@@ -291,7 +320,10 @@ impl Pool {
             slots: state.classes[Use::Slots as usize].blocks.used(),
             held: state.held,
             kept: state.classes[Use::Kept as usize].blocks.used(),
-            passing: state.classes[Use::Passing as usize].blocks.used(),
+            passing: [Use::Offers, Use::Reads]
+                .map(|purpose| state.classes[purpose as usize].blocks.used())
+                .iter()
+                .sum(),
         }
     }
 
@@ -300,12 +332,12 @@ impl Pool {
     pub(super) fn retire(&self) {
         let mut state = self.state();
         let device = state.device.take();
-        let mut regions = Vec::new();
+        let (mut regions, mut waiting) = (Vec::new(), Vec::new());
         for class in &mut state.classes {
             regions.extend(class.blocks.clear());
+            waiting.append(&mut class.waiting);
             class.registered = 0;
         }
-        let waiting = std::mem::take(&mut state.waiting);
         drop(state);
         if let Some(device) = device {
             regions.into_iter().for_each(|region| device.deregister(region));
@@ -315,11 +347,9 @@ impl Pool {
 
     fn put(&self, memory: BytesMut, purpose: Use) {
         let mut state = self.state();
-        state.classes[purpose as usize].blocks.put(memory);
-        let waiting = match purpose {
-            Use::Passing => std::mem::take(&mut state.waiting),
-            Use::Slots | Use::Kept => Vec::new(),
-        };
+        let class = &mut state.classes[purpose as usize];
+        class.blocks.put(memory);
+        let waiting = std::mem::take(&mut class.waiting);
         drop(state);
         waiting.into_iter().for_each(Waker::wake);
     }
@@ -327,16 +357,17 @@ impl Pool {
 
 impl State {
     /// Registers an arena more.
-    fn register(&mut self, purpose: Use, options: &PoolOptions) -> Result<(), VerbsError> {
+    fn register(&mut self, purpose: Use) -> Result<(), VerbsError> {
         let gone = || VerbsError::new("ibv_reg_mr", VerbsErrorKind::DeviceGone);
         let device = self.device.clone().ok_or_else(gone)?;
         let class = &mut self.classes[purpose as usize];
         // A last, shorter arena is cut to a power of two.
-        let units = options.arena.min(class.max.saturating_sub(class.registered)) / options.slot;
+        let unit = class.blocks.unit();
+        let units = class.arena.min(class.max.saturating_sub(class.registered)) / unit;
         if units == 0 {
             return Err(VerbsError::new("ibv_reg_mr", VerbsErrorKind::Exhausted));
         }
-        let len = (1 << units.ilog2()) * options.slot;
+        let len = (1 << units.ilog2()) * unit;
         let (arena, memory) = Arena::allocate(len);
         let region = device.register(arena, class.access)?;
         class.registered += len;

@@ -136,7 +136,7 @@ impl Sinks {
         let buf = match &mut sink.place {
             Place::Placed { rest, .. } => rest.split_to(len),
             // Only what is read is given away; the rest of the block waits beside it.
-            Place::Copied(_) => self.pool.passing(len, waker)?.split_to(len),
+            Place::Copied(_) => self.pool.passing(len, Use::Reads, waker)?.split_to(len),
         };
         self.waiting.pop_front();
         self.reading_bytes = bytes;

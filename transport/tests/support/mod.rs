@@ -1,6 +1,8 @@
 //! Two ends of a link and a small credit scheme, so that one suite fits every transport.
 #![allow(dead_code)] // Each test file uses its part.
 
+pub(crate) mod two;
+
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::Arc;

@@ -117,7 +117,16 @@ impl<P: Payload> Session<P> {
     /// The next frame for the session's link. Call while the link has room.
     pub fn poll_frame(&mut self, now: Time) -> Option<Frame<P>> {
         let mut frame = None;
-        self.next_frame(now, |next| frame = Some(next.into_frame()));
+        self.next_frame(now, u8::MAX, |next| frame = Some(next.into_frame()));
+        frame
+    }
+
+    /// The same, for a link that has room, though none for chunks.
+    pub fn poll_frame_but_chunks(&mut self, now: Time) -> Option<Frame<P>> {
+        let others = |lane| u8::from(self.send[Lane::index(lane)].ready()) << Lane::index(lane);
+        let others = self.used.fold(0, |lanes, lane| lanes | others(lane));
+        let mut frame = None;
+        self.next_frame(now, others, |next| frame = Some(next.into_frame()));
         frame
     }
 
@@ -125,11 +134,12 @@ impl<P: Payload> Session<P> {
     /// it lies; false if there is none.
     #[inline]
     pub fn poll_frame_with(&mut self, now: Time, put: impl FnOnce(Next<'_, P>)) -> bool {
-        self.next_frame(now, put).is_some()
+        self.next_frame(now, u8::MAX, put).is_some()
     }
 
+    /// Of lanes, those in `may` are looked at.
     #[inline]
-    fn next_frame(&mut self, now: Time, put: impl FnOnce(Next<'_, P>)) -> Option<()> {
+    fn next_frame(&mut self, now: Time, may: u8, put: impl FnOnce(Next<'_, P>)) -> Option<()> {
         if let Some(frame) = self.sign() {
             put(Next::Frame(frame?));
             return Some(());
@@ -138,8 +148,8 @@ impl<P: Payload> Session<P> {
             Some(ready) => ready,
             None => self.ready_lanes(),
         };
-        let class = self.scheduler.pick(ready)?;
-        let lane = self.turn_of(class, ready);
+        let class = self.scheduler.pick(ready & may)?;
+        let lane = self.turn_of(class, ready & may);
         if self.send[lane.index()].ready() {
             self.take_message(now, lane, put)?;
         } else {

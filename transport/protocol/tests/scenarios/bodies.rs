@@ -1,10 +1,12 @@
 //! Large bodies: announced, pulled, chunked, and overtaken.
 
-use stellate_protocol::frame::{FrameKind, LaneState, Opening, Terms};
+use stellate_protocol::event::{Ask, Input, Submit};
+use stellate_protocol::frame::{Frame, FrameKind, Heartbeat, LaneState, Opening, Pull, Terms};
 use stellate_protocol::limits::Limits;
-use stellate_protocol::{Class, Payload};
+use stellate_protocol::session::Session;
+use stellate_protocol::{Class, Lane, Parcel, Payload, Seq};
 
-use crate::pair::{A, B, Conn, World};
+use crate::pair::{A, B, Conn, World, parcel};
 
 /// An opening as `conn`'s node gives it.
 pub fn opening(world: &World, conn: Conn) -> Opening {
@@ -46,6 +48,35 @@ fn a_body_up_to_a_slot_goes_eagerly_a_larger_one_is_pulled() {
     assert_eq!(world.arrived(A, FrameKind::Pull), 1);
     assert_eq!(world.arrived(B, FrameKind::Chunk), 1);
     world.millis(10);
+    world.check_healed(a, b);
+}
+
+/// S9: a link that has no memory for chunks takes signs of life, acks and messages of all classes.
+fn s9_all_but_chunks_goes_over_a_link_that_takes_none() {
+    let (world, a, b) = up(|limits| limits.slot_bytes = 1000);
+    let (link, now) = (world.side(a).session.link().expect("up"), world.now);
+    let mut session = world.side(a).session.clone();
+    let submit = |session: &mut Session<Parcel>, class, data| {
+        let submit = Submit { class, payload: parcel(0, data), ask: Ask::Nothing };
+        session.handle(now, Input::Submit(submit)).expect("legal");
+    };
+    submit(&mut session, Class::Normal, 500_000);
+    let lane = Lane::messages(Class::Normal);
+    let frame = Frame::Pull(Pull { lane, seq: Seq(1) });
+    let kind = |frame: Option<Frame<Parcel>>| frame.map(|frame| frame.kind());
+    assert_eq!(kind(session.poll_frame(now)), Some(FrameKind::Announce));
+    session.handle(now, Input::Frame { link, frame }).expect("legal");
+    assert_eq!(kind(session.poll_frame_but_chunks(now)), None);
+    for class in [Class::Normal, Class::Bulk] {
+        submit(&mut session, class, 0);
+        assert_eq!(kind(session.poll_frame_but_chunks(now)), Some(FrameKind::Message));
+    }
+    let frame = Frame::Heartbeat(Heartbeat { ask: 7, answer: 0 });
+    session.handle(now, Input::Frame { link, frame }).expect("legal");
+    for sign in [Some(FrameKind::Heartbeat), Some(FrameKind::Ack), None] {
+        assert_eq!(kind(session.poll_frame_but_chunks(now)), sign);
+    }
+    assert_eq!(kind(session.poll_frame(now)), Some(FrameKind::Chunk), "it was not forgotten");
     world.check_healed(a, b);
 }
 

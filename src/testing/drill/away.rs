@@ -131,8 +131,8 @@ impl Away {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::Script;
     use crate::testing::drill::Draw;
+    use crate::testing::{Script, Step};
 
     const A: EntityName = EntityName::osd(1);
     const B: EntityName = EntityName::osd(2);
@@ -164,6 +164,27 @@ mod tests {
         assert!(!had((A, B), 90, 140), "what began then may last");
         assert!(had((A, B), 90, 160), "it was over long ago");
         assert!(had((B, C), 90, 109), "both on one side");
+    }
+
+    /// Of runs that are drawn, enough have times in which no session that has something to say may
+    /// give up.
+    #[test]
+    fn s2_drawn_runs_leave_no_excuse_for_long() {
+        let is_strict = |seed: &u64| {
+            let case = Draw::default().case(*seed);
+            let away = Away::new(&case);
+            let twins = |step: &Step| matches!(step.action, Action::Twin { .. });
+            let had = |from, to, since, at| away.had_link((from, to), since, at).is_some();
+            let until = case.span;
+            let ends = (0..).map(|n| secs(1) * n).take_while(|at| *at < until);
+            !case.script.steps().iter().any(twins)
+                && ends.into_iter().any(|at| {
+                    let mut before = case.ops.iter().filter(|op| op.at < at);
+                    before.any(|op| had(op.from, op.to, op.at, at))
+                })
+        };
+        let strict = (0..1_000).filter(is_strict).count();
+        assert!(strict >= 15, "{strict} of 1,000");
     }
 
     #[test]

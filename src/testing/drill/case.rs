@@ -74,6 +74,9 @@ pub struct Pace {
     /// [`Limits::drain_max`].
     #[serde(rename = "drain_max_ms", with = "text::ms", default = "drain_max")]
     pub drain_max: Duration,
+    /// [`Limits::hello_timeout`].
+    #[serde(rename = "hello_timeout_ms", with = "text::ms", default = "hello_timeout")]
+    pub hello_timeout: Duration,
     /// [`Limits::outbox_messages`].
     pub outbox_messages: u32,
     /// [`Limits::window_messages`] of `High`, `Normal` and `Bulk`.
@@ -88,6 +91,10 @@ fn drain_max() -> Duration {
     Limits::default().drain_max
 }
 
+fn hello_timeout() -> Duration {
+    Limits::default().hello_timeout
+}
+
 impl Default for Pace {
     fn default() -> Self {
         let limits = Limits::default();
@@ -97,6 +104,7 @@ impl Default for Pace {
             standby_max: limits.standby_max,
             hold_max: limits.hold_max,
             drain_max: limits.drain_max,
+            hello_timeout: limits.hello_timeout,
             outbox_messages: limits.outbox_messages,
             window_messages: limits.window_messages[Class::Normal.index()],
         }
@@ -313,6 +321,7 @@ impl Case {
             standby_max: self.pace.standby_max,
             hold_max: self.pace.hold_max,
             drain_max: self.pace.drain_max,
+            hello_timeout: self.pace.hello_timeout,
             outbox_messages: self.pace.outbox_messages,
             window_messages: [standard.window_messages[0].min(window), window, window, window],
             // Short, so that there is much to pull over every fabric.
@@ -363,8 +372,8 @@ impl Case {
 
     fn check_pace(&self) -> Result<(), CaseError> {
         let Pace { heartbeat, backoff_max, standby_max, hold_max, drain_max, .. } = &self.pace;
-        let Pace { outbox_messages, window_messages, .. } = &self.pace;
-        let spans = [heartbeat, backoff_max, standby_max, hold_max, drain_max];
+        let Pace { hello_timeout, outbox_messages, window_messages, .. } = &self.pace;
+        let spans = [heartbeat, backoff_max, standby_max, hold_max, drain_max, hello_timeout];
         if spans.iter().any(|span| span.is_zero() || **span > SPAN_MAX) {
             return wrong("pace: a span is above 0 ms and at most an hour");
         }

@@ -227,6 +227,7 @@ fn pace(rng: &mut Rng, mix: Mix) -> Pace {
         standby_max: if short { ms(rng.between(500, 8_000)) } else { standard.standby_max },
         hold_max: *rng.pick(&[ms(1_500), standard.hold_max]).unwrap_or(&standard.hold_max),
         drain_max: *rng.pick(&[ms(200), standard.drain_max]).unwrap_or(&standard.drain_max),
+        hello_timeout: standard.hello_timeout,
         outbox_messages: *rng.pick(&[16, 64, standard.outbox_messages]).unwrap_or(&64),
         window_messages: *rng.pick(&[2, 16, standard.window_messages]).unwrap_or(&64),
     }

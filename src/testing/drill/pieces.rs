@@ -5,7 +5,7 @@ use stellate_transport::sim::{Quality, Tamper};
 
 use super::case::{Admission, Case, Does, Mail, Op, Pace};
 use super::draw::{Mix, mail, ms};
-use crate::testing::{Action, Rng, Script};
+use crate::testing::{Action, Rng, Script, Step};
 
 /// Adds one to a case, now and then.
 pub(super) fn add(seed: u64, mix: Mix, case: &mut Case) {
@@ -13,6 +13,7 @@ pub(super) fn add(seed: u64, mix: Mix, case: &mut Case) {
         (0, Mix::Everything) => spoil,
         (1, Mix::Everything | Mix::Crashes) => jam,
         (2, Mix::Everything | Mix::Crashes) => orphan,
+        (3, Mix::Everything | Mix::Lossy | Mix::Partitions | Mix::Crashes) => hurry,
         _ => return,
     };
     piece(&mut Rng::fork(seed, "of the piece"), case);
@@ -66,6 +67,29 @@ fn jam(rng: &mut Rng, case: &mut Case) {
     case.script = Script::new()
         .at(at, Action::Pause { node: to, actor: "dispatch-0".into(), lasts })
         .at(at + lasts / 2, Action::Panic { node: to, actor: "dispatch-0".into() });
+}
+
+/// Nobody waits long for anything, and little goes wrong: who gives a peer up has an excuse for a
+/// few seconds, and none for the many after them.
+fn hurry(rng: &mut Rng, case: &mut Case) {
+    case.pace.heartbeat = ms(250);
+    case.pace.backoff_max = ms(100);
+    case.pace.hello_timeout = ms(rng.between(500, 1_000));
+    case.pace.standby_max = ms(rng.between(6_000, 9_000));
+    case.quality = Quality { cut_chance: 0, bandwidth: None, ..case.quality };
+    let (span, most) = (case.span, rng.between(1, 4) as usize);
+    let is_short = |step: &&Step| step.action.lasts().is_none_or(|lasts| lasts < ms(3_000));
+    let steps = case.script.steps().iter().filter(is_short).take(most).cloned();
+    let mut steps: Vec<Step> = steps.collect();
+    // What is said again later is said over links that were lost once at least.
+    let mut later = case.ops.clone();
+    later.iter_mut().for_each(|op| op.at += span + ms(8_000));
+    for Op { from, to, .. } in case.ops.iter().take(8) {
+        steps.push(Step { at: span, action: Action::Cut { a: *from, b: *to } });
+    }
+    case.script = Script::from_iter(steps);
+    case.ops.extend(later.into_iter().take(64));
+    case.span = span * 2 + ms(8_000);
 }
 
 /// The last that is said is a question, and whoever has it in hand dies.

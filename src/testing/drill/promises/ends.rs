@@ -39,7 +39,7 @@ impl Promises {
             // A lossless session that ends without need breaks the promise itself.
             return Err(Breach::new("S2", text));
         }
-        if end.cause == EndCause::TimedOut
+        if matches!(end.cause, EndCause::TimedOut | EndCause::Unreachable)
             && let Some(moment) = self.gave_up_on_one_that_was_there(at, &me, talk, peer)
         {
             let text = format!(

@@ -162,6 +162,24 @@ fn s2_only_a_peer_that_was_away_is_given_up() {
 }
 
 #[test]
+fn s2_only_a_peer_that_was_away_is_given_up_before_it_was_there() {
+    let lasts = secs(60);
+    let apart = || Script::new().at(secs(100), Action::Partition { side: vec![ME], lasts });
+    let gives_up = |taken: u64, at: u64| {
+        let mut history = History::of(&case(apart()));
+        history.boots(0, 1);
+        history.at = secs(taken);
+        history.takes(1, 1);
+        history.at = secs(at);
+        history.ends(1, EndCause::Unreachable, 1)
+    };
+    gives_up(102, 110).unwrap();
+    let said = "session 1 of osd.1 with osd.2 gave up waiting with something to say";
+    broken(gives_up(80, 95), "S2", said);
+    broken(gives_up(102, 300), "S2", said);
+}
+
+#[test]
 fn s4_what_a_session_took_that_was_never_up_comes_back() {
     let panic = Action::Panic { node: ME, actor: "sessions/1".into() };
     let fault = case(Script::new().at(secs(1), panic));

@@ -20,6 +20,8 @@ use stellate::testing::{Action, Breach, Checker, Rng, Script, Seen, Site};
 use super::client::{Client, GivenUp};
 use super::messages::Got;
 
+/// Bytes of an object that say what it is.
+const HEAD: u64 = 16;
 /// Copies that are asked for at once when all is over.
 const VERIFIED_AT_ONCE: usize = 64;
 
@@ -36,6 +38,8 @@ pub(crate) enum Fact {
     Read { read: u64, nth: u64 },
     /// When all was over, an OSD had that of an object.
     Copy { osd: u64, object: u64, nth: u64 },
+    /// What an OSD gave as an object was no write of it.
+    Strange { what: String },
 }
 
 /// One object, as the ledger has it.
@@ -63,6 +67,7 @@ impl Ledger {
 
     fn enter(&mut self, fact: &Fact) -> Result<(), String> {
         match *fact {
+            Fact::Strange { ref what } => Err(what.clone()),
             Fact::Writing { object, nth } => {
                 self.objects.entry(object).or_default().sent = nth;
                 Ok(())
@@ -139,7 +144,7 @@ pub(crate) struct Work {
     pub(crate) writes: u64,
     /// Between two writes of one object.
     pub(crate) pause: Duration,
-    /// Objects are shorter than so many bytes, and 8 bytes long at least.
+    /// Objects are shorter than so many bytes, and 16 bytes long at least.
     pub(crate) bytes: u64,
 }
 
@@ -178,7 +183,10 @@ async fn one_object(site: &Site, client: &Client, object: u64, work: Work) -> Re
         site.note(Fact::Reading { read, object });
         // A read that fails shows nothing, and is not tried again.
         if let Ok((got, data)) = client.get(primary, &name(object)).await {
-            site.note(Fact::Read { read, nth: shown(&got, &data)? });
+            site.note(match shown(object, work.bytes, &got, &data) {
+                Ok(nth) => Fact::Read { read, nth },
+                Err(what) => Fact::Strange { what },
+            });
         }
     }
     Ok(())
@@ -194,7 +202,10 @@ pub(crate) async fn verify(site: &Site, client: &Client, work: Work) -> Result<(
     });
     let check = async |(osd, object)| {
         let (got, data) = client.get(osd, &name(object)).await?;
-        site.note(Fact::Copy { osd, object, nth: shown(&got, &data)? });
+        site.note(match shown(object, work.bytes, &got, &data) {
+            Ok(nth) => Fact::Copy { osd, object, nth },
+            Err(what) => Fact::Strange { what },
+        });
         Ok(())
     };
     stream::iter(copies)
@@ -208,23 +219,45 @@ fn name(object: u64) -> String {
     format!("object-{object}")
 }
 
-/// Its first bytes say which write it is of.
+/// Its first bytes say which write it is, and of which object.
 fn content(object: u64, nth: u64, bytes: u64) -> Bytes {
-    let len = 8 + (object * 97 + nth * 1009) % bytes.saturating_sub(8).max(1);
-    let mut content = vec![object as u8; len as usize];
+    let mut content = vec![object as u8; len(object, nth, bytes)];
     content[..8].copy_from_slice(&nth.to_le_bytes());
+    content[8..16].copy_from_slice(&object.to_le_bytes());
     content.into()
 }
 
-fn shown(got: &Got, data: &[u8]) -> Result<u64, GivenUp> {
+fn len(object: u64, nth: u64, bytes: u64) -> usize {
+    let scattered = object.wrapping_mul(97).wrapping_add(nth.wrapping_mul(1009));
+    (HEAD + scattered % bytes.saturating_sub(HEAD).max(1)) as usize
+}
+
+/// Which write of the object that is; 0 is nothing.
+///
+/// # Errors
+/// What is wrong with it, in words.
+fn shown(object: u64, bytes: u64, got: &Got, data: &[u8]) -> Result<u64, String> {
     match got {
-        Got::Found { .. } => {
-            let nth = data.first_chunk().map(|nth| u64::from_le_bytes(*nth));
-            nth.ok_or_else(|| GivenUp("an object is shorter than what was written".into()))
-        }
+        Got::Found { .. } => write_of(object, bytes, data)
+            .ok_or_else(|| format!("an OSD gave bytes that no write of object {object} wrote")),
         Got::Missing => Ok(0),
-        other => Err(GivenUp(format!("an OSD says {other:?}"))),
+        other => Err(format!("an OSD says {other:?} of object {object}")),
     }
+}
+
+/// Looks at every byte, twice at most, and keeps nothing: a benchmark has this in its loop.
+fn write_of(object: u64, bytes: u64, data: &[u8]) -> Option<u64> {
+    let (nth, rest) = data.split_first_chunk()?;
+    let (of, filler) = rest.split_first_chunk()?;
+    let nth = u64::from_le_bytes(*nth);
+    let whole =
+        nth > 0 && u64::from_le_bytes(*of) == object && data.len() == len(object, nth, bytes);
+    // Each byte is as the one before it.
+    let (head, tail) = (filler.split_last(), filler.split_first());
+    let same = head
+        .zip(tail)
+        .is_none_or(|((_, head), (first, tail))| *first == object as u8 && head == tail);
+    (whole && same).then_some(nth)
 }
 
 /// What goes wrong in a run of that seed, within so much time: any OSD, none of it for long.
@@ -251,4 +284,42 @@ pub(crate) fn faults(seed: u64, osds: u64, span: Duration) -> Script {
         );
     }
     script
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BYTES: u64 = 12_000;
+
+    #[test]
+    fn s2_only_what_was_written_of_an_object_is_a_write_of_it() {
+        let found = |data: &[u8]| shown(3, BYTES, &Got::Found { version: 1, sum: 0 }, data);
+        let mine = content(3, 2, BYTES);
+        assert_eq!(found(&mine), Ok(2));
+        assert_eq!(shown(3, BYTES, &Got::Missing, &[]), Ok(0));
+        let strange = "an OSD gave bytes that no write of object 3 wrote";
+        let is_strange = |data: &[u8]| assert_eq!(found(data), Err(strange.into()));
+        is_strange(&content(4, 2, BYTES));
+        // The last byte of its number is the same, and so is its length.
+        is_strange(&content(3 + 256 * (BYTES - HEAD), 2, BYTES));
+        for place in [0, 8, 15, 16, mine.len() / 2, mine.len() - 1] {
+            let mut damaged = mine.to_vec();
+            damaged[place] ^= 1;
+            is_strange(&damaged);
+        }
+        is_strange(&mine[..mine.len() - 1]);
+        is_strange(&mine[..7]);
+        is_strange(&[]);
+        let mut none = mine.to_vec();
+        none[..8].fill(0);
+        is_strange(&none);
+    }
+
+    #[test]
+    fn s2_what_is_no_write_is_a_breach() {
+        let mut ledger = Ledger::new(1);
+        let what = "an OSD gave bytes that no write of object 3 wrote".to_owned();
+        assert_eq!(ledger.enter(&Fact::Strange { what: what.clone() }), Err(what));
+    }
 }

@@ -7,6 +7,7 @@
 //!   Received, Answered ──► S3, fates
 //! ```
 
+mod allowed;
 mod calls;
 mod deliveries;
 mod ends;
@@ -21,12 +22,12 @@ use std::time::Duration;
 use stellate_actors::supervise::BACKOFF;
 use stellate_protocol::limits::Limits;
 use stellate_protocol::{Class, EntityKind, EntityName, Incarnation, Instance};
-use stellate_transport::sim::Tamper;
 
+use self::allowed::Allowed;
 use super::away::Away;
-use super::case::{Admission, Case, Does, HangUp};
+use super::case::Case;
 use super::told::{Answer, End, Place, Told, Way};
-use crate::testing::{Action, Breach, Checker, Happening, Seen};
+use crate::testing::{Breach, Checker, Happening, Seen};
 
 /// An actor is built again after half of the first back-off, at the earliest, less a tick.
 const REBUILT_AFTER: Duration = Duration::from_millis(BACKOFF.min.as_millis() as u64 / 2 - 1);
@@ -105,38 +106,6 @@ pub(super) struct Life {
     pub(super) open: BTreeMap<EntityName, BTreeSet<u64>>,
 }
 
-/// What a case allows to happen.
-#[derive(Debug)]
-pub(super) struct Allowed {
-    pub(super) crashes: bool,
-    pub(super) panics: bool,
-    /// Actors of the messenger's own panic.
-    pub(super) inner_panics: bool,
-    pub(super) closes: bool,
-    pub(super) refusals: bool,
-    pub(super) timeouts: bool,
-    pub(super) incarnations: bool,
-    /// Sessions that stand still.
-    stalls: bool,
-    /// Nodes that ask their user before they hand anything out.
-    pub(super) doors: BTreeSet<EntityName>,
-    /// Addresses that belong to somebody else.
-    pub(super) strays: bool,
-    /// Nodes of which there are two at times.
-    pub(super) twins: BTreeSet<EntityName>,
-    /// Nodes whose policies fit nobody's.
-    pub(super) misfits: BTreeSet<EntityName>,
-    /// What is done to frames between two nodes, either way.
-    tampers: BTreeSet<(EntityName, EntityName, Tamper)>,
-}
-
-impl Allowed {
-    /// Whether frames between the two are tampered with in that way.
-    pub(super) fn tampers(&self, a: EntityName, b: EntityName, how: Tamper) -> bool {
-        self.tampers.contains(&(a, b, how)) || self.tampers.contains(&(b, a, how))
-    }
-}
-
 /// See the module.
 pub(super) struct Promises {
     pub(super) talks: BTreeMap<TalkId, Talk>,
@@ -157,63 +126,9 @@ pub(super) fn is_lossless(a: EntityName, b: EntityName) -> bool {
 impl Promises {
     /// `delivered` is where messages are counted.
     pub(super) fn new(case: &Case, delivered: Arc<AtomicU64>) -> Self {
-        let steps = || case.script.steps().iter().map(|step| &step.action);
-        let mails = || case.ops.iter().filter_map(|op| op.does.mail());
-        let actor = |action: &Action| match action {
-            Action::Panic { actor, .. } => Some(actor != "drill"),
-            _ => None,
-        };
-        let inner_panics = steps().any(|action| actor(action) == Some(true));
-        let refuses =
-            |node: &super::case::Node| matches!(node.admission, Admission::Refuses { .. });
-        let holds = |node: &super::case::Node| matches!(node.admission, Admission::Holds { .. });
-        let longest = steps().filter_map(Action::lasts).max().unwrap_or_default();
-        // While whoever accepts links stands still, the hello of an instance that has died since may be
-        // read after that of its successor, and looks like the newer one: PROTOCOL.md, 11.
-        let accepts = |actor: &str| actor == "endpoint" || actor.starts_with("listener");
-        let late_hellos =
-            steps().any(|action| matches!(action, Action::Pause { actor, .. } if accepts(actor)));
-        let twins = steps().filter_map(|action| match action {
-            Action::Twin { node, .. } => Some(*node),
-            Action::Crash { node, .. } if late_hellos => Some(*node),
-            _ => None,
-        });
-        let twins: BTreeSet<EntityName> = twins.collect();
-        let allowed = Allowed {
-            crashes: steps().any(|action| matches!(action, Action::Crash { .. })),
-            panics: steps().any(|action| actor(action).is_some())
-                || mails().any(|mail| mail.panics),
-            inner_panics,
-            closes: case
-                .ops
-                .iter()
-                .any(|op| matches!(op.does, Does::Close | Does::Abort))
-                || mails().any(|mail| mail.hangs_up != HangUp::Not),
-            // A ticket dies with its actor, and who is held for ever is refused.
-            refusals: case.nodes.iter().any(refuses) || case.nodes.iter().any(holds),
-            // Nobody comes back to what was left with a twin.
-            timeouts: case.at_least(case.pace.standby_max) <= longest.max(case.dials_until())
-                || steps().any(|action| matches!(action, Action::Twin { .. })),
-            incarnations: case.nodes.iter().any(|node| node.incarnations),
-            stalls: steps().any(
-                |action| matches!(action, Action::Pause { actor, .. } if actor.starts_with("sessions/")),
-            ),
-            doors: (case.nodes.iter().filter(|node| node.admission != Admission::Open))
-                .map(|node| node.name)
-                .collect(),
-            strays: case.ops.iter().any(|op| matches!(op.does, Does::Stray { .. })),
-            twins,
-            misfits: case.nodes.iter().filter(|node| node.misfit).map(|node| node.name).collect(),
-            tampers: steps()
-                .filter_map(|action| match action {
-                    Action::Tamper { from, to, how, .. } => Some((*from, *to, *how)),
-                    _ => None,
-                })
-                .collect(),
-        };
         let (talks, lives) = (BTreeMap::new(), BTreeMap::new());
         let instances = BTreeMap::new();
-        let (limits, away) = (case.limits(), Away::new(case));
+        let (allowed, limits, away) = (Allowed::new(case), case.limits(), Away::new(case));
         Self { talks, lives, instances, allowed, limits, away, delivered }
     }
 
@@ -277,7 +192,7 @@ impl Promises {
                 let text = format!("{node} was told of two live processes called {name}");
                 Err(Breach::new("S6", text))
             }
-            Told::Late(_) if self.allowed.stalls => Ok(()),
+            Told::Late(_) if self.allowed.stalls.contains(&node) => Ok(()),
             // Virtual time waits for everybody.
             Told::Late(late) => Err(Breach::new("S9", format!("{node} woke {late:?} late"))),
             Told::Wrong { invariant, text } => {
@@ -289,7 +204,7 @@ impl Promises {
 
     /// V1, V2: it is built again, and not in a spin.
     fn started(&mut self, at: Duration, (node, life): (EntityName, u64)) -> Result<(), Breach> {
-        let panics = self.allowed.panics;
+        let panics = self.allowed.panics.contains(&node);
         let of = self.life(node, life);
         let (before, panicked) = (of.started.replace(at), of.panicked.take());
         // What the value before had in hand went with it.
@@ -311,7 +226,7 @@ impl Promises {
 
     /// V3: the last word of a tree, for a reason.
     fn gave_up(&mut self, (node, life): (EntityName, u64), cause: &str) -> Result<(), Breach> {
-        let panics = self.allowed.panics;
+        let panics = self.allowed.panics.contains(&node);
         self.life(node, life).gave_up = true;
         if panics {
             return Ok(());

@@ -83,7 +83,8 @@ pub(super) fn is_quiet(case: &Case, a: EntityName, b: EntityName) -> bool {
         }
         Action::Step { .. } => false,
         Action::Panic { actor, .. } | Action::Pause { actor, .. } if actor == "drill" => false,
-        Action::Weather { .. } | Action::Partition { .. } => true,
+        Action::Weather { .. } => true,
+        Action::Partition { side, .. } => side.contains(&a) != side.contains(&b),
         _ => action.names(&a) || action.names(&b),
     };
     let between = |from: EntityName, to: EntityName| [(a, b), (b, a)].contains(&(from, to));
@@ -91,7 +92,10 @@ pub(super) fn is_quiet(case: &Case, a: EntityName, b: EntityName) -> bool {
         Does::Close | Does::Abort | Does::Readdress | Does::Stray { .. } => true,
         does => does.mail().is_some_and(|mail| mail.hangs_up != HangUp::Not),
     };
-    let gives_up = case.ops.iter().filter_map(|op| op.does.mail()).any(|mail| mail.panics);
+    let gives_up = case
+        .ops
+        .iter()
+        .any(|op| [a, b].contains(&op.to) && op.does.mail().is_some_and(|m| m.panics));
     let odd = |node: &&super::case::Node| [a, b].contains(&node.name) && node.misfit;
     case.quality.cut_chance == 0
         && !gives_up

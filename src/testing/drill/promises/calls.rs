@@ -17,6 +17,8 @@ impl Promises {
         place: &Place,
         answer: &Answer,
     ) -> Result<(), Breach> {
+        let peer = self.talk(me).peer;
+        let panics = peer.is_some_and(|peer| self.allowed.panics.contains(&peer));
         let out = &mut self.talk(me).out[place.class.index()];
         let delivered = place.n < out.next && !out.skipped.contains(&place.n);
         let finished = out.finished.contains(&place.n);
@@ -29,7 +31,7 @@ impl Promises {
             (Answer::TooLate, Some(Way::Ask { timed })) => timed,
             (Answer::NotSent, _) => !delivered,
             (Answer::MaybeHandled, _) => true,
-            (Answer::Panicked, _) => delivered && self.allowed.panics,
+            (Answer::Panicked, _) => delivered && panics,
             (Answer::TooLate | Answer::NoReply | Answer::Wrong(_), _) => false,
         };
         if fits {

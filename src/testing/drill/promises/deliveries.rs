@@ -148,8 +148,7 @@ impl Promises {
     /// The session lives: those before it with that peer must have ended (S5, S6). A stateless
     /// server looks nobody up.
     fn enter(&mut self, me: TalkId, peer: EntityName) -> Result<(), Breach> {
-        let twins = &self.allowed.twins;
-        let twin = twins.contains(&peer) || twins.contains(&me.node);
+        let twin = self.allowed.twin(me.node, peer);
         let by_name = peer.kind() != EntityKind::MDS && !twin;
         let open = self.life(me.node, me.life).open.entry(peer).or_default();
         open.insert(me.key);

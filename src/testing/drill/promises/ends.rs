@@ -1,5 +1,6 @@
 //! S4: each end once, for a cause that can be, with counts that add up.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use stellate_protocol::event::EndCause;
@@ -63,20 +64,22 @@ impl Promises {
     /// Whether something in the case may have caused it.
     fn may_be(&self, me: &TalkId, talk: &Talk, peer: EntityName, cause: EndCause) -> bool {
         let allowed = &self.allowed;
+        let pair = [me.node, peer];
+        let is_one_of = |nodes: &BTreeSet<EntityName>| pair.iter().any(|name| nodes.contains(name));
         let lossy = !is_lossless(me.node, peer);
-        let orphan =
-            self.died_with_it(peer, talk) || talk.mate.is_some_and(|mate| self.is_over(&mate));
-        let gave_up = self.lives.values().any(|life| life.gave_up);
+        let orphan = self.is_orphan(talk, peer);
+        let gave_up = self.gave_up_one_of(pair);
         let tampered = |how: &[Tamper]| how.iter().any(|how| allowed.tampers(me.node, peer, *how));
-        let violated = tampered(&[Tamper::Damage, Tamper::Skip, Tamper::Claim, Tamper::Misanswer]);
-        let twin = allowed.twins.contains(&peer) || allowed.twins.contains(&me.node);
+        let violated = tampered(&VIOLATIONS);
+        let twin = allowed.twin(me.node, peer);
         match cause {
             EndCause::ClosedHere => talk.closed || gave_up,
             EndCause::ClosedByPeer => {
-                allowed.closes
-                    || allowed.inner_panics
-                    || allowed.refusals
+                allowed.closes.contains(&(peer, me.node))
+                    || allowed.inner_panics.contains(&peer)
+                    || allowed.doors.contains(&peer)
                     || allowed.timeouts
+                    || twin
                     || gave_up
                     || lossy
                     || violated
@@ -88,17 +91,25 @@ impl Promises {
                     || self.is_followed(me.node, Some(me.life));
                 (allowed.crashes || twin) && allowed.incarnations && newer
             }
-            EndCause::AdmissionRefused => allowed.refusals,
+            EndCause::AdmissionRefused => is_one_of(&allowed.doors),
             // Who has nothing to say to a peer that crashed hears of it by `standby_max` alone.
-            EndCause::TimedOut | EndCause::Unreachable => allowed.timeouts || orphan,
+            EndCause::TimedOut | EndCause::Unreachable => allowed.timeouts || orphan || twin,
             EndCause::LinkLost => lossy,
-            EndCause::InternalFault => allowed.inner_panics || gave_up,
-            EndCause::Refused(_) => gave_up || allowed.strays,
-            EndCause::PolicyMismatch => {
-                [me.node, peer].iter().any(|name| allowed.misfits.contains(name))
-            }
+            EndCause::InternalFault => is_one_of(&allowed.inner_panics) || gave_up,
+            EndCause::Refused(_) => gave_up || allowed.stray(me.node, peer),
+            EndCause::PolicyMismatch => is_one_of(&allowed.misfits),
             EndCause::ProtocolViolation { .. } => violated,
         }
+    }
+
+    /// Whether the other end of the session is gone for ever, as far as it is known.
+    fn is_orphan(&self, talk: &Talk, peer: EntityName) -> bool {
+        self.died_with_it(peer, talk) || talk.mate.is_some_and(|mate| self.is_over(&mate))
+    }
+
+    /// Whether the tree of one of them has given up, in any life.
+    fn gave_up_one_of(&self, nodes: [EntityName; 2]) -> bool {
+        self.lives.iter().any(|((node, _), life)| life.gave_up && nodes.contains(node))
     }
 
     /// A lossless session that has something to say waits in vain only while its peer is away. When
@@ -111,11 +122,10 @@ impl Promises {
         peer: EntityName,
     ) -> Option<Duration> {
         let allowed = &self.allowed;
-        let orphan =
-            self.died_with_it(peer, talk) || talk.mate.is_some_and(|mate| self.is_over(&mate));
-        let gave_up = self.lives.values().any(|life| life.gave_up);
-        let excused = orphan || gave_up || talk.closed || allowed.strays;
-        if excused || !allowed.twins.is_empty() || !is_lossless(me.node, peer) {
+        let gave_up = self.gave_up_one_of([me.node, peer]);
+        let excused = self.is_orphan(talk, peer) || gave_up || talk.closed;
+        let elsewhere = allowed.stray(me.node, peer) || allowed.twin(me.node, peer);
+        if excused || elsewhere || !is_lossless(me.node, peer) {
             return None;
         }
         let back = talk.end.iter().flat_map(|end| &end.back).filter_map(|back| {
@@ -140,6 +150,7 @@ impl Promises {
         else {
             return Ok(());
         };
+        self.was_closed(me, talk, mate)?;
         for (class, out) in Class::ALL.into_iter().zip(&talk.out) {
             let forged = self.allowed.tampers(me.node, mate.0.node, Tamper::HangUp);
             let found = accounts(class, out, talk, mate.1, self.is_over(&mate.0), forged);
@@ -150,7 +161,32 @@ impl Promises {
         }
         Ok(())
     }
+
+    /// Who was closed by the peer has a peer that has closed, or whose end is over for a reason of
+    /// its own.
+    fn was_closed(
+        &self,
+        me: &TalkId,
+        talk: &Talk,
+        (mate, there): (TalkId, &Talk),
+    ) -> Result<(), Breach> {
+        let tampered = |how: &Tamper| self.allowed.tampers(me.node, mate.node, *how);
+        let forged = VIOLATIONS.iter().chain([&Tamper::HangUp]).any(tampered);
+        let closed = talk.end.as_ref().is_some_and(|end| end.cause == EndCause::ClosedByPeer);
+        let over = there.closed || there.end.is_some() || self.is_over(&mate);
+        if !closed || over || forged {
+            return Ok(());
+        }
+        let text = format!(
+            "session {} of {} was closed by {}, whose session {} is not over",
+            me.key, me.node, mate.node, mate.key
+        );
+        Err(Breach::new("S2", text))
+    }
 }
+
+/// Tampering that breaks the rules of the protocol.
+const VIOLATIONS: [Tamper; 4] = [Tamper::Damage, Tamper::Skip, Tamper::Claim, Tamper::Misanswer];
 
 /// What came back is the last that was taken, in order, and as many as the counts say; all of it, if
 /// nobody else can have had any.

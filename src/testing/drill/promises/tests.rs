@@ -2,11 +2,13 @@
 
 use stellate_protocol::Identity;
 use stellate_protocol::event::{ClassCounts, EndCause};
+use stellate_protocol::frame::RefuseReason;
 
 use super::*;
-use crate::testing::Script;
 use crate::testing::drill::Draw;
+use crate::testing::drill::case::{Admission, Does, HangUp, Mail, Op};
 use crate::testing::drill::told::Back;
+use crate::testing::{Action, Script};
 
 const ME: EntityName = EntityName::osd(1);
 const PEER: EntityName = EntityName::osd(2);
@@ -68,6 +70,12 @@ impl History {
     fn takes(&mut self, key: u64, n: u64) {
         let place = Place { key, class: Class::Normal, n };
         self.tell(ME, 0, Told::Took { to: PEER, place, way: Way::Plain }).unwrap();
+    }
+
+    /// The peer's session of that key and its first life hands out the first message of ours.
+    fn pairs(&mut self, key: u64, mate: u64) {
+        let (from, place) = ((ME, 0), Place { key, class: Class::Normal, n: 1 });
+        self.tell(PEER, 0, Told::Delivered { key: mate, from, place, intact: true }).unwrap();
     }
 
     /// Messages of the session up to that number come back.
@@ -199,4 +207,91 @@ fn s4_what_a_session_took_that_was_never_up_comes_back() {
     ends(false, EndCause::InternalFault, 0).expect("gone with the session's actor");
     let said = "session 1 of osd.1: Normal: 5 taken, never up, and 0 came back";
     broken(ends(false, EndCause::ClosedHere, 0), "S4", said);
+}
+
+/// A case in which `who` does that to `whom`.
+fn done(who: EntityName, whom: EntityName, does: Does) -> Case {
+    let mut case = case(Script::new());
+    case.pace.standby_max = secs(900);
+    case.ops.push(Op { at: secs(1), from: who, to: whom, does });
+    case
+}
+
+fn ends_by(case: &Case, cause: EndCause) -> Result<(), Breach> {
+    let mut history = History::of(case);
+    let instance = history.boots(0, 1);
+    history.connects(1, instance);
+    history.ends(1, cause, 0)
+}
+
+#[test]
+fn s2_what_others_close_ends_no_session() {
+    let by_peer = |who, whom, does: Does| ends_by(&done(who, whom, does), EndCause::ClosedByPeer);
+    let ordered = Does::Send(Mail { count: 1, hangs_up: HangUp::Closes, ..Mail::default() });
+    by_peer(PEER, ME, Does::Close).unwrap();
+    by_peer(ME, PEER, ordered.clone()).unwrap();
+    let said = "ended for no reason: ClosedByPeer";
+    broken(by_peer(THIRD, PEER, Does::Close), "S2", said);
+    broken(by_peer(ME, PEER, Does::Abort), "S2", said);
+    broken(by_peer(PEER, THIRD, Does::Abort), "S2", said);
+    broken(by_peer(THIRD, ME, ordered), "S2", said);
+    let door = |of: usize| {
+        let mut case = case(Script::new());
+        case.nodes[of].admission = Admission::Refuses { every: 2 };
+        ends_by(&case, EndCause::AdmissionRefused)
+    };
+    door(0).unwrap();
+    door(1).unwrap();
+    broken(door(2), "S2", "ended for no reason: AdmissionRefused");
+    let stray = |who, whom| {
+        let does = Does::Stray { by: THIRD, ms: 1 };
+        ends_by(&done(who, whom, does), EndCause::Refused(RefuseReason::WrongEntity))
+    };
+    stray(ME, PEER).unwrap();
+    broken(stray(THIRD, PEER), "S2", "for no reason: Refused");
+}
+
+#[test]
+fn s2_only_who_has_closed_is_closed() {
+    let closed = |by_mate: fn(&mut History)| {
+        let mut history = History::of(&done(PEER, ME, Does::Close));
+        let instance = history.boots(0, 1);
+        history.takes(1, 1);
+        history.connects(1, instance);
+        history.pairs(1, 7);
+        by_mate(&mut history);
+        history.ends(1, EndCause::ClosedByPeer, 0).unwrap();
+        history.promises.finish()
+    };
+    closed(|history| history.tell(PEER, 0, Told::Closed(7)).unwrap()).unwrap();
+    closed(|history| history.dies(PEER, 0)).expect("its end was told to nobody");
+    let said = "session 1 of osd.1 was closed by osd.2, whose session 7 is not over";
+    broken(closed(|_| {}), "S2", said);
+    broken(closed(|history| history.tell(PEER, 0, Told::Closed(8)).unwrap()), "S2", said);
+}
+
+#[test]
+fn s2_what_panics_elsewhere_faults_nobody() {
+    let panics = |node, actor: &str| {
+        case(Script::new().at(secs(1), Action::Panic { node, actor: actor.into() }))
+    };
+    let fault = |node| ends_by(&panics(node, "sessions/1"), EndCause::InternalFault);
+    fault(ME).unwrap();
+    fault(PEER).unwrap();
+    broken(fault(THIRD), "S2", "ended for no reason: InternalFault");
+    let built_twice = |case: &Case| {
+        let mut history = History::of(case);
+        history.tell(ME, 0, Told::Started).unwrap();
+        history.at = secs(2);
+        history.tell(ME, 0, Told::Started)
+    };
+    built_twice(&panics(ME, "drill")).unwrap();
+    let told = || Does::Send(Mail { count: 1, panics: true, ..Mail::default() });
+    built_twice(&done(THIRD, ME, told())).unwrap();
+    let said = "the actor of osd.1 was built twice, for nothing";
+    broken(built_twice(&panics(PEER, "drill")), "V1", said);
+    broken(built_twice(&done(ME, PEER, told())), "V1", said);
+    let gives_up = |case: &Case| History::of(case).tell(ME, 0, Told::GaveUp("often".into()));
+    gives_up(&panics(ME, "endpoint")).unwrap();
+    broken(gives_up(&panics(PEER, "endpoint")), "V3", "the tree of osd.1 gave up: often");
 }

@@ -1,0 +1,122 @@
+//! What a case allows to happen, by the nodes that it may happen to: what is done to others is no
+//! excuse.
+
+use std::collections::BTreeSet;
+
+use stellate_protocol::EntityName;
+use stellate_transport::sim::Tamper;
+
+use crate::testing::Action;
+use crate::testing::drill::case::{Admission, Case, Does, HangUp, Node};
+
+/// See the module.
+#[derive(Debug)]
+pub(in crate::testing::drill) struct Allowed {
+    pub(super) crashes: bool,
+    /// Nodes an actor of which panics.
+    pub(super) panics: BTreeSet<EntityName>,
+    /// Nodes of which an actor of the messenger's own panics.
+    pub(super) inner_panics: BTreeSet<EntityName>,
+    /// Who closes sessions, or ends them at once, and with whom.
+    pub(super) closes: BTreeSet<(EntityName, EntityName)>,
+    /// Sessions may wait for a peer in vain.
+    pub(super) timeouts: bool,
+    pub(super) incarnations: bool,
+    /// Nodes with sessions that stand still.
+    pub(super) stalls: BTreeSet<EntityName>,
+    /// Nodes that ask their user before they hand anything out. A ticket dies with its actor, and who
+    /// is held for ever is refused: each of them may refuse.
+    pub(super) doors: BTreeSet<EntityName>,
+    /// Who dials, or goes on at, an address that belongs to somebody else, and for whom.
+    strays: BTreeSet<(EntityName, EntityName)>,
+    /// Nodes of which there are two at times.
+    pub(super) twins: BTreeSet<EntityName>,
+    /// Nodes whose policies fit nobody's.
+    pub(super) misfits: BTreeSet<EntityName>,
+    /// What is done to frames between two nodes, either way.
+    tampers: BTreeSet<(EntityName, EntityName, Tamper)>,
+}
+
+impl Allowed {
+    pub(super) fn new(case: &Case) -> Self {
+        let steps = || case.script.steps().iter().map(|step| &step.action);
+        let ops = || case.ops.iter();
+        let inner = |action: &Action| match action {
+            Action::Panic { node, actor } if actor != "drill" => Some(*node),
+            _ => None,
+        };
+        let panics = |action: &Action| match action {
+            Action::Panic { node, .. } => Some(*node),
+            _ => None,
+        };
+        let ordered = ops().filter(|op| op.does.mail().is_some_and(|mail| mail.panics));
+        let closes = ops().filter_map(|op| match &op.does {
+            Does::Close | Does::Abort => Some((op.from, op.to)),
+            does => {
+                let hangs_up = does.mail().is_some_and(|mail| mail.hangs_up != HangUp::Not);
+                hangs_up.then_some((op.to, op.from))
+            }
+        });
+        let strays = ops().filter_map(|op| match op.does {
+            Does::Stray { .. } => Some((op.from, op.to)),
+            _ => None,
+        });
+        let stalls = steps().filter_map(|action| match action {
+            Action::Pause { node, actor, .. } if actor.starts_with("sessions/") => Some(*node),
+            _ => None,
+        });
+        let names = |is: fn(&Node) -> bool| {
+            case.nodes.iter().filter(|node| is(node)).map(|node| node.name).collect()
+        };
+        let longest = steps().filter_map(Action::lasts).max().unwrap_or_default();
+        Self {
+            crashes: steps().any(|action| matches!(action, Action::Crash { .. })),
+            panics: steps().filter_map(panics).chain(ordered.map(|op| op.to)).collect(),
+            inner_panics: steps().filter_map(inner).collect(),
+            closes: closes.collect(),
+            timeouts: case.at_least(case.pace.standby_max) <= longest.max(case.dials_until()),
+            incarnations: case.nodes.iter().any(|node| node.incarnations),
+            stalls: stalls.collect(),
+            doors: names(|node| node.admission != Admission::Open),
+            strays: strays.collect(),
+            twins: twins(case),
+            misfits: names(|node| node.misfit),
+            tampers: steps()
+                .filter_map(|action| match action {
+                    Action::Tamper { from, to, how, .. } => Some((*from, *to, *how)),
+                    _ => None,
+                })
+                .collect(),
+        }
+    }
+
+    /// Whether frames between the two are tampered with in that way.
+    pub(super) fn tampers(&self, a: EntityName, b: EntityName, how: Tamper) -> bool {
+        self.tampers.contains(&(a, b, how)) || self.tampers.contains(&(b, a, how))
+    }
+
+    /// Whether one of the two looks for the other at the address of somebody else.
+    pub(super) fn stray(&self, a: EntityName, b: EntityName) -> bool {
+        self.strays.contains(&(a, b)) || self.strays.contains(&(b, a))
+    }
+
+    /// Whether there are two of one of them at times. Nobody comes back to what was left with a twin.
+    pub(super) fn twin(&self, a: EntityName, b: EntityName) -> bool {
+        self.twins.contains(&a) || self.twins.contains(&b)
+    }
+}
+
+fn twins(case: &Case) -> BTreeSet<EntityName> {
+    let steps = || case.script.steps().iter().map(|step| &step.action);
+    // While whoever accepts links stands still, the hello of an instance that has died since may be
+    // read after that of its successor, and looks like the newer one: PROTOCOL.md, 11.
+    let accepts = |actor: &str| actor == "endpoint" || actor.starts_with("listener");
+    let late_hellos =
+        steps().any(|action| matches!(action, Action::Pause { actor, .. } if accepts(actor)));
+    let twins = steps().filter_map(|action| match action {
+        Action::Twin { node, .. } => Some(*node),
+        Action::Crash { node, .. } if late_hellos => Some(*node),
+        _ => None,
+    });
+    twins.collect()
+}

@@ -50,14 +50,15 @@ impl Spoilt {
     /// What the sessions counted before and after that time.
     fn judge(&self, before: &Tally, after: &Tally) -> Option<Breach> {
         let Self { begin, from, to, .. } = self;
-        before.iter().find_map(|((life, key), (lost, received))| {
-            let now = after.get(&(*life, *key))?;
-            let more = now.0.saturating_sub(*lost);
+        after.iter().find_map(|((life, key), now)| {
+            // One that began since then had lost and received nothing.
+            let (lost, received) = before.get(&(*life, *key)).copied().unwrap_or_default();
+            let more = now.0.saturating_sub(lost);
             let text = format!(
                 "session {key} of {to} lost {more} links at one place since {begin:?}, while all \
                  that {from} sent was spoilt"
             );
-            (more > LOST_MAX && now.1 == *received).then(|| Breach::new("poison", text))
+            (more > LOST_MAX && now.1 == received).then(|| Breach::new("poison", text))
         })
     }
 }
@@ -129,6 +130,9 @@ mod tests {
         assert_eq!(judge(0, 2 + LOST_MAX, 7), None, "a few may go for other reasons");
         assert_eq!(judge(0, 2 + LOST_MAX + 1, 8), None, "it was another place");
         assert_eq!(judge(1, 50, 7), None, "another session, since that one has ended");
+        let (_, text) = judge(1, LOST_MAX + 1, 0).expect("one that began since then");
+        assert!(text.starts_with("session 3 of osd.2 lost 6 links at one place"), "{text}");
+        assert_eq!(judge(1, LOST_MAX, 0), None);
     }
 
     #[test]

@@ -83,7 +83,7 @@ test_contract_rsockets_rxe() { contract_over 10.77.0.2 rsockets; }
 test_contract_rsockets_siw() { contract_over 10.78.0.2 rsockets; }
 
 # F8 after many connects, and faults.
-leaks_over() { STELLATE_CONNECTS=$connects STELLATE_RDMA=$1 rust leaks --ignored --nocapture; }
+leaks_over() { STELLATE_CONNECTS=$connects STELLATE_RDMA=$1 rust leaks --ignored --nocapture many; }
 test_leaks_rxe() { leaks_over 10.77.0.2; }
 test_leaks_siw() { leaks_over 10.78.0.2; }
 
@@ -122,17 +122,24 @@ test_fabric_siw() { fabric_over rdma://10.78.0.2:0 sb --skip soak:: --skip remov
 test_soak_rxe() { fabric_over rdma://10.77.0.2:0 rb soak; }
 test_soak_siw() { fabric_over rdma://10.78.0.2:0 sb soak; }
 
-# A device is removed under a session, is gone when the process is, and works when it is added again.
-removal_over() {
-    fabric_over "$1" "$2" removal || return
+# again DEV: the device on it is added once it is gone, which it is at the latest when no process has it.
+again() {
     local _
     for _ in $(seq 100); do
-        rdma link show | grep -q "$(device_on "$2")/" || break
+        rdma link show | grep -q "$(device_on "$1")/" || break
         sleep 0.1
     done
-    add "$2" && rping_over "$3"
+    add "$1"
 }
-check_removal_rxe() { removal_over rdma://10.77.0.2:0 rb 10.77.0.2; }
+# A device is removed under a session, and under a link; it works when it is added again.
+removal_over() {
+    local wrong=0
+    fabric_over "$1" "$2" removal || wrong=1
+    again "$2" || wrong=1
+    STELLATE_RDMA=$3 STELLATE_REMOVE=". $share/hosts.sh; remove $2" rust leaks --ignored --nocapture removed || wrong=1
+    again "$2" && ((wrong == 0)) && rping_over "$3"
+}
+test_removal_rxe() { removal_over rdma://10.77.0.2:0 rb 10.77.0.2; }
 test_removal_siw() { removal_over rdma://10.78.0.2:0 sb 10.78.0.2; }
 
 # The session scenarios, between two hosts.

@@ -1,7 +1,8 @@
-//! F8 on a real kernel stack: after many connects and faults everything is given back.
+//! F8 on a real kernel stack: after many connects and faults, and when the device is removed,
+//! everything is given back.
 //!
 //! `tests/rdma-guest.sh` runs it. `STELLATE_RDMA` is an address of a device, `STELLATE_CONNECTS` how
-//! many connects.
+//! many connects; `STELLATE_REMOVE` the command that removes the device.
 #![cfg(feature = "rdma")]
 
 mod support;
@@ -141,6 +142,49 @@ fn f8_many_connects_and_faults_leave_nothing_behind() {
         let took = begin.elapsed();
         println!("{connects} connects and faults in {took:?}, by kind {spent:?}");
         assert_eq!(settled(Some(&before)).await, before);
+    });
+}
+
+/// Our open files of devices that are no more.
+fn files_of_the_gone() -> usize {
+    let all = std::fs::read_dir("/proc/self/fd").expect("procfs").flatten();
+    let names = all.filter_map(|fd| std::fs::read_link(fd.path()).ok());
+    let names = names.map(|name| name.to_string_lossy().into_owned());
+    names.filter(|name| name.contains("uverbs") && name.ends_with("(deleted)")).count()
+}
+
+#[test]
+#[ignore = "needs an RDMA device, and takes it away"]
+fn f2_f8_a_removed_device_ends_its_links_and_is_let_go_of() {
+    let at = format!("rdma://{}:0", setting("STELLATE_RDMA")).parse().expect("an address");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("a runtime").block_on(async {
+        let rdma: Arc<dyn Transport> = Arc::new(Rdma::on(Arc::new(System::new())));
+        let rig = Rig { dials: rdma.clone(), listens: rdma, at, net: None, fake: None };
+        let mut pair = Pair::up(&rig).await;
+        pair.near.send(message(1, &pattern(3000)));
+        pair.until(|pair| pair.far.frames.len() == 1).await;
+        let held = std::mem::take(&mut pair.far.frames);
+        let begin = tokio::time::Instant::now();
+        let removing = Command::new("bash").args(["-c", &setting("STELLATE_REMOVE")]).spawn();
+        let mut removing = removing.expect("bash runs");
+        let limit = Duration::from_secs(100);
+        let told = pair.until(|pair| pair.far.closed.is_some());
+        tokio::time::timeout(limit, told).await.expect("its link ends");
+        println!("told after {:?}", begin.elapsed());
+        assert_eq!(pair.far.closed, Some(LinkFault::DeviceGone));
+        drop(pair.far.link.take());
+        let gone = async {
+            while removing.try_wait().expect("a child").is_none() || files_of_the_gone() > 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let stuck = tokio::time::timeout(limit, gone).await.is_err();
+        println!("gone after {:?}", begin.elapsed());
+        assert!(!stuck, "{removing:?}, {} files are open", files_of_the_gone());
+        assert!(removing.wait().expect("a child").success());
+        let sent = [message(1, &pattern(3000))];
+        assert_eq!(held, sent, "what a user holds is memory like any other");
     });
 }
 

@@ -1,30 +1,44 @@
-//! The real libraries, with a handle on the queue pairs that are made: to break one from outside.
+//! The real libraries, with a handle on the queue pairs that are made, to break one from outside, and
+//! an ear for devices that go.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use stellate_transport::rdma::verbs::{
-    CmEvent, CmId, ConnectParams, Device, DeviceInfo, EventChannel, QpConfig, QpTag, QueuePair,
-    Queues, Verbs, VerbsError,
+    CmEvent, CmEventKind, CmId, ConnectParams, Device, DeviceInfo, EventChannel, QpConfig, QpTag,
+    QueuePair, Queues, Verbs, VerbsError,
 };
 
 /// Forwards everything, and remembers the queue pairs.
 #[derive(Clone, Debug)]
 pub(crate) struct Tap {
     inner: Arc<dyn Verbs>,
-    pairs: Arc<Mutex<Vec<Weak<dyn QueuePair>>>>,
+    seen: Arc<Seen>,
 }
 
+#[derive(Debug, Default)]
+struct Seen {
+    pairs: Mutex<Vec<Weak<dyn QueuePair>>>,
+    removals: AtomicUsize,
+}
+
+#[allow(dead_code)] // Each test file uses its part.
 impl Tap {
     pub(crate) fn on(inner: Arc<dyn Verbs>) -> Self {
-        Self { inner, pairs: Arc::default() }
+        Self { inner, seen: Arc::default() }
+    }
+
+    /// How many identifiers the connection manager told that their device goes.
+    pub(crate) fn removals(&self) -> usize {
+        self.seen.removals.load(Ordering::Relaxed)
     }
 
     /// Moves the queue pair that was made last to error.
     pub(crate) fn to_error(&self) {
-        let last = self.pairs.lock().expect("no panic").iter().rev().find_map(Weak::upgrade);
+        let last = self.seen.pairs.lock().expect("no panic").iter().rev().find_map(Weak::upgrade);
         last.expect("a queue pair").to_error();
     }
 }
@@ -39,15 +53,15 @@ impl Verbs for Tap {
     }
 
     fn event_channel(&self) -> Result<Arc<dyn EventChannel>, VerbsError> {
-        let (inner, pairs) = (self.inner.event_channel()?, self.pairs.clone());
-        Ok(Arc::new(Tapped { inner, pairs }))
+        let (inner, seen) = (self.inner.event_channel()?, self.seen.clone());
+        Ok(Arc::new(Tapped { inner, seen }))
     }
 }
 
 #[derive(Debug)]
 struct Tapped {
     inner: Arc<dyn EventChannel>,
-    pairs: Arc<Mutex<Vec<Weak<dyn QueuePair>>>>,
+    seen: Arc<Seen>,
 }
 
 impl EventChannel for Tapped {
@@ -84,7 +98,7 @@ impl EventChannel for Tapped {
         tag: QpTag,
     ) -> Result<Arc<dyn QueuePair>, VerbsError> {
         let made = self.inner.create_qp(id, device, queues, config, tag)?;
-        let mut pairs = self.pairs.lock().expect("no panic");
+        let mut pairs = self.seen.pairs.lock().expect("no panic");
         pairs.retain(|pair| pair.strong_count() > 0);
         pairs.push(Arc::downgrade(&made));
         Ok(made)
@@ -115,7 +129,11 @@ impl EventChannel for Tapped {
     }
 
     fn next_event(&self) -> Result<Option<CmEvent>, VerbsError> {
-        self.inner.next_event()
+        let told = self.inner.next_event()?;
+        if told.as_ref().is_some_and(|told| told.kind == CmEventKind::DeviceRemoval) {
+            self.seen.removals.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(told)
     }
 
     fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {

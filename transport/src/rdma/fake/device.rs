@@ -122,7 +122,7 @@ impl World {
             return;
         };
         self.hosts[host].present = false;
-        // Soft RoCE says nothing by itself: it waits until nobody has it any more.
+        // Adapters may say so themselves; soft devices do not, and wait until nobody has them.
         if self.hosts[host].personality.fabric != Fabric::RoCE {
             self.hosts[host].async_events.push_back(AsyncEvent::DeviceFatal);
             self.wakes.extend(self.hosts[host].async_waker.take());

@@ -2,8 +2,8 @@
 //!
 //! librdmacm opens each device once, for everybody in the process, and counts who has it. It closes
 //! one that the machine has no more as soon as nobody does, when it looks at its list of devices: a
-//! kernel that waits for that (soft RoCE) has removed the device then. So whatever uses a context
-//! holds it, and who lets go of one has the list looked at.
+//! kernel that waits for that, as it does for soft devices, has removed the device then. So whatever
+//! uses a context holds it, and who lets go of one has the list looked at.
 
 use std::ptr::null_mut;
 

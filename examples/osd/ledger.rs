@@ -292,9 +292,13 @@ mod tests {
 
     const BYTES: u64 = 12_000;
 
+    /// Of object 3.
+    fn found(data: &[u8]) -> Result<u64, String> {
+        shown(3, BYTES, &Got::Found { version: 1, sum: 0 }, data)
+    }
+
     #[test]
     fn s2_only_what_was_written_of_an_object_is_a_write_of_it() {
-        let found = |data: &[u8]| shown(3, BYTES, &Got::Found { version: 1, sum: 0 }, data);
         let mine = content(3, 2, BYTES);
         assert_eq!(found(&mine), Ok(2));
         assert_eq!(shown(3, BYTES, &Got::Missing, &[]), Ok(0));

@@ -52,6 +52,8 @@ impl TalkId {
 pub(super) struct Out {
     /// How each message was sent; the first is number 1.
     pub(super) ways: Vec<Way>,
+    /// Of them, those that ask for something back.
+    pub(super) asked: usize,
     /// When each was taken.
     pub(super) taken: Vec<Duration>,
     /// Of those with an answer: the answer.
@@ -265,12 +267,11 @@ impl Promises {
             let what = |what: &str| {
                 Some(format!("{what} of {taken} from {} to {peer}, {class:?}", id.node))
             };
-            let open = out
-                .ways
-                .iter()
-                .zip(1..)
-                .find(|(way, n)| **way != Way::Plain && !out.answers.contains_key(n));
-            if let Some((way, n)) = open {
+            // Nearly always all were answered: it is asked after each event.
+            let is_open = out.asked > out.answers.len();
+            let mut open = out.ways.iter().zip(1..).filter(|_| is_open);
+            let first = open.find(|(way, n)| **way != Way::Plain && !out.answers.contains_key(n));
+            if let Some((way, n)) = first {
                 return what(&format!("the answer of {n} ({way:?})"));
             }
             let excused = self.died_with_it(peer, talk) && !out.bereft;

@@ -20,6 +20,7 @@ impl Promises {
         let talk = self.talk(me);
         talk.peer = Some(to);
         let out = &mut talk.out[place.class.index()];
+        out.asked += usize::from(way != Way::Plain);
         out.ways.push(way);
         out.taken.push(at);
         out.bereft |= bereft;

@@ -142,10 +142,12 @@ removal_over() {
 test_removal_rxe() { removal_over rdma://10.77.0.2:0 rb 10.77.0.2; }
 test_removal_siw() { removal_over rdma://10.78.0.2:0 sb 10.78.0.2; }
 
-# The session scenarios, between two hosts.
-scenarios_over() { STELLATE_HOSTS_AT="$1 $2" rust scenarios --ignored --nocapture on_a_real_fabric; }
-check_scenarios_rxe() { scenarios_over rdma://10.77.0.1:0 rdma://10.77.0.2:0; }
-check_scenarios_siw() { scenarios_over rdma://10.78.0.1:0 rdma://10.78.0.2:0; }
+# The session scenarios, between two hosts: each named row; by name, faults of every policy pair.
+scenarios_over() { STELLATE_HOSTS_AT="$1 $2" rust scenarios --ignored --nocapture "$3"; }
+test_scenarios_rxe() { scenarios_over rdma://10.77.0.1:0 rdma://10.77.0.2:0 each_row_holds_on_a_real_fabric; }
+test_scenarios_siw() { scenarios_over rdma://10.78.0.1:0 rdma://10.78.0.2:0 each_row_holds_on_a_real_fabric; }
+check_scenarios_pairs_rxe() { scenarios_over rdma://10.77.0.1:0 rdma://10.77.0.2:0 every_pair; }
+check_scenarios_pairs_siw() { scenarios_over rdma://10.78.0.1:0 rdma://10.78.0.2:0 every_pair; }
 
 # What is said where something is missing. Nobody is a user without privileges.
 says() {

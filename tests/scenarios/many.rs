@@ -17,21 +17,32 @@ const LAG_MAX: Duration = Duration::from_millis(200);
 /// How often a conversation that was so disturbed is played again, before only its promises count.
 const AGAIN_MAX: usize = 1;
 
+/// What is wanted of them.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Want {
+    /// Counts: each begins when there is time for it, and those that the machine disturbed are
+    /// played again.
+    Counts,
+    /// That the promises hold, whatever the machine does.
+    Promises,
+}
+
 pub struct Played {
     pub case: Case,
     pub outcome: Result<Outcome, String>,
     /// Whether the machine disturbed it too.
     pub disturbed: bool,
+    pub took: Duration,
 }
 
 /// Plays them on `stage`, so many at once.
-pub fn run(stage: Stage, at_once: usize, mut cases: Vec<Case>) -> Vec<Played> {
+pub fn run(stage: Stage, at_once: usize, want: Want, mut cases: Vec<Case>) -> Vec<Played> {
     let stage = Rc::new(stage);
     let mut all = Vec::new();
     for again in 0..=AGAIN_MAX {
-        let played = run_once(&stage, at_once, std::mem::take(&mut cases));
+        let played = run_once(&stage, at_once, want, std::mem::take(&mut cases));
         for played in played {
-            match played.disturbed && again < AGAIN_MAX {
+            match want == Want::Counts && played.disturbed && again < AGAIN_MAX {
                 true => cases.push(played.case),
                 false => all.push(played),
             }
@@ -40,7 +51,7 @@ pub fn run(stage: Stage, at_once: usize, mut cases: Vec<Case>) -> Vec<Played> {
     all
 }
 
-fn run_once(stage: &Rc<Stage>, at_once: usize, cases: Vec<Case>) -> Vec<Played> {
+fn run_once(stage: &Rc<Stage>, at_once: usize, want: Want, cases: Vec<Case>) -> Vec<Played> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let all = async {
         let lags = Rc::new(Cell::new(0));
@@ -51,12 +62,14 @@ fn run_once(stage: &Rc<Stage>, at_once: usize, cases: Vec<Case>) -> Vec<Played> 
             while open.len() >= at_once {
                 done.extend(open.join_next().await);
             }
-            idle().await;
+            if want == Want::Counts {
+                idle().await;
+            }
             let (lags, stage) = (lags.clone(), stage.clone());
             open.spawn_local(async move {
-                let before = lags.get();
+                let (before, start) = (lags.get(), Instant::now());
                 let outcome = play(&stage, &case).await;
-                Played { case, outcome, disturbed: lags.get() > before }
+                Played { case, outcome, disturbed: lags.get() > before, took: start.elapsed() }
             });
         }
         done.extend(open.join_all().await.into_iter().map(Ok));

@@ -76,7 +76,7 @@ mod fabric {
     use stellate::testing::Edge;
 
     use crate::case::{LOSSLESS_STATELESS, LOSSY_STATEFUL, PEERS_BOTH, Which, received, sent};
-    use crate::many::{Played, run};
+    use crate::many::{Played, Want, run};
 
     use super::*;
 
@@ -88,7 +88,9 @@ mod fabric {
         let (first, second) = at.split_once(' ').expect("two addresses");
         let stage = Stage::Fabric([first.to_owned(), second.to_owned()]);
         let (mut all, mut count, mut busy, mut struck) = (String::new(), 0, 0, 0);
-        for Played { case, outcome, disturbed } in run(stage, AT_ONCE, cases) {
+        for Played { case, outcome, disturbed, took } in run(stage, AT_ONCE, Want::Promises, cases)
+        {
+            println!("{took:.1?} {case}");
             count += 1;
             busy += usize::from(disturbed);
             let outcome = match outcome {

@@ -8,7 +8,7 @@ use stellate::prelude::*;
 use stellate::testing::rdma::Rdma;
 use stellate::testing::rdma::fake::{FakeNet, Personality};
 #[cfg(feature = "rdma")]
-use stellate::testing::rdma::{RdmaOptions, sys::System};
+use stellate::testing::rdma::{PoolOptions, RdmaOptions, sys::System};
 use stellate::testing::{Edge, Faults, Tcp, World};
 
 use crate::case::Case;
@@ -28,6 +28,8 @@ pub struct Pace {
     pub admit_after: Duration,
     /// What a busy machine may add to a leg.
     pub slack: Duration,
+    /// How often a test looks at first whether it is so.
+    pub tick: Duration,
     /// What a test waits for at all.
     pub patience: Duration,
     /// What goes in one piece is a matter of luck.
@@ -57,6 +59,7 @@ impl Pace {
             idle: Duration::from_secs(12),
             admit_after: Duration::from_secs(1),
             slack: Duration::from_millis(100),
+            tick: Duration::from_millis(1),
             patience: Duration::from_secs(3600),
             real_time: false,
         }
@@ -85,6 +88,7 @@ impl Pace {
             idle: Duration::from_millis(2300),
             admit_after: Duration::from_millis(100),
             slack: Duration::from_secs(10),
+            tick: Duration::from_millis(1),
             patience: Duration::from_secs(300),
             real_time: true,
         }
@@ -96,8 +100,9 @@ impl Stage {
         match self {
             Self::Sim(_) | Self::Rdma(..) => Pace::virtual_time(),
             Self::Tcp => Pace::real_time(),
+            // Under emulation each look is dear.
             #[cfg(feature = "rdma")]
-            Self::Fabric(_) => Pace::real_time(),
+            Self::Fabric(_) => Pace { tick: Duration::from_millis(10), ..Pace::real_time() },
         }
     }
 
@@ -127,9 +132,10 @@ impl Stage {
             #[cfg(feature = "rdma")]
             Self::Fabric(at) => {
                 let at = at[usize::from(name.number() == Some(2))].as_str();
-                // Many of them are in one machine's memory.
-                let options =
-                    RdmaOptions { ring: 16, sends: 16, cq_depth: 256, ..RdmaOptions::default() };
+                // Many of them are in one machine's memory, and have little of it registered.
+                let pool = PoolOptions { arena: 512 * 1024, ..PoolOptions::default() };
+                let (ring, sends, cq_depth) = (16, 16, 256);
+                let options = RdmaOptions { ring, sends, cq_depth, pool, ..RdmaOptions::default() };
                 let rdma = Rdma::with(Arc::new(System::new()), options);
                 Messenger::builder(name).bind(at).transport(faults.wrap(Arc::new(rdma))).arbiters(0)
             }

@@ -149,7 +149,7 @@ impl Talk<'_> {
             if start.elapsed() > self.pace.patience {
                 return Err(format!("{what} did not settle: {}", self.describe()));
             }
-            look_again(start).await;
+            look_again(self.pace.tick, start).await;
         }
     }
 
@@ -218,7 +218,7 @@ impl Talk<'_> {
             if start.elapsed() > self.pace.patience {
                 return Err(format!("the ends did not come: {}", self.describe()));
             }
-            look_again(start).await;
+            look_again(self.pace.tick, start).await;
         }
         // What is late must find nobody.
         tokio::time::sleep(self.pace.delay).await;
@@ -251,8 +251,7 @@ impl Talk<'_> {
 }
 
 /// Once a tick, and less often in a long wait.
-async fn look_again(since: Instant) {
-    let tick = Duration::from_millis(1);
+async fn look_again(tick: Duration, since: Instant) {
     tokio::time::sleep(tick.max(since.elapsed() / 32)).await;
 }
 

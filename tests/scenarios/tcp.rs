@@ -18,7 +18,7 @@ use stellate::testing::Edge;
 
 use crate::case::*;
 use crate::golden::{Expected, steps};
-use crate::many::{Played, run};
+use crate::many::{Played, Want, run};
 use crate::promises::broken;
 use crate::stage::{Pace, Stage};
 
@@ -78,7 +78,7 @@ fn check(cases: Vec<Case>) {
     let mut wrong = Vec::new();
     let count = cases.len();
     let (mut only_promises, mut lost) = (0, Vec::new());
-    for Played { case, outcome, disturbed } in run(Stage::Tcp, AT_ONCE, cases) {
+    for Played { case, outcome, disturbed, .. } in run(Stage::Tcp, AT_ONCE, Want::Counts, cases) {
         let outcome = match outcome {
             Ok(outcome) => outcome,
             Err(stuck) => {

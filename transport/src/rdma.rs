@@ -16,6 +16,7 @@
 //! Whoever is on the other side of a link can read the memory that leases, pulled data and offers
 //! lie in, of all links of the device: peers must trust each other.
 
+mod audience;
 mod buddy;
 mod cq_room;
 mod credit;

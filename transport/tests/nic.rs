@@ -213,7 +213,7 @@ async fn an_overrun_completion_queue_is_seen() {
     }
     host.pair.to_error();
     assert_eq!(fake.violations(), [Violation::CqOverrun]);
-    assert_eq!(host.device.next_async(), Ok(Some(AsyncEvent::CqError)));
+    assert_eq!(host.device.next_async(), Ok(Some(AsyncEvent::CqError(host.cq.number()))));
 }
 
 #[tokio::test(start_paused = true)]

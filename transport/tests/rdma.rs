@@ -2,14 +2,16 @@
 
 mod support;
 
+use std::sync::Arc;
+
 use futures::FutureExt;
 use stellate_protocol::{Frame, Seq};
 use stellate_transport::rdma::fake::{CmWord, Counts, Personality};
 use stellate_transport::rdma::verbs::{VerbsErrorKind, WorkFault};
 use stellate_transport::rdma::{PoolOptions, Rdma, RdmaOptions};
 use stellate_transport::{CloseHow, DialError, LinkFault, Transport};
-use support::two::{FAR, NEAR, Two, chunks_of, pull_through, two, until_one};
-use support::{End, announce, hello, lane, message, pattern, seqs};
+use support::two::{FAR, NEAR, Two, chunks_of, in_time, pull_through, two, until_one};
+use support::{End, Pair, Rig, announce, hello, lane, message, pattern, seqs};
 
 #[tokio::test(start_paused = true)]
 async fn f8_a_thousand_links_and_faults_leave_nothing_behind() {
@@ -160,6 +162,35 @@ async fn a_removed_device_ends_its_links_and_nothing_else() {
     again.until(|pair| pair.far.frames.len() == 1).await;
     drop(again);
     two.nothing_left(0).await;
+}
+
+/// One daemon has several messengers on its device. What that tells by itself is for who it is about,
+/// whoever reads it.
+#[tokio::test(start_paused = true)]
+async fn what_a_device_tells_comes_to_all_who_have_it_open() {
+    // Each link has two queues, the public one's first.
+    for (queue, broken) in [(0, 0), (1, 0), (2, 1), (3, 1)] {
+        let public = two();
+        let near = Rdma::on(public.fake.host(NEAR, Personality::ROCE));
+        let rig = Rig { dials: Arc::new(near.clone()), ..public.rig.clone() };
+        let mut pairs = [public.pair().await, Pair::up(&rig).await];
+        public.fake.break_queue(NEAR, queue);
+        let [one, other] = &mut pairs;
+        let (lost, well) = if broken == 0 { (one, other) } else { (other, one) };
+        in_time(lost.until(|pair| pair.near.closed.is_some())).await;
+        assert_eq!(lost.near.closed, Some(LinkFault::DeviceGone), "{queue}");
+        well.near.send(message(1, b"well"));
+        in_time(well.until(|pair| pair.far.frames.len() == 1)).await;
+        assert_eq!(well.near.closed, None, "{queue}: a queue of somebody else broke");
+        // That a queue pair is broken is told to both.
+        let mut again = [public.pair().await, Pair::up(&rig).await];
+        public.fake.break_pairs(NEAR);
+        for pair in &mut again {
+            in_time(pair.until_closed()).await;
+            let cause = LinkFault::Work(WorkFault::LocalProtection);
+            assert_eq!(pair.near.closed, Some(cause), "{queue}");
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]

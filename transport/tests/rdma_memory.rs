@@ -2,27 +2,18 @@
 
 mod support;
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use stellate_protocol::frame::Heartbeat;
 use stellate_protocol::{Frame, FrameKind};
 use stellate_transport::rdma::fake::Personality;
 use stellate_transport::rdma::{PoolOptions, RdmaOptions};
-use support::two::{FAR, NEAR, Two, ask, chunks_of, is_whole, until_one, whole};
+use support::two::{FAR, NEAR, Two, ask, chunks_of, in_time, is_whole, until_one, whole};
 use support::{End, Pair, kinds, pattern};
-
-/// Longer than anything takes that is not stuck.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The least that is ever kept for what passes, and nothing for what stays.
 fn least() -> RdmaOptions {
     let pool = PoolOptions { kept_max: 0, passing_max: 0, ..PoolOptions::default() };
     RdmaOptions { pool, ..RdmaOptions::default() }
-}
-
-async fn in_time<T>(comes: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, comes).await.expect("S8, S9: nothing waits for ever")
 }
 
 /// Both ends of each link have so much that the other wants.

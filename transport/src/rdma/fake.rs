@@ -222,6 +222,12 @@ impl FakeNet {
         self.shared.change(|world| world.break_pairs(host));
     }
 
+    /// Breaks the so-many-th completion queue of a host, in the order of their making: a fault of its
+    /// NIC, with every queue pair on it in error.
+    pub fn break_queue(&self, host: IpAddr, nth: usize) {
+        self.shared.change(|world| world.break_queue(host, nth));
+    }
+
     /// Takes a host's device away: its queue pairs complete nothing any more.
     pub fn remove_device(&self, host: IpAddr) {
         self.shared.change(|world| world.remove_device(host));

@@ -77,7 +77,8 @@ pub enum Access {
     RemoteRead,
 }
 
-/// The two libraries, or what stands for them. One a process.
+/// The two libraries, or what stands for them. A process may have several, and each device open
+/// several times, as there may be several messengers in it.
 pub trait Verbs: Send + Sync + fmt::Debug {
     /// The devices that are there now, by name.
     ///
@@ -141,7 +142,9 @@ pub trait Device: Any + Send + Sync + fmt::Debug {
     /// [`VerbsErrorKind::Exhausted`] or `Invalid` over the device's limit.
     fn create_cq(&self, depth: u32) -> Result<Arc<dyn CompletionQueue>, VerbsError>;
 
-    /// The next asynchronous event, if there is one: `ibv_get_async_event`, acked at once.
+    /// The next asynchronous event, if there is one: `ibv_get_async_event`, acked at once, and told to
+    /// all in this process who have the device open, as rdma_cm gives them one context. So it may be
+    /// about somebody else's queue or queue pair.
     ///
     /// The fd gives one record a read: callers drain to `None` after each wake-up.
     ///
@@ -164,6 +167,9 @@ pub struct Queues {
 
 /// A completion queue and its channel.
 pub trait CompletionQueue: Any + Send + Sync + fmt::Debug {
+    /// Its number, as async events name it; of no other queue of its device, sooner or later.
+    fn number(&self) -> u64;
+
     /// Entries that it holds. More than that outstanding is an overrun, which breaks every queue
     /// pair on it: the driver makes it impossible.
     fn depth(&self) -> u32;

@@ -22,6 +22,7 @@ use stellate_transport::{
 };
 
 /// What a contract test runs on.
+#[derive(Clone)]
 pub(crate) struct Rig {
     pub(crate) dials: Arc<dyn Transport>,
     pub(crate) listens: Arc<dyn Transport>,

@@ -71,6 +71,14 @@ pub(crate) fn two() -> Two {
     Two::new(7, Personality::ROCE, RdmaOptions::default())
 }
 
+/// Longer than anything takes that is not stuck.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// It comes, in virtual time.
+pub(crate) async fn in_time<T>(comes: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, comes).await.expect("nothing waits for ever")
+}
+
 /// Drives one end alone.
 pub(crate) async fn until_one(end: &mut End, mut done: impl FnMut(&End) -> bool) {
     std::future::poll_fn(|cx| {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::task::Context;
 
+use super::nic::Queue;
 use super::pairs::Phase;
 use super::{Core, Endpoint, TURN};
 use crate::fault::LinkFault;
@@ -106,6 +107,12 @@ impl Core {
         }
     }
 
+    /// Whether a completion queue is ours: others have the device open, too.
+    fn has_queue(&self, nic: &str, number: u64) -> bool {
+        let mut queues = self.nics.get(nic).into_iter().flat_map(|nic| &nic.queues);
+        queues.any(|Queue { cqs, .. }| [cqs.sent.number(), cqs.received.number()].contains(&number))
+    }
+
     /// A device tells something by itself; false if it is lost.
     fn on_async(&mut self, endpoint: &Arc<Endpoint>, nic: &str, event: AsyncEvent) -> bool {
         let find = |core: &Self, number: u32| {
@@ -134,7 +141,8 @@ impl Core {
                 }
                 true
             }
-            AsyncEvent::CqError | AsyncEvent::DeviceFatal => {
+            AsyncEvent::CqError(number) if !self.has_queue(nic, number) => true,
+            AsyncEvent::CqError(_) | AsyncEvent::DeviceFatal => {
                 tracing::error!(device = nic, ?event, "an RDMA device is lost");
                 false
             }

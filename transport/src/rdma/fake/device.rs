@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::task::Waker;
 
 use super::Violation;
-use super::pair::PairState;
+use super::pair::{Pair, PairState};
 use super::world::World;
 use crate::rdma::memory::Arena;
 use crate::rdma::verbs::{Access, AsyncEvent, CmEventKind, Completion, Fabric, Operation};
@@ -48,13 +48,11 @@ impl World {
             return;
         };
         if queue.broken || queue.len() >= queue.depth {
-            let host = queue.host;
-            let first = !std::mem::replace(&mut queue.broken, true);
+            let overrun = !queue.broken;
             self.homeward.push(Box::new(completion.buf));
-            if first {
+            if overrun {
                 self.violation(Violation::CqOverrun);
-                self.hosts[host].async_events.push_back(AsyncEvent::CqError);
-                self.wakes.extend(self.hosts[host].async_waker.take());
+                self.queue_broke(cq);
             }
             return;
         }
@@ -64,6 +62,33 @@ impl World {
         if std::mem::take(&mut queue.armed) {
             queue.woken = true;
             self.wakes.extend(queue.waker.take());
+        }
+    }
+
+    /// Nothing comes out of a completion queue any more, and its device says so.
+    fn queue_broke(&mut self, cq: u64) {
+        let Some(queue) = self.cqs.get_mut(&cq) else {
+            return;
+        };
+        queue.broken = true;
+        let host = queue.host;
+        self.tell_of_device(host, AsyncEvent::CqError(cq));
+    }
+
+    pub(super) fn break_queue(&mut self, ip: IpAddr, nth: usize) {
+        let Some(host) = self.index_of(ip) else {
+            return;
+        };
+        let mut queues = self.cqs.iter().filter(|(_, queue)| queue.host == host);
+        let Some((&cq, _)) = queues.nth(nth) else {
+            return;
+        };
+        self.queue_broke(cq);
+        let on_it = |pair: &Pair| [pair.cqs.sent, pair.cqs.received].contains(&cq);
+        let pairs: Vec<u32> =
+            self.pairs.iter().filter(|(_, pair)| on_it(pair)).map(|(number, _)| *number).collect();
+        for pair in pairs {
+            self.flush_pair(pair);
         }
     }
 
@@ -124,8 +149,7 @@ impl World {
         self.hosts[host].present = false;
         // Adapters may say so themselves; soft devices do not, and wait until nobody has them.
         if self.hosts[host].personality.fabric != Fabric::RoCE {
-            self.hosts[host].async_events.push_back(AsyncEvent::DeviceFatal);
-            self.wakes.extend(self.hosts[host].async_waker.take());
+            self.tell_of_device(host, AsyncEvent::DeviceFatal);
         }
         for pair in self.pairs.values_mut().filter(|pair| pair.host == host) {
             pair.state = PairState::Lost;

@@ -12,6 +12,7 @@ use super::driver;
 use super::pair::{Cqs, Pair, PairState, Posting, rkey};
 use super::world::{Host, Shared};
 use super::{Violation, World};
+use crate::rdma::audience::Ear;
 use crate::rdma::memory::{Arena, Buf, Piece, RegionId};
 use crate::rdma::verbs::{
     Access, AsyncEvent, CmEvent, CmEventKind, CmId, Completion, CompletionQueue, ConnectParams,
@@ -68,12 +69,11 @@ impl Verbs for FakeVerbs {
         let found = self.devices()?.into_iter().find(|device| device.name == name);
         let info = found.ok_or_else(|| failed("ibv_open_device", VerbsErrorKind::NoDevice))?;
         let mut world = self.shared.lock();
-        // Events are told to who has it open.
-        world.hosts[self.host].async_events.clear();
+        let ear = world.hosts[self.host].audience.join();
         let number = world.serial();
         drop(world);
         let shared = self.shared.clone();
-        Ok(Arc::new(FakeDevice { shared, host: self.host, number, info }))
+        Ok(Arc::new(FakeDevice { shared, host: self.host, number, info, ear }))
     }
 
     fn event_channel(&self) -> Result<Arc<dyn EventChannel>, VerbsError> {
@@ -100,6 +100,7 @@ struct FakeDevice {
     /// Of its protection domain: what is made with one handle is no business of another's.
     number: u64,
     info: DeviceInfo,
+    ear: Arc<Ear>,
 }
 
 impl Device for FakeDevice {
@@ -192,17 +193,11 @@ impl Device for FakeDevice {
     }
 
     fn next_async(&self) -> Result<Option<AsyncEvent>, VerbsError> {
-        Ok(self.shared.lock().hosts[self.host].async_events.pop_front())
+        Ok(self.ear.next())
     }
 
     fn poll_async_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut world = self.shared.lock();
-        let host = &mut world.hosts[self.host];
-        if !host.async_events.is_empty() {
-            return Poll::Ready(());
-        }
-        host.async_waker = Some(cx.waker().clone());
-        Poll::Pending
+        self.ear.poll(cx)
     }
 }
 
@@ -231,6 +226,10 @@ pub(super) struct FakeCq {
 }
 
 impl CompletionQueue for FakeCq {
+    fn number(&self) -> u64 {
+        self.number
+    }
+
     fn depth(&self) -> u32 {
         self.depth
     }

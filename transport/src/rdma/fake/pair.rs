@@ -443,8 +443,7 @@ impl World {
     pub(super) fn break_pair(&mut self, number: u32) {
         if let Some(pair) = self.pairs.get(&number) {
             let host = pair.host;
-            self.hosts[host].async_events.push_back(AsyncEvent::QpFatal(number));
-            self.wakes.extend(self.hosts[host].async_waker.take());
+            self.tell_of_device(host, AsyncEvent::QpFatal(number));
         }
         self.flush_pair(number);
     }

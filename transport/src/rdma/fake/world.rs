@@ -12,6 +12,7 @@ use super::cm::{Channel, Id};
 use super::device::{Cq, Region};
 use super::pair::Pair;
 use super::{CmWord, Counts, Personality, Violation};
+use crate::rdma::audience::Audience;
 use crate::rdma::verbs::{AsyncEvent, CmEventKind, WorkFault};
 use crate::sim::rng::Rng;
 use crate::sim::{CutAfter, Quality};
@@ -89,8 +90,8 @@ pub(super) struct Host {
     pub(super) receive_at_arm: bool,
     pub(super) lost_words: BTreeMap<CmWord, u32>,
     pub(super) late_words: BTreeMap<CmWord, u64>,
-    pub(super) async_events: VecDeque<AsyncEvent>,
-    pub(super) async_waker: Option<Waker>,
+    /// Who has its device open.
+    pub(super) audience: Audience,
     /// How often its completion queues were armed.
     pub(super) arms: u64,
 }
@@ -180,8 +181,7 @@ impl World {
             receive_at_arm: false,
             lost_words: BTreeMap::new(),
             late_words: BTreeMap::new(),
-            async_events: VecDeque::new(),
-            async_waker: None,
+            audience: Audience::default(),
             arms: 0,
         });
         self.hosts.len() - 1
@@ -218,6 +218,12 @@ impl World {
         if self.violations.len() < VIOLATIONS_MAX {
             self.violations.push(violation);
         }
+    }
+
+    /// A device tells something by itself.
+    pub(super) fn tell_of_device(&mut self, host: usize, event: AsyncEvent) {
+        let wakes = self.hosts[host].audience.tell(event);
+        self.wakes.extend(wakes);
     }
 
     /// Appends something that arrived to the hash: FNV-1a over words.
@@ -323,7 +329,7 @@ impl World {
         }
         self.exports.retain(|(at, _), _| *at != host);
         // The next process finds the device as it was, and what was wrong with this one is over.
-        self.hosts[host].async_events.clear();
+        self.hosts[host].audience = Audience::default();
         self.hosts[host].failures.clear();
         self.hosts[host].present = true;
     }

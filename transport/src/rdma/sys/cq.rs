@@ -36,6 +36,7 @@ pub(super) struct SysCq {
 
 struct Shared {
     cq: *mut ibv_cq,
+    number: u64,
     depth: u32,
     pairs: Mutex<Pairs>,
     watch: Watch,
@@ -48,7 +49,7 @@ struct Shared {
 /// Queue pairs, by serial.
 type Pairs = BTreeMap<u32, Arc<Pair>>;
 
-/// A serial for a queue pair; none is used again before four thousand million.
+/// A serial for a queue pair or a completion queue; none is used again before four thousand million.
 pub(super) fn next_serial() -> u32 {
     static NEXT: AtomicU32 = AtomicU32::new(1);
     NEXT.fetch_add(1, Ordering::Relaxed)
@@ -83,8 +84,11 @@ impl SysCq {
         // SAFETY: the channel was just made, with a descriptor.
         let watch = unsafe { Watch::new((*raw).fd) }.map_err(|_| refusal::last("fcntl"))?;
         let entries = i32::try_from(depth).unwrap_or(i32::MAX);
+        // A number for its events, which the libraries keep as they keep a pointer.
+        let number = next_serial() as usize;
+        let context = std::ptr::without_provenance_mut(number);
         // SAFETY: context and channel are open; the channel outlives the queue.
-        let cq = unsafe { ibv_create_cq(device.context(), entries, null_mut(), raw, 0) };
+        let cq = unsafe { ibv_create_cq(device.context(), entries, context, raw, 0) };
         if cq.is_null() {
             return Err(refusal::last("ibv_create_cq"));
         }
@@ -92,7 +96,9 @@ impl SysCq {
         let depth = u32::try_from(unsafe { (*cq).cqe }).unwrap_or(depth);
         let (pairs, _device) = (Mutex::default(), device.clone());
         let armed = AtomicU32::new(0);
-        Ok(Self { shared: Arc::new(Shared { cq, depth, pairs, watch, armed, channel, _device }) })
+        let number = number as u64;
+        let shared = Shared { cq, number, depth, pairs, watch, armed, channel, _device };
+        Ok(Self { shared: Arc::new(shared) })
     }
 
     pub(super) fn raw(&self) -> *mut ibv_cq {
@@ -111,6 +117,10 @@ impl SysCq {
 }
 
 impl CompletionQueue for SysCq {
+    fn number(&self) -> u64 {
+        self.shared.number
+    }
+
     fn depth(&self) -> u32 {
         self.shared.depth
     }

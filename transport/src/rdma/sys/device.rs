@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::mem::MaybeUninit;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use rdma_sys::{
     ibv_access_flags, ibv_ack_async_event, ibv_alloc_pd, ibv_async_event, ibv_context,
@@ -17,6 +17,7 @@ use super::contexts::Held;
 use super::cq::SysCq;
 use super::watch::Watch;
 use super::{lock, name_of};
+use crate::rdma::audience::{Audience, Ear};
 use crate::rdma::memory::{Arena, Piece, RegionId};
 use crate::rdma::refusal;
 use crate::rdma::verbs::{
@@ -88,9 +89,14 @@ struct Shared {
     info: DeviceInfo,
     regions: Mutex<BTreeMap<RegionId, Region>>,
     watch: Watch,
+    audience: Arc<Mutex<Audience>>,
+    ear: Arc<Ear>,
     /// Let go of last.
     held: Held,
 }
+
+/// Who has each context open: it has one queue of events for all of them.
+static AUDIENCES: Mutex<BTreeMap<usize, Arc<Mutex<Audience>>>> = Mutex::new(BTreeMap::new());
 
 /// Memory that the NIC knows, kept as long as it does.
 struct Region {
@@ -119,8 +125,15 @@ impl SysDevice {
         if pd.is_null() {
             return Err(refusal::last("ibv_alloc_pd"));
         }
+        let mut audiences = lock(&AUDIENCES);
+        // Of devices that nobody has any more.
+        audiences.retain(|_, audience| Arc::strong_count(audience) > 1);
+        let audience = audiences.entry(context.addr()).or_default().clone();
+        drop(audiences);
+        let ear = lock(&audience).join();
         let regions = Mutex::default();
-        Ok(Self { shared: Arc::new(Shared { pd, info, regions, watch, held }) })
+        let shared = Shared { pd, info, regions, watch, audience, ear, held };
+        Ok(Self { shared: Arc::new(shared) })
     }
 
     pub(super) fn context(&self) -> *mut ibv_context {
@@ -199,36 +212,61 @@ impl Device for SysDevice {
     }
 
     fn next_async(&self) -> Result<Option<AsyncEvent>, VerbsError> {
-        let mut place = MaybeUninit::<ibv_async_event>::zeroed();
-        // SAFETY: the context is open, the place is of the right size.
-        if unsafe { ibv_get_async_event(self.shared.held.context(), place.as_mut_ptr()) } != 0 {
-            let error = refusal::last("ibv_get_async_event");
-            return if error.errno == Some(libc::EAGAIN) { Ok(None) } else { Err(error) };
+        if let Some(event) = self.shared.ear.next() {
+            return Ok(Some(event));
         }
-        // SAFETY: the call has filled it. The number is read as one, since a newer library may
-        // give one that the Rust enum does not have; what the event is about exists until the ack.
-        let told = unsafe {
-            let raw = place.as_mut_ptr();
-            let number = (&raw const (*raw).event_type).cast::<u32>().read();
-            let told = translate(number, &(*raw).element);
-            ibv_ack_async_event(raw);
-            told
-        };
-        Ok(Some(told))
+        // Held until it is told, so that all hear of everything in one order.
+        let audience = lock(&self.shared.audience);
+        // SAFETY: the context is open while it is held.
+        let event = unsafe { next_event(self.shared.held.context()) }?;
+        let wakes = event.map(|event| audience.tell(event));
+        drop(audience);
+        wakes.into_iter().flatten().for_each(Waker::wake);
+        // Ours as well, or another's that was told meanwhile.
+        Ok(self.shared.ear.next())
     }
 
     fn poll_async_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
-        self.shared.watch.poll_readable(cx)
+        // Somebody else may read what is for us.
+        match self.shared.ear.poll(cx) {
+            Poll::Ready(()) => Poll::Ready(()),
+            Poll::Pending => self.shared.watch.poll_readable(cx),
+        }
     }
+}
+
+/// Takes the next event, which is for all who have the context.
+///
+/// # Safety
+/// The context is open.
+unsafe fn next_event(context: *mut ibv_context) -> Result<Option<AsyncEvent>, VerbsError> {
+    let mut place = MaybeUninit::<ibv_async_event>::zeroed();
+    // SAFETY: the context is open, the place is of the right size.
+    if unsafe { ibv_get_async_event(context, place.as_mut_ptr()) } != 0 {
+        let error = refusal::last("ibv_get_async_event");
+        return if error.errno == Some(libc::EAGAIN) { Ok(None) } else { Err(error) };
+    }
+    // SAFETY: the call has filled it. The number is read as one, since a newer library may
+    // give one that the Rust enum does not have; what the event is about exists until the ack.
+    let told = unsafe {
+        let raw = place.as_mut_ptr();
+        let number = (&raw const (*raw).event_type).cast::<u32>().read();
+        let told = translate(number, &(*raw).element);
+        ibv_ack_async_event(raw);
+        told
+    };
+    Ok(Some(told))
 }
 
 /// # Safety
 /// The element is that of an event of that number, which was not acked.
 unsafe fn translate(number: u32, element: &rdma_sys::ibv_async_event_element_t) -> AsyncEvent {
-    // SAFETY: read below only for numbers that are about a queue pair, or about a port.
-    let (qp, port) = unsafe { (element.qp, element.port_num) };
+    // SAFETY: read below only for numbers that are about a queue pair, a queue, or a port.
+    let (qp, cq, port) = unsafe { (element.qp, element.cq, element.port_num) };
     // SAFETY: a queue pair exists until its events are acked.
     let qp = || unsafe { (*qp).qp_num };
+    // SAFETY: so does a completion queue; its context is the number that it was made with.
+    let cq = || unsafe { (*cq).cq_context }.addr() as u64;
     let port = u8::try_from(port).unwrap_or(0);
     const QP_FATAL: u32 = event::IBV_EVENT_QP_FATAL as u32;
     const QP_REQ_ERR: u32 = event::IBV_EVENT_QP_REQ_ERR as u32;
@@ -241,7 +279,7 @@ unsafe fn translate(number: u32, element: &rdma_sys::ibv_async_event_element_t) 
     match number {
         QP_FATAL | QP_REQ_ERR | QP_ACCESS_ERR => AsyncEvent::QpFatal(qp()),
         COMM_EST => AsyncEvent::CommunicationEstablished(qp()),
-        CQ_ERR => AsyncEvent::CqError,
+        CQ_ERR => AsyncEvent::CqError(cq()),
         PORT_ACTIVE => AsyncEvent::PortActive(port),
         PORT_ERR => AsyncEvent::PortError(port),
         DEVICE_FATAL => AsyncEvent::DeviceFatal,

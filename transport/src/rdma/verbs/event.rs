@@ -169,8 +169,9 @@ pub enum AsyncEvent {
     QpFatal(u32),
     /// Data came before the connection was reported: `COMM_EST`.
     CommunicationEstablished(u32),
-    /// A completion queue was overrun or broke: `CQ_ERR`.
-    CqError,
+    /// The completion queue of that [number](super::CompletionQueue::number) was overrun or broke:
+    /// `CQ_ERR`.
+    CqError(u64),
     /// A port is up.
     PortActive(u8),
     /// A port is down. Its queue pairs retry for a while.

@@ -27,7 +27,7 @@ pub(super) struct Greeting {
     pub(super) ring: u32,
     /// Bytes that each takes.
     pub(super) slot: u32,
-    /// READs that it lets the other side have outstanding.
+    /// READs that it lets the other side have outstanding, one at least.
     pub(super) reads: u8,
 }
 
@@ -66,7 +66,8 @@ impl Greeting {
         let reads = body.get_u8();
         body.advance(1);
         let greeting = Self { reads, ring: body.get_u32_le(), slot: body.get_u32_le() };
-        if !(RING_MIN..=RING_MAX).contains(&greeting.ring) || !SLOT.contains(&greeting.slot) {
+        let Self { ring, slot, reads } = greeting;
+        if !(RING_MIN..=RING_MAX).contains(&ring) || !SLOT.contains(&slot) || reads == 0 {
             return Err(NoGreeting);
         }
         Ok(greeting)
@@ -165,6 +166,7 @@ mod tests {
                 // Any answer will do, but no panic, and nothing absurd.
                 if let Ok(greeting) = Greeting::decode(&bytes) {
                     assert!(greeting.ring >= RING_MIN && SLOT.contains(&greeting.slot));
+                    assert!(greeting.reads > 0, "else no pull would ever move");
                 }
                 let _ = Refusal::decode(&bytes);
             }

@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use futures::FutureExt;
@@ -372,6 +373,26 @@ async fn what_comes_while_a_wake_up_is_asked_for_is_found_by_the_second_look() {
     }
     drop(pair);
     two.nothing_left(0).await;
+}
+
+/// Nobody waits for what was sent, so it is looked at after a while; after a longer one, and longer,
+/// while nothing comes back from a dead peer. That is not for what is sent to others.
+#[tokio::test(start_paused = true)]
+async fn f1_what_is_sent_beside_a_dead_peer_is_told_as_soon_as_ever() {
+    let two = two();
+    let third = Rdma::on(two.fake.host(IpAddr::from([10, 0, 0, 3]), Personality::ROCE));
+    let at = "rdma://10.0.0.3:0".parse().expect("an address");
+    let rig = Rig { listens: Arc::new(third), at, ..two.rig.clone() };
+    let (mut dead, mut well) = (two.pair().await, Pair::up(&rig).await);
+    two.fake.partition(NEAR, FAR, true);
+    dead.near.send(message(1, b"lost"));
+    until_one(&mut dead.near, |near| near.waiting.is_empty()).await;
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    let begin = tokio::time::Instant::now();
+    well.near.send(message(1, b"well"));
+    in_time(until_one(&mut well.near, |near| near.done == near.submitted)).await;
+    assert!(begin.elapsed() < std::time::Duration::from_millis(20), "{:?}", begin.elapsed());
+    assert_eq!(dead.near.closed, None, "it was not given up meanwhile");
 }
 
 #[tokio::test(start_paused = true)]

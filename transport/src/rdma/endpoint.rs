@@ -419,7 +419,10 @@ impl Endpoint {
         match wish {
             Wish::Nothing => {}
             Wish::Wake => self.change(|core| core.wakes.extend(core.task.take())),
-            Wish::Look => self.change(|core| core.wake_at(core.now() + LATE)),
+            Wish::Look => self.change(|core| {
+                core.looks.soon();
+                core.wake_at(core.now() + LATE);
+            }),
         }
     }
 }

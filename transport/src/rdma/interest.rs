@@ -10,7 +10,7 @@
 //! a small message costs.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// How long what nobody waits for may lie unseen. Longer than most answers take; a sleep that is
@@ -26,9 +26,15 @@ pub(super) struct Interest {
     waiting: AtomicUsize,
     /// Links with SENDs that are not over.
     open: AtomicUsize,
-    /// A look is planned.
-    planned: AtomicBool,
+    /// The look that is planned: one of those below.
+    planned: AtomicU8,
 }
+
+const NONE: u8 = 0;
+/// After [`LATE`].
+const SOON: u8 = 1;
+/// Later than that, as the last one found nothing.
+const LATER: u8 = 2;
 
 impl Interest {
     /// Whether to be woken for what was sent.
@@ -36,15 +42,18 @@ impl Interest {
         self.waiting.load(Ordering::SeqCst) > 0
     }
 
-    /// It is being looked at; whether another look is to be planned.
+    /// It is being looked at; whether another look is to be planned, for later.
     pub(super) fn looked(&self) -> bool {
-        self.planned.store(false, Ordering::SeqCst);
-        self.open.load(Ordering::SeqCst) > 0 && self.plan()
+        self.planned.store(NONE, Ordering::SeqCst);
+        let order = Ordering::SeqCst;
+        // Unless a link has just wished for one that comes sooner.
+        self.open.load(order) > 0
+            && self.planned.compare_exchange(NONE, LATER, order, order).is_ok()
     }
 
-    /// Whether the look that is needed is not planned yet; it is from now on.
+    /// Whether no look is planned that comes soon; one is from now on.
     fn plan(&self) -> bool {
-        !self.planned.swap(true, Ordering::SeqCst)
+        self.planned.swap(SOON, Ordering::SeqCst) != SOON
     }
 }
 
@@ -55,7 +64,7 @@ pub(super) enum Wish {
     Nothing,
     /// Ask to be woken for what was sent, now.
     Wake,
-    /// Look after a while.
+    /// Look after [`LATE`].
     Look,
 }
 
@@ -143,6 +152,9 @@ mod tests {
         assert_eq!(one.set(false, true), Wish::Look);
         assert_eq!(other.set(false, true), Wish::Nothing, "it is planned");
         assert!(all.looked(), "and again, as it is not over");
+        assert_eq!(other.set(false, true), Wish::Look, "that was for later, and this is for now");
+        assert_eq!(one.set(false, true), Wish::Nothing);
+        assert!(all.looked());
         assert_eq!(one.set(false, false), Wish::Nothing);
         drop(other);
         assert!(!all.looked(), "no more");

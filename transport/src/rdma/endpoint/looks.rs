@@ -6,7 +6,8 @@
 //!   queues      Busy ── nothing to do ──► Quiet since ── for `spin` ──► Resting: sleeps
 //!                 ▲                            │                          │
 //!                 └───────── anything ─────────┴──────────────────────────┘
-//!   what was sent and nobody waits for: after LATE, then twice that, up to LATEST; LATE again when busy
+//!   what was sent and nobody waits for: after LATE, then twice that, up to LATEST; LATE again when busy,
+//!     or when something new was sent
 //! ```
 
 use std::time::Duration;
@@ -87,6 +88,11 @@ impl Looks {
     /// Whether it has looked for long enough.
     pub(super) fn is_resting(&self) -> bool {
         self.pace == Pace::Resting
+    }
+
+    /// Something new was sent that nobody waits for.
+    pub(super) fn soon(&mut self) {
+        self.late = LATE;
     }
 
     /// What nobody waits for was looked at; after how long again.

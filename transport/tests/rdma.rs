@@ -80,6 +80,30 @@ async fn a_broken_queue_pair_ends_its_link_with_the_cause_and_every_submit_is_do
     two.nothing_left(0).await;
 }
 
+/// More completions wait than one turn takes. Why a link ends is among them, its flush is not behind.
+#[tokio::test(start_paused = true)]
+async fn why_a_link_ended_is_told_however_much_else_completed() {
+    for seed in 0..3 {
+        let two = Two::new(seed, Personality::ROCE, RdmaOptions::default());
+        let mut broken = two.pair().await;
+        let mut pairs = Vec::new();
+        for _ in 0..120 {
+            pairs.push(two.pair().await);
+        }
+        for pair in &mut pairs {
+            pair.near.send(message(1, b"well"));
+            until_one(&mut pair.near, |near| near.waiting.is_empty()).await;
+        }
+        // They are sent, and nobody has looked yet.
+        tokio::time::sleep(std::time::Duration::from_millis(4)).await;
+        two.fake.fail_next(NEAR, WorkFault::RemoteOperation);
+        broken.near.send(message(1, b"broken"));
+        in_time(until_one(&mut broken.near, |near| near.closed.is_some())).await;
+        let cause = LinkFault::Work(WorkFault::RemoteOperation);
+        assert_eq!(broken.near.closed, Some(cause), "seed {seed}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_acknowledges_nothing_ends_the_link() {
     let two = two();

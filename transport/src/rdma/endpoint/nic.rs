@@ -64,18 +64,25 @@ impl Queue {
     }
 
     /// Takes what completed, up to so many of each. What was received is looked at first: the reason
-    /// why a pair is flushed lies in the other then.
+    /// why a pair is flushed lies in the other then. All of that is taken if there was such a flush.
     pub(super) fn collect(
         &mut self,
         max: usize,
         received: &mut Vec<Completion>,
         sent: &mut Vec<Completion>,
     ) -> Result<(), VerbsError> {
+        let before = received.len();
         if self.cqs.received.poll(max, received)? < max {
             self.received.drained();
         }
-        if self.cqs.sent.poll(max, sent)? < max {
-            self.sent.drained();
+        let flushed = received[before..].iter().any(|completion| completion.result.is_err());
+        // As many as lay there when it was flushed, and no more.
+        let looks = if flushed { self.cqs.sent.depth() as usize / max + 1 } else { 1 };
+        for _ in 0..looks {
+            if self.cqs.sent.poll(max, sent)? < max {
+                self.sent.drained();
+                break;
+            }
         }
         Ok(())
     }

@@ -49,7 +49,7 @@ use super::memory::{Arena, Buf, Piece, RegionId};
 pub struct CmId(pub u64);
 
 /// Names a queue pair to its driver: chosen at [`EventChannel::create_qp`], told with each of its
-/// completions. It is the upper half of the `wr_id`.
+/// completions. In the upper half of the `wr_id` an implementation has a name of its own for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct QpTag(pub u32);
 

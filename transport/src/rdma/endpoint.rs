@@ -9,8 +9,9 @@
 //! ```
 //!
 //! One lock guards the tables. Links take it to be buried, and to ask for a wake-up or a look when they
-//! begin to wait for what they sent; not for each SEND, nor to receive. When the endpoint dies everything on it is over at once: queue pairs are destroyed, so every buffer is
-//! home, and links and listeners report it.
+//! begin to wait for what they sent; not for each SEND, nor to receive. When the endpoint dies
+//! everything on it is over at once: queue pairs are destroyed, so every buffer is home, and links and
+//! listeners report it.
 
 mod connect;
 mod looks;

@@ -18,6 +18,8 @@ mod disturb;
 mod driver;
 mod handles;
 mod pair;
+#[cfg(test)]
+mod tests;
 mod world;
 
 use std::net::IpAddr;

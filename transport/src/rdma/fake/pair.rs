@@ -154,7 +154,8 @@ impl World {
         };
         if pair.state == PairState::Error {
             let (tag, cqs) = (pair.tag, pair.cqs);
-            let Posting { work, operation, head, .. } = posting;
+            let Posting { work, operation, head, pieces, .. } = posting;
+            self.homeward.push(Box::new(pieces));
             if self.hosts[pair.host].personality.fabric == Fabric::IWarp {
                 // Soft iWARP says nothing of it before the pair is destroyed.
                 return pair.silent.push(head);
@@ -426,13 +427,18 @@ impl World {
         if let Some(at) = at {
             let before: Vec<Work> = pair.sends.drain(..at).collect();
             let failed = pair.sends.pop_front();
-            for work in before {
-                let len = work.head.as_ref().map_or(0, |head| head.len() as u32);
-                if let (true, Some(head)) = (work.signalled, work.head) {
-                    self.complete(cqs, number, tag, work.work, work.operation, Ok(len), head);
+            for Work { work, operation, signalled, head, pieces, .. } in before {
+                let len = head.as_ref().map_or(0, |head| head.len() as u32);
+                self.homeward.push(Box::new(pieces));
+                match head {
+                    Some(head) if signalled => {
+                        self.complete(cqs, number, tag, work, operation, Ok(len), head);
+                    }
+                    head => self.homeward.push(Box::new(head)),
                 }
             }
-            if let Some(Work { work, operation, head: Some(head), .. }) = failed {
+            if let Some(Work { work, operation, head: Some(head), pieces, .. }) = failed {
+                self.homeward.push(Box::new(pieces));
                 self.complete(cqs, number, tag, work, operation, Err(fault), head);
             }
         }
@@ -472,7 +478,8 @@ impl World {
         let sends = std::mem::take(&mut pair.sends);
         let receives = std::mem::take(&mut pair.receives);
         let flushed = Err(WorkFault::Flushed);
-        for Work { work, operation, head, state, signalled, .. } in sends {
+        for Work { work, operation, head, state, signalled, pieces, .. } in sends {
+            self.homeward.push(Box::new(pieces));
             let Some(head) = head else { continue };
             // A SEND that was acknowledged, unsignalled, is over without a word.
             match state {

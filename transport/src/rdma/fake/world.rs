@@ -35,6 +35,11 @@ impl Shared {
         self.world.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    #[cfg(test)]
+    pub(super) fn is_locked(&self) -> bool {
+        self.world.try_lock().is_err()
+    }
+
     /// Changes the world, and wakes and drops outside of the lock what that brings.
     pub(super) fn change<T>(&self, with: impl FnOnce(&mut World) -> T) -> T {
         let mut world = self.lock();

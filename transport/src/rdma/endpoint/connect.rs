@@ -116,27 +116,27 @@ impl Core {
         at: SocketAddr,
     ) -> Result<(u64, Address), ListenError> {
         let id = endpoint.channel.create_id().map_err(ListenError::Verbs)?;
-        let backlog = endpoint.options().backlog;
-        let bound = match endpoint.channel.listen(id, at, backlog) {
-            Ok(bound) => bound,
-            Err(error) => {
-                endpoint.channel.destroy_id(id);
-                return Err(match error.kind {
-                    VerbsErrorKind::AddressInUse => ListenError::PortInUse,
-                    _ => ListenError::Verbs(error),
-                });
-            }
-        };
-        if let Err(error) = self.could_fund_a_link(endpoint, id) {
-            endpoint.channel.destroy_id(id);
-            return Err(ListenError::Verbs(error));
-        }
-        let local = Address::of_socket(SCHEME, bound).map_err(ListenError::Address)?;
+        let local = self.bind(endpoint, id, at).inspect_err(|_| endpoint.channel.destroy_id(id))?;
         let number = self.number();
         let links = VecDeque::new();
         self.listeners.insert(number, Listening { id, links, waker: None });
         self.owners.insert(id, Owner::Listener(number));
         Ok((number, local))
+    }
+
+    fn bind(
+        &mut self,
+        endpoint: &Endpoint,
+        id: CmId,
+        at: SocketAddr,
+    ) -> Result<Address, ListenError> {
+        let backlog = endpoint.options().backlog;
+        let bound = endpoint.channel.listen(id, at, backlog).map_err(|error| match error.kind {
+            VerbsErrorKind::AddressInUse => ListenError::PortInUse,
+            _ => ListenError::Verbs(error),
+        })?;
+        self.could_fund_a_link(endpoint, id).map_err(ListenError::Verbs)?;
+        Address::of_socket(SCHEME, bound).map_err(ListenError::Address)
     }
 
     /// What a listener would refuse every link for is better told at once. An address of no device

@@ -150,3 +150,21 @@ async fn who_waits_for_what_it_sent_is_woken_for_it() {
     let took = sent_alone(&mut near, &mut far, 20).await;
     assert!(took < TICK * 10, "{took:?}");
 }
+
+/// It has come when the endpoint is about to sleep: that is not asked for again and again.
+#[tokio::test(start_paused = true)]
+async fn a_deadline_that_is_due_is_looked_at_by_the_next_turn() {
+    let fake = FakeNet::new(1);
+    let near = Rdma::on(fake.host(NEAR, Personality::ROCE));
+    let options = RdmaOptions { accept: Duration::ZERO, ..RdmaOptions::default() };
+    let far = Rdma::with(fake.host(FAR, Personality::ROCE), options);
+    let at = "rdma://10.0.0.2:0".parse().expect("an address");
+    let listener = far.listen(&at).expect("listens");
+    tokio::time::sleep(TICK).await;
+    let dial = near.dial(&listener.local());
+    let before = fake.arms(FAR);
+    let _ = tokio::time::timeout(TICK * 100, dial).await;
+    let arms = fake.arms(FAR) - before;
+    assert_eq!(far.in_use().queue_pairs, 0, "its time was over at once");
+    assert!(arms < 8, "{arms}");
+}

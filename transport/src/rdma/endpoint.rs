@@ -300,7 +300,10 @@ impl Endpoint {
                 std::hint::spin_loop();
             } else if self.arm(cx) {
                 break;
-            } else if !self.sleep(cx, sleep) {
+            } else if self.sleep(cx, sleep) {
+                // It may be a deadline that has come.
+                due = true;
+            } else {
                 return Poll::Pending;
             }
         }
@@ -410,7 +413,6 @@ impl Endpoint {
                 Some(sleep) => sleep.as_mut().reset(due),
                 None => *sleep = Some(Box::pin(tokio::time::sleep_until(due))),
             }
-            // One that has fired stays so until the next poll, which looks at the deadlines.
             ready | sleep.as_mut().is_some_and(|sleep| sleep.as_mut().poll(cx).is_ready())
         })
     }

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The harness itself: it must notice a test that fails, a name that is no test, a guest that panics and
-# one that hangs. The last line is "N passed, N failed".
+# The harness itself: it must notice a test that fails, a name that is no test, a filter that no test
+# passes, a guest that panics and one that hangs. The last line is "N passed, N failed".
 set -uo pipefail
 harness=$(dirname "$(realpath "$0")")/../rdma-guest.sh
 passed=0 failed=0
@@ -18,7 +18,7 @@ notices() {
     fi
 }
 
-notices 600 "1 passed, 2 failed" "fails failed:" rping_siw fails absent
+notices 600 "1 passed, 3 failed" "it ran no test" rping_siw fails absent runs_none
 notices 600 "1 passed, 2 failed" "did not come to its end" rping_siw panics
 # A slow machine kills it before it has begun.
 notices 90 "0 passed, [12] failed" "the guest hung" hangs

@@ -24,6 +24,7 @@ pub enum Want {
     /// played again.
     Counts,
     /// That the promises hold, whatever the machine does.
+    #[cfg_attr(not(feature = "rdma"), allow(dead_code, reason = "real fabrics only"))]
     Promises,
 }
 
@@ -32,6 +33,7 @@ pub struct Played {
     pub outcome: Result<Outcome, String>,
     /// Whether the machine disturbed it too.
     pub disturbed: bool,
+    #[cfg_attr(not(feature = "rdma"), allow(dead_code, reason = "real fabrics only"))]
     pub took: Duration,
 }
 
@@ -91,8 +93,8 @@ async fn count_lags(lags: Rc<Cell<u64>>) {
     }
 }
 
-/// Until this thread seems to have time for one conversation more, or for a while: what disturbs them is to be in the table,
-/// not a busy machine.
+/// Until this thread seems to have time for one conversation more, or for a while: what disturbs
+/// them is to be in the table, not a busy machine.
 async fn idle() {
     let turn = Duration::from_millis(10);
     for _ in 0..20 {

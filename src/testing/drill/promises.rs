@@ -262,6 +262,12 @@ impl Promises {
 
     fn waits(&self, id: &TalkId, talk: &Talk) -> Option<String> {
         let peer = talk.peer?;
+        if let Some(mate) = self.closed_by_one_that_goes_on(id, talk) {
+            return Some(format!(
+                "the end of session {} of {}, which is said to have closed session {} of {}",
+                mate.key, mate.node, id.key, id.node
+            ));
+        }
         for (class, out) in Class::ALL.iter().zip(&talk.out) {
             let taken = out.ways.len() as u64;
             let what = |what: &str| {

@@ -28,7 +28,7 @@ pub(in crate::testing::drill) struct Allowed {
     /// is held for ever is refused: each of them may refuse.
     pub(super) doors: BTreeSet<EntityName>,
     /// Who dials, or goes on at, an address that belongs to somebody else, and for whom.
-    strays: BTreeSet<(EntityName, EntityName)>,
+    pub(super) strays: BTreeSet<(EntityName, EntityName)>,
     /// Nodes of which there are two at times.
     pub(super) twins: BTreeSet<EntityName>,
     /// Nodes whose policies fit nobody's.

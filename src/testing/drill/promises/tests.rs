@@ -243,17 +243,21 @@ fn s2_what_others_close_ends_no_session() {
     door(0).unwrap();
     door(1).unwrap();
     broken(door(2), "S2", "ended for no reason: AdmissionRefused");
-    let stray = |who, whom| {
-        let does = Does::Stray { by: THIRD, ms: 1 };
-        ends_by(&done(who, whom, does), EndCause::Refused(RefuseReason::WrongEntity))
+    let stray = || Does::Stray { by: THIRD, ms: 1 };
+    let refused = |who, whom| {
+        ends_by(&done(who, whom, stray()), EndCause::Refused(RefuseReason::WrongEntity))
     };
-    stray(ME, PEER).unwrap();
-    broken(stray(THIRD, PEER), "S2", "for no reason: Refused");
+    refused(ME, PEER).unwrap();
+    broken(refused(PEER, ME), "S2", "for no reason: Refused");
+    broken(refused(THIRD, PEER), "S2", "for no reason: Refused");
+    by_peer(PEER, ME, stray())
+        .expect("it was refused there, and does not know the session any more");
+    broken(by_peer(ME, PEER, stray()), "S2", said);
 }
 
 #[test]
-fn s2_only_who_has_closed_is_closed() {
-    let closed = |by_mate: fn(&mut History)| {
+fn s4_who_is_closed_by_a_peer_waits_for_its_end() {
+    let waits_for = |by_mate: fn(&mut History)| {
         let mut history = History::of(&done(PEER, ME, Does::Close));
         let instance = history.boots(0, 1);
         history.takes(1, 1);
@@ -261,13 +265,14 @@ fn s2_only_who_has_closed_is_closed() {
         history.pairs(1, 7);
         by_mate(&mut history);
         history.ends(1, EndCause::ClosedByPeer, 0).unwrap();
-        history.promises.finish()
+        history.promises.waits_for()
     };
-    closed(|history| history.tell(PEER, 0, Told::Closed(7)).unwrap()).unwrap();
-    closed(|history| history.dies(PEER, 0)).expect("its end was told to nobody");
-    let said = "session 1 of osd.1 was closed by osd.2, whose session 7 is not over";
-    broken(closed(|_| {}), "S2", said);
-    broken(closed(|history| history.tell(PEER, 0, Told::Closed(8)).unwrap()), "S2", said);
+    let nothing = "";
+    assert_eq!(waits_for(|history| history.tell(PEER, 0, Told::Closed(7)).unwrap()), nothing);
+    assert_eq!(waits_for(|history| history.dies(PEER, 0)), nothing, "it is told to nobody");
+    let said = "the end of session 7 of osd.2, which is said to have closed session 1 of osd.1";
+    assert_eq!(waits_for(|_| {}), said);
+    assert_eq!(waits_for(|history| history.tell(PEER, 0, Told::Closed(8)).unwrap()), said);
 }
 
 #[test]

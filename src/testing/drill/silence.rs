@@ -6,12 +6,12 @@
 //!
 //! Seen as users see it: [`Connection::is_up`], and how many links a session has lost.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use stellate_protocol::EntityName;
 
-use super::case::{Case, Does, HangUp};
+use super::case::{Case, Does, HangUp, Op};
 use crate::connection::Connection;
 use crate::testing::{Action, Breach, Running, Step};
 
@@ -36,7 +36,8 @@ struct Silence {
 /// Sessions by life and key, and how often each has lost or changed its link.
 type Up = BTreeMap<(u64, u64), u64>;
 
-/// Looks at each silence of a case while it runs; resolves when the last has been looked at.
+/// Looks at each silence of a case while it runs, and at what nothing has happened to; resolves when
+/// the last has been looked at.
 pub(super) async fn watch(running: &Running, case: &Case) {
     let deadline = case.at_most(case.limits().heartbeat_deadline);
     let look = |silence: Silence| async move {
@@ -58,25 +59,46 @@ pub(super) async fn watch(running: &Running, case: &Case) {
             }
         }
     };
-    futures::future::join_all(silences(case).into_iter().map(look)).await;
+    let looked = futures::future::join_all(silences(case).into_iter().map(look));
+    let pairs = pairs(case).into_iter().map(|pair| healthy(running, case, pair));
+    futures::future::join(looked, futures::future::join_all(pairs)).await;
 }
 
-/// At the end of what may go wrong: links that nothing happened to are all there.
-pub(super) fn healthy(running: &Running, case: &Case) {
-    for name in running.names() {
-        let Some(messenger) = running.messenger(name) else { continue };
-        for session in messenger.sessions() {
+/// Just before something may end a link between the two for the first time, or at the end of the case
+/// if nothing does: the links that they had are all there.
+async fn healthy(running: &Running, case: &Case, (a, b): (EntityName, EntityName)) {
+    let quiet = quiet_until(case, a, b);
+    sleep_until(running, quiet.saturating_sub(Duration::from_millis(1))).await;
+    for (name, peer) in [(a, b), (b, a)] {
+        let sessions = running.messenger(name).map(|messenger| messenger.sessions());
+        for session in sessions.into_iter().flatten().filter(|session| session.name() == peer) {
             let lost = session.counters().links_lost;
-            if lost > 0 && is_quiet(case, name, session.name()) {
-                let text = format!("{name} lost {lost} healthy links with {}", session.name());
+            let moved = moves(case, (peer, name), quiet);
+            if lost > moved {
+                let text = format!(
+                    "{name} has lost {lost} healthy links with {peer}, which left {moved} at most"
+                );
                 running.fail(Breach::new("S9", text));
             }
         }
     }
 }
 
-/// Whether nothing in the case may end a link between the two.
-pub(super) fn is_quiet(case: &Case, a: EntityName, b: EntityName) -> bool {
+/// How often one of the two may have gone on at another address by then, which costs the other one
+/// a link at most.
+fn moves(case: &Case, (from, to): (EntityName, EntityName), until: Duration) -> u64 {
+    let moves = |op: &&Op| (op.from, op.to) == (from, to) && op.does == Does::Readdress;
+    case.ops.iter().filter(moves).filter(|op| op.at < until).count() as u64
+}
+
+/// Nodes that have something to do with each other, each pair once.
+fn pairs(case: &Case) -> BTreeSet<(EntityName, EntityName)> {
+    case.ops.iter().map(|op| (op.from.min(op.to), op.from.max(op.to))).collect()
+}
+
+/// Until when nothing in the case may end a link between the two but that one of them leaves it.
+fn quiet_until(case: &Case, a: EntityName, b: EntityName) -> Duration {
+    let pair = [a, b];
     let touches = |action: &Action| match action {
         Action::Cut { .. } | Action::CutAfterFrames { .. } | Action::CutAfterBytes { .. } => {
             action.names(&a) && action.names(&b)
@@ -87,21 +109,22 @@ pub(super) fn is_quiet(case: &Case, a: EntityName, b: EntityName) -> bool {
         Action::Partition { side, .. } => side.contains(&a) != side.contains(&b),
         _ => action.names(&a) || action.names(&b),
     };
-    let between = |from: EntityName, to: EntityName| [(a, b), (b, a)].contains(&(from, to));
-    let ends = |does: &Does| match does {
-        Does::Close | Does::Abort | Does::Readdress | Does::Stray { .. } => true,
+    let ends = |op: &Op| match &op.does {
+        Does::Close | Does::Abort | Does::Stray { .. } => true,
         does => does.mail().is_some_and(|mail| mail.hangs_up != HangUp::Not),
     };
-    let gives_up = case
-        .ops
-        .iter()
-        .any(|op| [a, b].contains(&op.to) && op.does.mail().is_some_and(|m| m.panics));
-    let odd = |node: &&super::case::Node| [a, b].contains(&node.name) && node.misfit;
-    case.quality.cut_chance == 0
-        && !gives_up
-        && case.nodes.iter().find(odd).is_none()
-        && !case.script.steps().iter().any(|step| touches(&step.action))
-        && !case.ops.iter().any(|op| between(op.from, op.to) && ends(&op.does))
+    let panics = |op: &Op| op.does.mail().is_some_and(|mail| mail.panics);
+    let odd = |node: &super::case::Node| pair.contains(&node.name) && node.misfit;
+    if case.quality.cut_chance > 0 || case.nodes.iter().any(odd) {
+        return Duration::ZERO;
+    }
+    let steps = case.script.steps().iter().filter(|step| touches(&step.action));
+    let ops = case.ops.iter().filter(|op| {
+        let between = pair.contains(&op.from) && pair.contains(&op.to);
+        between && ends(op) || pair.contains(&op.to) && panics(op)
+    });
+    let begins = steps.map(|step| step.at).chain(ops.map(|op| op.at));
+    begins.min().unwrap_or(Duration::MAX).min(case.ends_at())
 }
 
 pub(super) async fn sleep_until(running: &Running, at: Duration) {
@@ -186,4 +209,54 @@ fn silences(case: &Case) -> Vec<Silence> {
     // A twin speaks from elsewhere.
     silences.retain(|silence| !twins(silence.from) && !twins(silence.to));
     silences
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Script;
+    use crate::testing::drill::Draw;
+    use crate::testing::drill::case::Mail;
+
+    const A: EntityName = EntityName::osd(1);
+    const B: EntityName = EntityName::osd(2);
+    const C: EntityName = EntityName::osd(3);
+
+    fn secs(secs: u64) -> Duration {
+        Duration::from_secs(secs)
+    }
+
+    #[test]
+    fn s9_a_pair_is_quiet_until_something_happens_to_it() {
+        let lasts = secs(1);
+        let apart = |side: &[EntityName]| Action::Partition { side: side.to_vec(), lasts };
+        let mut case = Draw::default().case(1);
+        case.nodes.iter_mut().for_each(|node| node.misfit = false);
+        (case.span, case.quality.cut_chance) = (secs(20), 0);
+        case.ops.clear();
+        case.script = Script::new()
+            .at(secs(1), Action::Step { node: A, by_ms: 5 })
+            .at(secs(2), Action::Cut { a: B, b: C })
+            .at(secs(3), apart(&[A, B]))
+            .at(secs(7), apart(&[B]));
+        let quiet =
+            |case: &Case| [(A, B), (B, A), (A, C), (B, C)].map(|(a, b)| quiet_until(case, a, b));
+        assert_eq!(quiet(&case), [secs(7), secs(7), secs(3), secs(2)]);
+        let panics = Does::Send(Mail { count: 1, panics: true, ..Mail::default() });
+        let moves_on = Does::Readdress;
+        for (at, from, to, does) in [(5, B, A, moves_on), (6, B, A, Does::Abort), (1, A, C, panics)]
+        {
+            case.ops.push(Op { at: secs(at), from, to, does });
+        }
+        assert_eq!(quiet(&case), [secs(6), secs(6), secs(1), secs(1)]);
+        assert_eq!(quiet_until(&case, A, EntityName::osd(4)), secs(3));
+        assert_eq!(pairs(&case), BTreeSet::from([(A, B), (A, C)]));
+        assert_eq!([(B, A), (A, B)].map(|way| moves(&case, way, secs(6))), [1, 0]);
+        assert_eq!(moves(&case, (B, A), secs(5)), 0);
+        case.script = Script::new();
+        case.ops.clear();
+        assert_eq!(quiet(&case), [secs(20); 4]);
+        case.quality.cut_chance = 1;
+        assert_eq!(quiet(&case), [Duration::ZERO; 4]);
+    }
 }

@@ -67,7 +67,7 @@ pub(super) async fn watch(running: &Running, case: &Case) {
 /// Just before something may end a link between the two for the first time, or at the end of the case
 /// if nothing does: the links that they had are all there.
 async fn healthy(running: &Running, case: &Case, (a, b): (EntityName, EntityName)) {
-    let quiet = quiet_until(case, a, b);
+    let quiet = quiet_until(case, a, b).min(case.ends_at());
     sleep_until(running, quiet.saturating_sub(Duration::from_millis(1))).await;
     for (name, peer) in [(a, b), (b, a)] {
         let sessions = running.messenger(name).map(|messenger| messenger.sessions());
@@ -92,7 +92,7 @@ fn moves(case: &Case, (from, to): (EntityName, EntityName), until: Duration) -> 
 }
 
 /// Nodes that have something to do with each other, each pair once.
-fn pairs(case: &Case) -> BTreeSet<(EntityName, EntityName)> {
+pub(super) fn pairs(case: &Case) -> BTreeSet<(EntityName, EntityName)> {
     case.ops.iter().map(|op| (op.from.min(op.to), op.from.max(op.to))).collect()
 }
 
@@ -123,8 +123,16 @@ fn quiet_until(case: &Case, a: EntityName, b: EntityName) -> Duration {
         let between = pair.contains(&op.from) && pair.contains(&op.to);
         between && ends(op) || pair.contains(&op.to) && panics(op)
     });
-    let begins = steps.map(|step| step.at).chain(ops.map(|op| op.at));
-    begins.min().unwrap_or(Duration::MAX).min(case.ends_at())
+    steps.map(|step| step.at).chain(ops.map(|op| op.at)).min().unwrap_or(Duration::MAX)
+}
+
+/// When something in the case may end a link between the two for the first time, or one of them
+/// leaves it.
+pub(super) fn stirred_at(case: &Case, a: EntityName, b: EntityName) -> Duration {
+    let moves =
+        |op: &&Op| op.does == Does::Readdress && [(a, b), (b, a)].contains(&(op.from, op.to));
+    let moved = case.ops.iter().filter(moves).map(|op| op.at).min().unwrap_or(Duration::MAX);
+    quiet_until(case, a, b).min(moved)
 }
 
 pub(super) async fn sleep_until(running: &Running, at: Duration) {
@@ -253,9 +261,10 @@ mod tests {
         assert_eq!(pairs(&case), BTreeSet::from([(A, B), (A, C)]));
         assert_eq!([(B, A), (A, B)].map(|way| moves(&case, way, secs(6))), [1, 0]);
         assert_eq!(moves(&case, (B, A), secs(5)), 0);
+        assert_eq!([(A, B), (A, C)].map(|(a, b)| stirred_at(&case, a, b)), [secs(5), secs(1)]);
         case.script = Script::new();
         case.ops.clear();
-        assert_eq!(quiet(&case), [secs(20); 4]);
+        assert_eq!(quiet(&case), [Duration::MAX; 4]);
         case.quality.cut_chance = 1;
         assert_eq!(quiet(&case), [Duration::ZERO; 4]);
     }

@@ -1,13 +1,16 @@
 //! What a case allows to happen, by the nodes that it may happen to: what is done to others is no
 //! excuse.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use stellate_protocol::EntityName;
 use stellate_transport::sim::Tamper;
 
+use super::is_lossless;
 use crate::testing::Action;
 use crate::testing::drill::case::{Admission, Case, Does, HangUp, Node};
+use crate::testing::drill::silence::{pairs, stirred_at};
 
 /// See the module.
 #[derive(Debug)]
@@ -33,6 +36,8 @@ pub(in crate::testing::drill) struct Allowed {
     pub(super) twins: BTreeSet<EntityName>,
     /// Nodes whose policies fit nobody's.
     pub(super) misfits: BTreeSet<EntityName>,
+    /// From when on lossy sessions of two nodes may end with their link.
+    stirred: BTreeMap<(EntityName, EntityName), Duration>,
     /// What is done to frames between two nodes, either way.
     tampers: BTreeSet<(EntityName, EntityName, Tamper)>,
 }
@@ -68,6 +73,7 @@ impl Allowed {
         let names = |is: fn(&Node) -> bool| {
             case.nodes.iter().filter(|node| is(node)).map(|node| node.name).collect()
         };
+        let lossy = pairs(case).into_iter().filter(|(a, b)| !is_lossless(*a, *b));
         let longest = steps().filter_map(Action::lasts).max().unwrap_or_default();
         Self {
             crashes: steps().any(|action| matches!(action, Action::Crash { .. })),
@@ -80,6 +86,7 @@ impl Allowed {
             doors: names(|node| node.admission != Admission::Open),
             strays: strays.collect(),
             twins: twins(case),
+            stirred: lossy.map(|(a, b)| ((a, b), stirred_at(case, a, b))).collect(),
             misfits: names(|node| node.misfit),
             tampers: steps()
                 .filter_map(|action| match action {
@@ -93,6 +100,11 @@ impl Allowed {
     /// Whether frames between the two are tampered with in that way.
     pub(super) fn tampers(&self, a: EntityName, b: EntityName, how: Tamper) -> bool {
         self.tampers.contains(&(a, b, how)) || self.tampers.contains(&(b, a, how))
+    }
+
+    /// Whether a session of the two may have ended with its link by then.
+    pub(super) fn may_lose_link(&self, a: EntityName, b: EntityName, at: Duration) -> bool {
+        self.stirred.get(&(a.min(b), a.max(b))).is_some_and(|since| at >= *since)
     }
 
     /// Whether one of the two looks for the other at the address of somebody else.

@@ -32,7 +32,7 @@ impl Promises {
         let Some(talk) = self.talks.get(&me) else {
             return Ok(());
         };
-        if !self.may_be(&me, talk, peer, end.cause) {
+        if !self.may_be(at, &me, talk, peer, end.cause) {
             let text = format!(
                 "session {} of {} with {peer} ended for no reason: {:?}",
                 me.key, me.node, end.cause
@@ -62,11 +62,18 @@ impl Promises {
     }
 
     /// Whether something in the case may have caused it.
-    fn may_be(&self, me: &TalkId, talk: &Talk, peer: EntityName, cause: EndCause) -> bool {
+    fn may_be(
+        &self,
+        at: Duration,
+        me: &TalkId,
+        talk: &Talk,
+        peer: EntityName,
+        cause: EndCause,
+    ) -> bool {
         let allowed = &self.allowed;
         let pair = [me.node, peer];
         let is_one_of = |nodes: &BTreeSet<EntityName>| pair.iter().any(|name| nodes.contains(name));
-        let lossy = !is_lossless(me.node, peer);
+        let lossy = allowed.may_lose_link(me.node, peer, at);
         let orphan = self.is_orphan(talk, peer);
         let gave_up = self.gave_up_one_of(pair);
         let tampered = |how: &[Tamper]| how.iter().any(|how| allowed.tampers(me.node, peer, *how));

@@ -300,3 +300,27 @@ fn s2_what_panics_elsewhere_faults_nobody() {
     gives_up(&panics(ME, "endpoint")).unwrap();
     broken(gives_up(&panics(PEER, "endpoint")), "V3", "the tree of osd.1 gave up: often");
 }
+
+#[test]
+fn s9_a_lossy_session_ends_with_its_link_for_a_reason() {
+    const LOSSY: EntityName = EntityName::new(EntityKind::MDS, 2);
+    let ends = |script: Script, does: Does, cause: EndCause, at: u64| {
+        let mut case = done(LOSSY, ME, does);
+        (case.nodes[1].name, case.script) = (LOSSY, script);
+        let mut history = History::of(&case);
+        history.at = secs(at);
+        let (key, peer, instance) = (1, LOSSY, Instance(1));
+        history.tell(ME, 0, Told::Connected { key, peer, instance }).unwrap();
+        let counts = [ClassCounts::default(); Class::COUNT];
+        let end = Box::new(End { cause, counts, back: Vec::new() });
+        history.tell(ME, 0, Told::Ended { key, peer, end })
+    };
+    let tells = || Does::Send(Mail { count: 1, ..Mail::default() });
+    let cut = || Script::new().at(secs(5), Action::Cut { a: ME, b: LOSSY });
+    for cause in [EndCause::LinkLost, EndCause::ClosedByPeer] {
+        ends(cut(), tells(), cause, 5).unwrap();
+        ends(Script::new(), Does::Readdress, cause, 2).unwrap();
+        broken(ends(cut(), tells(), cause, 4), "S2", "ended for no reason");
+        broken(ends(Script::new(), tells(), cause, 900), "S2", "ended for no reason");
+    }
+}

@@ -18,11 +18,22 @@ use super::memory::RegionId;
 pub(super) struct Buddy {
     /// Bytes of the smallest block.
     unit: usize,
-    /// Free blocks by order, then by address.
-    free: Vec<BTreeMap<u64, BytesMut>>,
+    /// Free blocks by order, then by place.
+    free: Vec<BTreeMap<Place, BytesMut>>,
     /// By where they begin.
-    arenas: BTreeMap<u64, (usize, RegionId)>,
+    arenas: BTreeMap<u64, Whole>,
     used: usize,
+}
+
+/// The so many-th arena, and how far into it: not the address, which differs from run to run (D1).
+type Place = (usize, u64);
+
+/// An arena.
+#[derive(Clone, Copy, Debug)]
+struct Whole {
+    nth: usize,
+    len: usize,
+    region: RegionId,
 }
 
 impl Buddy {
@@ -39,12 +50,12 @@ impl Buddy {
         }
         let order = units.ilog2() as usize;
         memory.truncate(self.unit << order);
-        let at = addr(&memory);
-        self.arenas.insert(at, (memory.len(), region));
+        let nth = self.arenas.len();
+        self.arenas.insert(addr(&memory), Whole { nth, len: memory.len(), region });
         while self.free.len() <= order {
             self.free.push(BTreeMap::new());
         }
-        self.free[order].insert(at, memory);
+        self.free[order].insert((nth, 0), memory);
     }
 
     /// Bytes of the smallest block.
@@ -82,10 +93,10 @@ impl Buddy {
 
     /// A block of one order, out of one of that order or a higher.
     fn cut(&mut self, from: usize, order: usize) -> Option<(BytesMut, RegionId)> {
-        let (_, mut block) = self.free[from].pop_first()?;
+        let ((nth, at), mut block) = self.free[from].pop_first()?;
         for order in (order..from).rev() {
             let upper = block.split_off(self.unit << order);
-            self.free[order].insert(addr(&upper), upper);
+            self.free[order].insert((nth, at + block.len() as u64), upper);
         }
         self.used += block.len();
         let region = self.region(addr(&block), block.len())?;
@@ -95,33 +106,34 @@ impl Buddy {
     /// Takes a block back.
     pub(super) fn put(&mut self, mut block: BytesMut) {
         self.used = self.used.saturating_sub(block.len());
-        let Some((&base, &(len, _))) = self.arenas.range(..=addr(&block)).next_back() else {
+        let Some((&base, &Whole { nth, len, .. })) = self.arenas.range(..=addr(&block)).next_back()
+        else {
             return;
         };
         let mut order = (block.len() / self.unit).max(1).ilog2() as usize;
         while block.len() < len {
             let unit = self.unit as u64;
             let place = (addr(&block) - base) / unit;
-            let buddy = base + (place ^ 1 << order) * unit;
-            let Some(mut other) = self.free[order].remove(&buddy) else { break };
+            let buddy = (place ^ 1 << order) * unit;
+            let Some(mut other) = self.free[order].remove(&(nth, buddy)) else { break };
             if place & 1 << order != 0 {
                 std::mem::swap(&mut block, &mut other);
             }
             block.unsplit(other);
             order += 1;
         }
-        self.free[order].insert(addr(&block), block);
+        self.free[order].insert((nth, addr(&block) - base), block);
     }
 
     /// The region that these bytes lie in.
     pub(super) fn region(&self, at: u64, len: usize) -> Option<RegionId> {
-        let (base, (whole, region)) = self.arenas.range(..=at).next_back()?;
-        (at.checked_add(len as u64)? <= base + *whole as u64).then_some(*region)
+        let (base, whole) = self.arenas.range(..=at).next_back()?;
+        (at.checked_add(len as u64)? <= base + whole.len as u64).then_some(whole.region)
     }
 
     /// Forgets everything, free or not; what is out is nobody's then.
     pub(super) fn clear(&mut self) -> Vec<RegionId> {
-        let regions = self.arenas.values().map(|(_, region)| *region).collect();
+        let regions = self.arenas.values().map(|whole| whole.region).collect();
         self.arenas.clear();
         self.free.clear();
         self.used = 0;
@@ -167,6 +179,26 @@ mod tests {
         let (whole, region) = buddy.take(6400).expect("joined again");
         assert_eq!((whole.len(), region), (6400, RegionId(1)));
         assert_eq!(buddy.take(1), None);
+    }
+
+    /// Where an arena lies differs from run to run, and what is taken goes over the wire as an offer.
+    #[test]
+    fn d1_blocks_are_taken_in_the_order_of_arenas_wherever_these_lie() {
+        let mut arenas = [Arena::allocate(200), Arena::allocate(200)];
+        for _ in 0..2 {
+            arenas.reverse();
+            let mut buddy = Buddy::new(100);
+            for (nth, (_, memory)) in (0..).zip(&mut arenas) {
+                buddy.add(std::mem::take(memory), RegionId(nth));
+            }
+            let taken: Vec<_> = std::iter::from_fn(|| buddy.take(100)).collect();
+            let regions: Vec<u64> = taken.iter().map(|(_, region)| region.0).collect();
+            assert_eq!(regions, [0, 0, 1, 1]);
+            let begins = |at: usize| addr(&taken[at].0) < addr(&taken[at + 1].0);
+            assert!(begins(0) && begins(2), "from its beginning");
+            arenas = [Arena::allocate(200), Arena::allocate(200)];
+            arenas.sort_by_key(|(_, memory)| addr(memory));
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ use stellate_protocol::EntityName;
 
 use super::case::{Case, Does, HangUp, Op};
 use crate::connection::Connection;
-use crate::testing::{Action, Breach, Running, Step};
+use crate::testing::{Action, Breach, Fabric, Running, Step};
 
 /// What is under way when a way falls silent may arrive for so long, if the network is as bad as it
 /// can be.
@@ -166,6 +166,21 @@ fn is_hindered(case: &Case, node: EntityName, (begin, end): (Duration, Duration)
     })
 }
 
+/// A NIC's stall holds what is sent and not what is read: a READ that something else holds as well is
+/// heard of when that is over.
+fn is_read_later(case: &Case, stall: &Step, (a, b): (EntityName, EntityName)) -> bool {
+    let holds = |other: &Step| {
+        let over = other.at + other.action.lasts().unwrap_or_default();
+        let concerns = match &other.action {
+            Action::Partition { side, .. } => side.contains(&a) != side.contains(&b),
+            action => action.names(&a) || action.names(&b),
+        };
+        concerns && other.at <= stall.at + UNDER_WAY && over > stall.at
+    };
+    let nic = matches!(case.fabric(), Ok(Fabric::Nic(_)));
+    nic && case.script.steps().iter().any(holds)
+}
+
 fn silences(case: &Case) -> Vec<Silence> {
     let names = || case.nodes.iter().map(|node| node.name);
     let mut silences = Vec::new();
@@ -183,6 +198,7 @@ fn silences(case: &Case) -> Vec<Silence> {
         };
         match &step.action {
             Action::OneWay { from, to, .. } => add(*from, *to, lasts),
+            Action::Stall { from, to, .. } if is_read_later(case, step, (*from, *to)) => {}
             Action::Stall { from, to, lasts } => {
                 // A later one takes the place of an earlier one, also if it is shorter.
                 let again = |other: &&Step| {
@@ -267,5 +283,19 @@ mod tests {
         assert_eq!(quiet(&case), [Duration::MAX; 4]);
         case.quality.cut_chance = 1;
         assert_eq!(quiet(&case), [Duration::ZERO; 4]);
+    }
+    #[test]
+    fn s9_a_stall_of_a_nic_is_no_silence_while_reads_are_held() {
+        let seen = |profile: &str, held: Duration| {
+            let mut case = Draw::default().case(1);
+            (case.span, case.profile) = (secs(20), profile.to_owned());
+            case.script = Script::new()
+                .at(secs(1), Action::OneWay { from: A, to: B, lasts: held })
+                .at(secs(2), Action::Stall { from: A, to: B, lasts: secs(8) });
+            silences(&case).iter().filter(|silence| silence.begin == secs(2)).count()
+        };
+        assert_eq!(seen("nic-roce", secs(3)), 0);
+        assert_eq!(seen("nic-roce", secs(1)), 1);
+        assert_eq!(seen("stream", secs(3)), 1);
     }
 }

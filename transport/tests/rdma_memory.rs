@@ -5,6 +5,7 @@ mod support;
 use bytes::Bytes;
 use stellate_protocol::frame::Heartbeat;
 use stellate_protocol::{Frame, FrameKind};
+use stellate_transport::faults::Faults;
 use stellate_transport::rdma::fake::Personality;
 use stellate_transport::rdma::{PoolOptions, RdmaOptions};
 use support::two::{FAR, NEAR, Two, ask, chunks_of, in_time, is_whole, until_one, whole};
@@ -114,10 +115,21 @@ fn send_within_room(end: &mut End, frames: &mut Vec<Frame<stellate_protocol::Par
     }
 }
 
-/// One peer reads nothing of what it is offered, and has all the memory. The others are alive.
 #[tokio::test(start_paused = true)]
 async fn s9_signs_of_life_pass_a_chunk_that_cannot_be_offered() {
-    let two = Two::new(10, Personality::ROCE, least());
+    signs_of_life_pass(Two::new(10, Personality::ROCE, least())).await;
+}
+
+/// What wraps a link tells all that it tells.
+#[tokio::test(start_paused = true)]
+async fn s9_signs_of_life_pass_a_chunk_below_a_plan_of_faults() {
+    let mut two = Two::new(10, Personality::ROCE, least());
+    two.rig.dials = Faults::new().wrap(two.rig.dials.clone());
+    signs_of_life_pass(two).await;
+}
+
+/// One peer reads nothing of what it is offered, and has all the memory. The others are alive.
+async fn signs_of_life_pass(two: Two) {
     let (mut slow, mut quick) = (two.pair().await, two.pair().await);
     let data = Bytes::from(pattern(3_000_000));
     for pair in [&mut slow, &mut quick] {

@@ -218,6 +218,8 @@ impl FaultLink {
             // Failed ones are reported with ours, at the end.
             self.tokens.sent(over - failed.min(over), out);
         }
+        // It may have had room all along, but for chunks.
+        out.room |= self.scratch.room;
         self.inner_closed = self.scratch.closed.take().or(self.inner_closed.take());
         polled
     }

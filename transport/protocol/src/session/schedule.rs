@@ -20,12 +20,23 @@ const QUANTUM: i64 = 16 * 1024;
 /// Whose turn it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Scheduler {
-    deficit: [i64; Class::COUNT],
-    turn: usize,
+    all: Shares,
+    /// While a link takes no chunks: what goes meanwhile takes no room from them, and gives no class a
+    /// turn of theirs.
+    but_chunks: Shares,
+    /// The class that goes was picked from the latter.
+    without_chunks: bool,
     /// Per class: whether a message goes before a reply next time.
     messages_first: [bool; Class::COUNT],
     /// Which lanes have work, a bit each, while nothing has happened since they were looked at.
     ready: Silent<Option<u8>>,
+}
+
+/// What each class may send of one room.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+struct Shares {
+    deficit: [i64; Class::COUNT],
+    turn: usize,
 }
 
 impl Scheduler {
@@ -35,6 +46,26 @@ impl Scheduler {
         self.ready.0 = None;
     }
 
+    /// The class that goes next, among those with a lane in `ready`; `chunks`: to a link that takes
+    /// them.
+    #[inline]
+    fn pick(&mut self, ready: u8, chunks: bool) -> Option<Class> {
+        self.without_chunks = !chunks;
+        self.shares().pick(ready)
+    }
+
+    #[inline]
+    fn charge(&mut self, class: Class, bytes: u32) {
+        self.shares().deficit[class.index()] -= i64::from(bytes);
+    }
+
+    #[inline]
+    fn shares(&mut self) -> &mut Shares {
+        if self.without_chunks { &mut self.but_chunks } else { &mut self.all }
+    }
+}
+
+impl Shares {
     /// The class that goes next, among those with a lane in `ready`.
     #[inline]
     fn pick(&mut self, ready: u8) -> Option<Class> {
@@ -67,10 +98,6 @@ impl Scheduler {
             }
         }
         Class::ALL[self.turn]
-    }
-
-    fn charge(&mut self, class: Class, bytes: u32) {
-        self.deficit[class.index()] -= i64::from(bytes);
     }
 }
 
@@ -117,16 +144,14 @@ impl<P: Payload> Session<P> {
     /// The next frame for the session's link. Call while the link has room.
     pub fn poll_frame(&mut self, now: Time) -> Option<Frame<P>> {
         let mut frame = None;
-        self.next_frame(now, u8::MAX, |next| frame = Some(next.into_frame()));
+        self.next_frame(now, true, |next| frame = Some(next.into_frame()));
         frame
     }
 
     /// The same, for a link that has room, though none for chunks.
     pub fn poll_frame_but_chunks(&mut self, now: Time) -> Option<Frame<P>> {
-        let others = |lane| u8::from(self.send[Lane::index(lane)].ready()) << Lane::index(lane);
-        let others = self.used.fold(0, |lanes, lane| lanes | others(lane));
         let mut frame = None;
-        self.next_frame(now, others, |next| frame = Some(next.into_frame()));
+        self.next_frame(now, false, |next| frame = Some(next.into_frame()));
         frame
     }
 
@@ -134,12 +159,12 @@ impl<P: Payload> Session<P> {
     /// it lies; false if there is none.
     #[inline]
     pub fn poll_frame_with(&mut self, now: Time, put: impl FnOnce(Next<'_, P>)) -> bool {
-        self.next_frame(now, u8::MAX, put).is_some()
+        self.next_frame(now, true, put).is_some()
     }
 
-    /// Of lanes, those in `may` are looked at.
+    /// `chunks`: may be one.
     #[inline]
-    fn next_frame(&mut self, now: Time, may: u8, put: impl FnOnce(Next<'_, P>)) -> Option<()> {
+    fn next_frame(&mut self, now: Time, chunks: bool, put: impl FnOnce(Next<'_, P>)) -> Option<()> {
         if let Some(frame) = self.sign() {
             put(Next::Frame(frame?));
             return Some(());
@@ -148,8 +173,9 @@ impl<P: Payload> Session<P> {
             Some(ready) => ready,
             None => self.ready_lanes(),
         };
-        let class = self.scheduler.pick(ready & may)?;
-        let lane = self.turn_of(class, ready & may);
+        let may = if chunks { ready } else { ready & self.lanes_with_messages() };
+        let class = self.scheduler.pick(may, chunks)?;
+        let lane = self.turn_of(class, may);
         if self.send[lane.index()].ready() {
             self.take_message(now, lane, put)?;
         } else {
@@ -163,6 +189,12 @@ impl<P: Payload> Session<P> {
     fn ready_lanes(&self) -> u8 {
         let bit = |lane| u8::from(self.lane_ready(lane)) << Lane::index(lane);
         self.used.fold(0, |ready, lane| ready | bit(lane))
+    }
+
+    /// Lanes whose next frame is no chunk.
+    fn lanes_with_messages(&self) -> u8 {
+        let bit = |lane| u8::from(self.send[Lane::index(lane)].ready()) << Lane::index(lane);
+        self.used.fold(0, |lanes, lane| lanes | bit(lane))
     }
 
     /// What goes before all messages: a frame of it, or that nothing may go at all.
@@ -298,7 +330,7 @@ mod tests {
         let mut scheduler = Scheduler::default();
         let mut bytes = [0u64; Class::COUNT];
         for _ in 0..100_000 {
-            let class = scheduler.pick(u8::MAX).expect("all are ready");
+            let class = scheduler.pick(u8::MAX, true).expect("all are ready");
             bytes[class.index()] += 1000;
             scheduler.charge(class, 1000);
         }
@@ -310,6 +342,29 @@ mod tests {
         }
     }
 
+    /// A link that takes one chunk at a time, and other frames in between.
+    #[test]
+    fn chunks_are_shared_by_weight_whatever_goes_while_none_may() {
+        let lane = |class| 1 << Lane::messages(class).index();
+        let (normal, bulk) = (lane(Class::Normal), lane(Class::Bulk));
+        for beside in [0, normal, bulk, normal | bulk] {
+            let mut scheduler = Scheduler::default();
+            let mut bytes = [0u64; Class::COUNT];
+            for _ in 0..10_000 {
+                let class = scheduler.pick(normal | bulk, true).expect("both have chunks");
+                bytes[class.index()] += 128 * 1024;
+                scheduler.charge(class, 128 * 1024);
+                if let Some(class) = scheduler.pick(beside, false) {
+                    scheduler.charge(class, 100);
+                }
+                assert_eq!(scheduler.pick(0, false), None);
+            }
+            let [normal, bulk] = [Class::Normal, Class::Bulk]
+                .map(|class| bytes[class.index()] as f64 / f64::from(class.weight()));
+            assert!((normal / bulk - 1.0).abs() < 0.1, "{beside:b}: {bytes:?}");
+        }
+    }
+
     #[test]
     fn a_class_alone_keeps_no_debt() {
         for class in Class::ALL {
@@ -317,11 +372,11 @@ mod tests {
             let [messages, replies] = lanes.map(|lane| 1 << lane.index());
             for alone in [messages, replies, messages | replies] {
                 let mut scheduler = Scheduler::default();
-                assert_eq!(scheduler.pick(alone), Some(class));
+                assert_eq!(scheduler.pick(alone, true), Some(class));
                 scheduler.charge(class, 4 << 20);
-                assert_eq!(scheduler.pick(alone), Some(class));
-                assert_eq!(scheduler.deficit, [0; Class::COUNT], "{class}: {alone:b}");
-                assert_eq!(scheduler.pick(0), None);
+                assert_eq!(scheduler.pick(alone, true), Some(class));
+                assert_eq!(scheduler.all.deficit, [0; Class::COUNT], "{class}: {alone:b}");
+                assert_eq!(scheduler.pick(0, true), None);
             }
         }
     }

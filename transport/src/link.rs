@@ -129,7 +129,7 @@ pub trait Link: Send {
     /// Whether it has room for a chunk, too. A link that has memory of its own to send chunks from
     /// may have none left for a while, and takes other frames meanwhile (S9); it says
     /// [`room`](Batch::room) when it takes chunks again. One that is submitted all the same takes room
-    /// from other frames.
+    /// from other frames. A link that [takes bytes](Self::takes_bytes) is not asked.
     fn takes_chunks(&self) -> bool {
         true
     }

@@ -30,7 +30,8 @@ pub(super) fn section() -> Value {
             "kept_bytes_max": pool.kept_max,
             "passing_bytes_max": pool.passing_max,
             "offers_bytes_max": pool.passing_max / 2,
-            "links_to_dead_peers_before_copies_wait": pool.passing_max / 2 / options.send_bytes.max(1),
+            // Of blocks half full.
+            "links_to_dead_peers_before_copies_wait": pool.passing_max / 4 / options.send_bytes.max(1),
             "arena_bytes": pool.arena,
             "cq_depth": options.cq_depth,
             "links_max_by_memory": rings / options.bytes_per_link().max(1),

@@ -173,6 +173,7 @@ fn is_read_later(case: &Case, stall: &Step, (a, b): (EntityName, EntityName)) ->
         let over = other.at + other.action.lasts().unwrap_or_default();
         let concerns = match &other.action {
             Action::Partition { side, .. } => side.contains(&a) != side.contains(&b),
+            action @ Action::OneWay { .. } => action.names(&a) && action.names(&b),
             action => action.names(&a) || action.names(&b),
         };
         concerns && other.at <= stall.at + UNDER_WAY && over > stall.at

@@ -45,9 +45,9 @@ pub struct PoolOptions {
     /// Most bytes of leases and pulled data; beyond it data is pulled by way of a copy.
     pub kept_max: usize,
     /// Most bytes of copies: half of it for what is offered to peers, half for what is read piece by
-    /// piece. A link has [`send_bytes`](super::RdmaOptions::send_bytes) of offers at most, and those to
-    /// a peer that died are held until its link ends: for none to wait for that, half of this is
-    /// the number of such links times `send_bytes`.
+    /// piece. A link has [`send_bytes`](super::RdmaOptions::send_bytes) offered at most, in blocks of up
+    /// to twice that (of 512 slots, if all are small), and those to a peer that died are held until
+    /// its link ends: for none to wait for that, half of this is the number of such links times as much.
     pub passing_max: usize,
 }
 

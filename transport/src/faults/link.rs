@@ -201,8 +201,8 @@ impl FaultLink {
         }
     }
 
-    /// Polls the inner link once and takes its report apart. Whether it is ready; what it is at
-    /// rest with, it says in the scratch batch.
+    /// Polls the inner link once and takes its report apart; whether it is ready. Whether it is idle
+    /// stays in the scratch batch.
     fn drive_inner(&mut self, cx: &mut Context<'_>, out: &mut Batch) -> Poll<()> {
         self.scratch.clear();
         if self.inner_closed.is_some() || self.receiving.bytes >= HELD_BYTES_MAX {

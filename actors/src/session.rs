@@ -119,6 +119,8 @@ struct Driver {
     /// Bytes of replies taken in, and of those the ones that are gone.
     replies: (u64, u64),
     watch: Watch,
+    /// The phase that its users see.
+    shown: Option<Phase>,
     /// What wakes this actor.
     waker: Option<Waker>,
     staged: Vec<Staged>,
@@ -166,6 +168,7 @@ impl SessionActor {
                 seen: Default::default(),
                 replies: (0, 0),
                 watch: Watch::default(),
+                shown: None,
                 waker: None,
                 staged: Vec::new(),
                 touched: true,
@@ -396,6 +399,10 @@ impl Driver {
         }
         // Before anything of it is acknowledged: if this actor panics, the ledger knows (S4).
         self.note_owned();
+        // Before anybody hears of it, here or at the peer: who asks then is told what is, not what was.
+        if self.core.as_ref().is_some_and(|core| self.shown != Some(core.phase())) {
+            self.show(now);
+        }
         self.let_out_kept(now);
         while let Some(output) = self.core.as_mut().and_then(Session::poll_output) {
             if self.kept.is_shut() && output.is_news() {
@@ -434,6 +441,7 @@ impl Driver {
     fn show(&mut self, now: Time) {
         let Some(core) = &self.core else { return };
         let (why, no_link) = self.watch.look(core, now);
+        self.shown = Some(core.phase());
         self.shared.show(|shown| {
             shown.phase = Some(core.phase());
             shown.peer = core.peer().copied();

@@ -3,17 +3,19 @@
 
 mod support;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use stellate_actors::handle::SessionHandle;
 use stellate_actors::supervise::{Tree, What};
 use stellate_protocol::codec::Outbound;
 use stellate_protocol::event::{CallResult, EndCause};
 use stellate_protocol::policy::Policy;
+use stellate_protocol::session::Phase;
 use stellate_protocol::{Class, EntityName, Frame, Lane, Parcel, Seq};
 use stellate_transport::{
     Address, Batch, CloseHow, DialError, Full, FullBytes, Link, LinkFault, LinkLimits, ListenError,
@@ -34,6 +36,9 @@ struct Broken {
     calls: AtomicU8,
     /// Most bytes that one submit took beyond the room.
     over: AtomicUsize,
+    /// Whose phase to read when messages go, and what it was.
+    watched: OnceLock<SessionHandle>,
+    phases: Mutex<Vec<Option<Phase>>>,
 }
 
 const NONE: u8 = 0;
@@ -134,6 +139,21 @@ async fn s7_a_batch_ends_where_the_room_of_its_link_does() {
     b.shutdown().await;
 }
 
+/// Whoever hears of a session, here or at the peer, may ask about it at once: it is not told what was.
+#[actix_rt::test]
+async fn a_session_looks_up_before_its_first_message_leaves() {
+    let (a, mut b, broken) = pair().await;
+    let there = a.dial(&b);
+    broken.watched.set(there.clone()).expect("once");
+    there.try_send(Class::Normal, parcel(b"first", "")).expect("room");
+    assert_eq!(b.next_parcel().await.front()[..], *b"first");
+    let phases = std::mem::take(&mut *broken.phases.lock().expect("not poisoned"));
+    assert!(!phases.is_empty(), "the message went another way");
+    assert!(phases.iter().all(|phase| *phase == Some(Phase::Up)), "{phases:?}");
+    a.shutdown().await;
+    b.shutdown().await;
+}
+
 /// S4: not even when the last word cannot be said.
 #[actix_rt::test]
 async fn s4_a_panicking_transport_does_not_swallow_the_end_of_a_session_that_panicked() {
@@ -186,8 +206,7 @@ async fn s4_an_opening_after_the_last_word_lets_the_end_out() {
     within("the ack", there.received(Class::Normal, 1)).await.expect("received");
     there.close();
     within("the end", there.ended()).await;
-    let finishing =
-        || back.shared().snapshot().phase == Some(stellate_protocol::session::Phase::Finishing);
+    let finishing = || back.shared().snapshot().phase == Some(Phase::Finishing);
     until("the last word", finishing).await;
     let (arrived, _) = b.next_arrived().await;
     assert_eq!(b.next_end().await.cause, EndCause::ClosedByPeer);
@@ -273,6 +292,10 @@ impl Link for FragileLink {
         self.trip(SUBMIT);
         let over = frames.len().saturating_sub(self.inner.room());
         self.broken.over.fetch_max(over, Ordering::Relaxed);
+        if let Some(session) = self.broken.watched.get() {
+            let phase = session.shared().snapshot().phase;
+            self.broken.phases.lock().expect("not poisoned").push(phase);
+        }
         self.inner.submit_bytes(frames)
     }
 

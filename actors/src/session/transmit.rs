@@ -26,11 +26,7 @@ impl Driver {
 /// Frames as they are. Chunks that the link has no memory for keep nothing else waiting (S9).
 fn hand_over(core: &mut Session<Parcel>, now: Time, line: &Line) {
     while line.room() > 0 {
-        let next = match line.takes_chunks() {
-            true => core.poll_frame(now),
-            false => core.poll_frame_but_chunks(now),
-        };
-        let Some(frame) = next else { return };
+        let Some(frame) = core.poll_frame_to(now, line.takes_chunks()) else { return };
         line.submit(frame);
     }
 }

@@ -24,8 +24,6 @@ pub(crate) struct Scheduler {
     /// While a link takes no chunks: what goes meanwhile takes no room from them, and gives no class a
     /// turn of theirs.
     but_chunks: Shares,
-    /// The class that goes was picked from the latter.
-    without_chunks: bool,
     /// Per class: whether a message goes before a reply next time.
     messages_first: [bool; Class::COUNT],
     /// Which lanes have work, a bit each, while nothing has happened since they were looked at.
@@ -50,18 +48,18 @@ impl Scheduler {
     /// them.
     #[inline]
     fn pick(&mut self, ready: u8, chunks: bool) -> Option<Class> {
-        self.without_chunks = !chunks;
-        self.shares().pick(ready)
+        self.shares(chunks).pick(ready)
+    }
+
+    /// What went of a class that was picked for the same link.
+    #[inline]
+    fn charge(&mut self, class: Class, bytes: u32, chunks: bool) {
+        self.shares(chunks).deficit[class.index()] -= i64::from(bytes);
     }
 
     #[inline]
-    fn charge(&mut self, class: Class, bytes: u32) {
-        self.shares().deficit[class.index()] -= i64::from(bytes);
-    }
-
-    #[inline]
-    fn shares(&mut self) -> &mut Shares {
-        if self.without_chunks { &mut self.but_chunks } else { &mut self.all }
+    fn shares(&mut self, chunks: bool) -> &mut Shares {
+        if chunks { &mut self.all } else { &mut self.but_chunks }
     }
 }
 
@@ -143,15 +141,13 @@ impl super::Link {
 impl<P: Payload> Session<P> {
     /// The next frame for the session's link. Call while the link has room.
     pub fn poll_frame(&mut self, now: Time) -> Option<Frame<P>> {
-        let mut frame = None;
-        self.next_frame(now, true, |next| frame = Some(next.into_frame()));
-        frame
+        self.poll_frame_to(now, true)
     }
 
-    /// The same, for a link that has room, though none for chunks.
-    pub fn poll_frame_but_chunks(&mut self, now: Time) -> Option<Frame<P>> {
+    /// The same, for a link that has room, though for `chunks` only if so.
+    pub fn poll_frame_to(&mut self, now: Time, chunks: bool) -> Option<Frame<P>> {
         let mut frame = None;
-        self.next_frame(now, false, |next| frame = Some(next.into_frame()));
+        self.next_frame(now, chunks, |next| frame = Some(next.into_frame()));
         frame
     }
 
@@ -177,9 +173,12 @@ impl<P: Payload> Session<P> {
         let class = self.scheduler.pick(may, chunks)?;
         let lane = self.turn_of(class, may);
         if self.send[lane.index()].ready() {
-            self.take_message(now, lane, put)?;
+            let bytes = self.take_message(now, lane, put)?;
+            self.scheduler.charge(class, bytes, chunks);
         } else {
-            put(Next::Frame(self.take_chunk(lane)?));
+            let (chunk, bytes) = self.take_chunk(lane)?;
+            put(Next::Frame(chunk));
+            self.scheduler.charge(class, bytes, chunks);
         }
         let rest = ready & !(1 << lane.index());
         self.scheduler.ready.0 = Some(rest | u8::from(self.lane_ready(lane)) << lane.index());
@@ -187,14 +186,18 @@ impl<P: Payload> Session<P> {
     }
 
     fn ready_lanes(&self) -> u8 {
-        let bit = |lane| u8::from(self.lane_ready(lane)) << Lane::index(lane);
-        self.used.fold(0, |ready, lane| ready | bit(lane))
+        self.lanes_that(|lane| self.lane_ready(lane))
     }
 
     /// Lanes whose next frame is no chunk.
     fn lanes_with_messages(&self) -> u8 {
-        let bit = |lane| u8::from(self.send[Lane::index(lane)].ready()) << Lane::index(lane);
-        self.used.fold(0, |lanes, lane| lanes | bit(lane))
+        self.lanes_that(|lane| self.send[lane.index()].ready())
+    }
+
+    /// Of those that are used, a bit each.
+    #[inline]
+    fn lanes_that(&self, have: impl Fn(Lane) -> bool) -> u8 {
+        self.used.fold(0, |lanes, lane| lanes | u8::from(have(lane)) << Lane::index(lane))
     }
 
     /// What goes before all messages: a frame of it, or that nothing may go at all.
@@ -286,8 +289,14 @@ impl<P: Payload> Session<P> {
         if take_messages { messages } else { replies }
     }
 
+    /// Gives `put` the lane's next message; how many of its bytes went.
     #[inline]
-    fn take_message(&mut self, now: Time, lane: Lane, put: impl FnOnce(Next<'_, P>)) -> Option<()> {
+    fn take_message(
+        &mut self,
+        now: Time,
+        lane: Lane,
+        put: impl FnOnce(Next<'_, P>),
+    ) -> Option<u32> {
         let slot_bytes = self.terms.map_or(0, |terms| terms.slot_bytes);
         let (seq, entry, replay) = self.send[lane.index()].take_next()?;
         let (front_len, data_len) = (entry.payload.front_len(), entry.payload.data_len());
@@ -305,19 +314,19 @@ impl<P: Payload> Session<P> {
         }
         self.counters.messages_sent += 1;
         self.counters.replayed += u64::from(replay);
-        self.scheduler.charge(lane.class(), front_len + if announce { 0 } else { data_len });
         self.spend_slot();
-        Some(())
+        Some(front_len + if announce { 0 } else { data_len })
     }
 
-    fn take_chunk(&mut self, lane: Lane) -> Option<Frame<P>> {
+    /// The lane's next chunk, and how many bytes it has.
+    fn take_chunk(&mut self, lane: Lane) -> Option<(Frame<P>, u32)> {
         let slot = self.terms.map_or(u32::MAX, |terms| terms.slot_bytes);
         let whole = |link: super::Link| link.facts.whole || link.credit.is_some();
         let fits = if self.link.is_some_and(whole) { slot } else { u32::MAX };
         let len_max = self.config.limits.chunk_bytes.min(fits);
         let (seq, part, offset, len) = self.send[lane.index()].take_chunk(len_max.max(1))?;
-        self.scheduler.charge(lane.class(), len);
-        self.spend(Frame::Chunk(Chunk { lane, seq, offset, len, part: Some(part) }))
+        self.spend_slot();
+        Some((Frame::Chunk(Chunk { lane, seq, offset, len, part: Some(part) }), len))
     }
 }
 
@@ -332,7 +341,7 @@ mod tests {
         for _ in 0..100_000 {
             let class = scheduler.pick(u8::MAX, true).expect("all are ready");
             bytes[class.index()] += 1000;
-            scheduler.charge(class, 1000);
+            scheduler.charge(class, 1000, true);
         }
         let total: u64 = bytes.iter().sum();
         for class in Class::ALL {
@@ -353,9 +362,9 @@ mod tests {
             for _ in 0..10_000 {
                 let class = scheduler.pick(normal | bulk, true).expect("both have chunks");
                 bytes[class.index()] += 128 * 1024;
-                scheduler.charge(class, 128 * 1024);
+                scheduler.charge(class, 128 * 1024, true);
                 if let Some(class) = scheduler.pick(beside, false) {
-                    scheduler.charge(class, 100);
+                    scheduler.charge(class, 100, false);
                 }
                 assert_eq!(scheduler.pick(0, false), None);
             }
@@ -373,7 +382,7 @@ mod tests {
             for alone in [messages, replies, messages | replies] {
                 let mut scheduler = Scheduler::default();
                 assert_eq!(scheduler.pick(alone, true), Some(class));
-                scheduler.charge(class, 4 << 20);
+                scheduler.charge(class, 4 << 20, true);
                 assert_eq!(scheduler.pick(alone, true), Some(class));
                 assert_eq!(scheduler.all.deficit, [0; Class::COUNT], "{class}: {alone:b}");
                 assert_eq!(scheduler.pick(0, true), None);

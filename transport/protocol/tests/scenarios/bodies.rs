@@ -66,15 +66,15 @@ fn s9_all_but_chunks_goes_over_a_link_that_takes_none() {
     let kind = |frame: Option<Frame<Parcel>>| frame.map(|frame| frame.kind());
     assert_eq!(kind(session.poll_frame(now)), Some(FrameKind::Announce));
     session.handle(now, Input::Frame { link, frame }).expect("legal");
-    assert_eq!(kind(session.poll_frame_but_chunks(now)), None);
+    assert_eq!(kind(session.poll_frame_to(now, false)), None);
     for class in [Class::Normal, Class::Bulk] {
         submit(&mut session, class, 0);
-        assert_eq!(kind(session.poll_frame_but_chunks(now)), Some(FrameKind::Message));
+        assert_eq!(kind(session.poll_frame_to(now, false)), Some(FrameKind::Message));
     }
     let frame = Frame::Heartbeat(Heartbeat { ask: 7, answer: 0 });
     session.handle(now, Input::Frame { link, frame }).expect("legal");
     for sign in [Some(FrameKind::Heartbeat), Some(FrameKind::Ack), None] {
-        assert_eq!(kind(session.poll_frame_but_chunks(now)), sign);
+        assert_eq!(kind(session.poll_frame_to(now, false)), sign);
     }
     assert_eq!(kind(session.poll_frame(now)), Some(FrameKind::Chunk), "it was not forgotten");
     world.check_healed(a, b);

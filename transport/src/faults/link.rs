@@ -13,7 +13,7 @@ use std::task::{Context, Poll};
 use stellate_protocol::{Frame, Lane, Parcel, Seq};
 use tokio::time::Sleep;
 
-use super::{Direction, Fault, Faults, Gate};
+use super::{Direction, Edge, Fault, Faults, Gate};
 use crate::address::Address;
 use crate::fault::LinkFault;
 use crate::limits::LinkLimits;
@@ -87,19 +87,22 @@ impl Side {
             self.push(frame);
             return None;
         }
-        match faults.pass(frame.kind().into(), direction) {
-            None => Some(frame),
-            Some(Fault::StallAfter) => {
-                self.hold = Hold::Stalled;
-                Some(frame)
-            }
-            Some(fault) => {
-                self.hold = Hold::of(fault);
-                self.push(frame);
-                self.counted = true;
-                None
-            }
+        if self.passes(frame.kind().into(), faults, direction) {
+            return Some(frame);
         }
+        self.push(frame);
+        self.counted = true;
+        None
+    }
+
+    /// Asks the plan about a frame at the edge, whether it passes at once, else what holds it.
+    fn passes(&mut self, edge: Edge, faults: &Faults, direction: Direction) -> bool {
+        let Some(fault) = faults.pass(edge, direction) else {
+            return true;
+        };
+        let after = matches!(fault, Fault::StallAfter);
+        self.hold = Hold::of(fault);
+        after
     }
 
     fn pop(&mut self) -> Option<Frame<Parcel>> {
@@ -114,6 +117,14 @@ impl Side {
         self.bytes = 0;
     }
 
+    /// Whether what held the first frame is over. An error cuts the link.
+    fn held(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, LinkFault> {
+        match &mut self.hold {
+            Hold::Cut => Err(LinkFault::Injected),
+            hold => Ok(hold.poll(cx)),
+        }
+    }
+
     /// Whether the first frame may pass now. An error cuts the link.
     fn admit(
         &mut self,
@@ -121,31 +132,20 @@ impl Side {
         faults: &Faults,
         direction: Direction,
     ) -> Result<Poll<()>, LinkFault> {
-        if matches!(self.hold, Hold::Cut) {
-            return Err(LinkFault::Injected);
-        }
-        if self.hold.poll(cx).is_pending() {
+        if self.held(cx)?.is_pending() {
             return Ok(Poll::Pending);
         }
         let Some(frame) = self.frames.front() else {
             return Ok(Poll::Pending);
         };
-        if self.counted {
-            return Ok(Poll::Ready(()));
-        }
-        self.counted = true;
-        match faults.pass(frame.kind().into(), direction) {
-            None => Ok(Poll::Ready(())),
-            Some(Fault::Fail) => Err(LinkFault::Injected),
-            Some(Fault::StallAfter) => {
-                self.hold = Hold::Stalled;
-                Ok(Poll::Ready(()))
-            }
-            Some(fault) => {
-                self.hold = Hold::of(fault);
-                Ok(self.hold.poll(cx))
+        if !self.counted {
+            self.counted = true;
+            let edge = frame.kind().into();
+            if !self.passes(edge, faults, direction) {
+                return self.held(cx);
             }
         }
+        Ok(Poll::Ready(()))
     }
 }
 

@@ -345,7 +345,8 @@ impl Node {
                 Ok(()) => return Ok(SessionHandle::new(entry.shared.clone())),
                 // A second session would end the first before it has drained.
                 Err(None) => return Err(ConnectError::StillClosing(name)),
-                Err(Some(_)) => {}
+                // It takes nothing any more, and is about to tell: what comes now is after it (S6).
+                Err(Some(_)) => registry.directory.ended(key),
             }
         }
         self.check_sessions(&registry)?;

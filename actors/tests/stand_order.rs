@@ -4,10 +4,12 @@
 mod support;
 
 use std::collections::VecDeque;
-use std::future::poll_fn;
-use std::sync::Arc;
+use std::future::{Future, poll_fn};
+use std::sync::{Arc, Mutex};
+use std::task::Context;
 use std::time::Duration;
 
+use stellate_actors::handle::SessionHandle;
 use stellate_actors::inbox::{Arrived, Inbox, Item, Notice};
 use stellate_actors::node::Node;
 use stellate_protocol::directory::SessionKey;
@@ -175,6 +177,46 @@ async fn arrive(to: &str, instance: u128, session: u128, attempt: u64, messages:
     }
     raw.say(&bytes).await;
     raw
+}
+
+/// Dials again as soon as it is woken, and holds up who wakes it until the new session is up.
+struct Eager {
+    node: Node,
+    to: Vec<stellate_transport::Address>,
+    again: Mutex<Option<SessionHandle>>,
+}
+
+impl std::task::Wake for Eager {
+    fn wake(self: Arc<Self>) {
+        let again = self.node.connect(PEER, self.to.clone()).expect("connects");
+        again.try_send(Class::Normal, parcel(&[0; 8], "")).expect("room");
+        // Shown at the end of the turn that told what it told.
+        while again.shared().snapshot().counters.messages_sent == 0 {
+            std::thread::yield_now();
+        }
+        *self.again.lock().expect("not poisoned") = Some(again);
+    }
+}
+
+/// Whoever learns of an end by what it waited for may dial before the end is told.
+#[actix_rt::test]
+async fn s6_a_dial_out_of_the_middle_of_an_end_waits_for_it() {
+    let mut me = Watcher::start().await;
+    let peer = TestNode::start(quick(PEER, 7, Policy::lossless_peer())).await;
+    let first = me.node.connect(PEER, peer.node.local_addresses()).expect("connects");
+    me.until(|seen| matches!(seen, Seen::Connected(_))).await;
+    let (node, to) = (me.node.clone(), peer.node.local_addresses());
+    let eager = Arc::new(Eager { node, to, again: Mutex::default() });
+    let mut receipt = std::pin::pin!(first.received(Class::Normal, 1));
+    let waker = std::task::Waker::from(eager.clone());
+    assert!(receipt.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    first.abort();
+    let second = me.until(|seen| matches!(seen, Seen::Connected(_))).await;
+    me.check();
+    let again = eager.again.lock().expect("not poisoned").take().expect("it was woken");
+    assert_eq!(second.key(), again.shared().key());
+    peer.shutdown().await;
+    me.shutdown().await;
 }
 
 /// The old link is up and silent: probed, while the new instance is under load already.

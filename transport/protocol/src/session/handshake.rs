@@ -305,14 +305,16 @@ impl<P: Payload> Session<P> {
 
     /// Takes the peer's limits; what waits and is over them goes back to the user.
     fn take_terms(&mut self, terms: Terms) {
-        if self.terms.is_some_and(|known| {
-            known.front_max <= terms.front_max && known.data_max <= terms.data_max
-        }) {
-            self.terms = Some(terms);
+        let known = self.terms.replace(terms);
+        if known == Some(terms) {
             return;
         }
-        self.terms = Some(terms);
         self.emit(Output::Terms(terms));
+        let holds =
+            |known: Terms| known.front_max <= terms.front_max && known.data_max <= terms.data_max;
+        if known.is_some_and(holds) {
+            return;
+        }
         let too_large = |payload: &P| {
             payload.front_len() > terms.front_max || payload.data_len() > terms.data_max
         };

@@ -101,7 +101,7 @@ impl World {
                 *used = (used.0 - messages, used.1 - bytes);
             }
             Output::Outcome { id, result } => self.take_outcome(conn, id, result),
-            Output::Terms(_) => {}
+            Output::Terms(terms) => self.side_mut(conn).terms = Some(terms),
             Output::Bound { peer, id, latest } => {
                 self.nodes[conn.0].directory.bound(conn.1, &peer, id, latest);
             }

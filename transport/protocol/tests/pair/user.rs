@@ -8,7 +8,7 @@ use stellate_protocol::directory::SessionKey;
 use stellate_protocol::event::{
     Ask, CallResult, Delivery, Done, End, Event, Input, Returned, Submit,
 };
-use stellate_protocol::frame::{Call, Outcome, Payload, UndeliverableReason};
+use stellate_protocol::frame::{Call, Outcome, Payload, Terms, UndeliverableReason};
 use stellate_protocol::session::Session;
 use stellate_protocol::*;
 
@@ -38,6 +38,8 @@ pub struct Side {
     pub in_hand: VecDeque<Delivery<Parcel>>,
     pub opened: [u64; Lane::COUNT],
     pub used: (u64, u64),
+    /// What its outbox last heard of what the peer takes.
+    pub terms: Option<Terms>,
     /// Places whose messages came back.
     pub returned: Vec<(Lane, u64, Returned)>,
     pub outcomes: BTreeMap<RequestId, Vec<CallResult<Parcel>>>,
@@ -85,6 +87,7 @@ impl Side {
             in_hand: VecDeque::new(),
             opened: [0; Lane::COUNT],
             used: (0, 0),
+            terms: None,
             returned: Vec::new(),
             outcomes: BTreeMap::new(),
             events: Vec::new(),

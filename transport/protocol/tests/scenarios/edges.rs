@@ -12,7 +12,12 @@ use super::table::in_phase;
 use crate::pair::{A, Answers, B, Conn, Reach, World, parcel};
 
 fn up() -> (World, Conn, Conn) {
+    up_with(|_| {})
+}
+
+fn up_with(change: impl FnOnce(&mut World)) -> (World, Conn, Conn) {
     let mut world = World::peers();
+    change(&mut world);
     let a = world.connect(A, B);
     world.run();
     let b = world.only(B);
@@ -83,6 +88,22 @@ fn a_resume_with_a_smaller_front_gives_back_what_is_too_large() {
     let back = |event: &Event<_>| matches!(event, Event::Undeliverable { payload: Some(_), .. });
     assert_eq!(world.side(a).count(back), 2);
     assert_eq!(world.side(a).used, (0, 0), "S7: its room is free again");
+    world.check_healed(a, b);
+}
+
+/// A resume may bring larger limits as well: what is sent is measured by those of the day.
+fn a_resume_with_larger_limits_says_so() {
+    let (mut world, a, b) = up_with(|world| {
+        world.nodes[B].slots = Some(8);
+        world.nodes[B].limits.slot_bytes = 700;
+    });
+    let told = |world: &World| world.side(a).terms.map(|terms| terms.front_max);
+    assert_eq!(told(&world), Some(700));
+    world.nodes[B].slots = None;
+    world.cut_all();
+    world.send(a, Class::Normal, 1);
+    world.secs(2);
+    assert_eq!(told(&world), Some(world.nodes[B].limits.front_max));
     world.check_healed(a, b);
 }
 

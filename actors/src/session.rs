@@ -78,6 +78,26 @@ pub(crate) struct HelloArrived {
 #[rtype(result = "()")]
 pub(crate) struct FromDirectory(pub(crate) PeerNotice);
 
+/// Where a session is, and who waits for an admission: what others act on as soon as they see it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Place {
+    phase: Phase,
+    holding: bool,
+    held_there: bool,
+    link: Option<LinkId>,
+}
+
+impl Place {
+    fn of(core: &Session<Parcel>) -> Self {
+        Self {
+            phase: core.phase(),
+            holding: core.is_holding(),
+            held_there: core.is_held_there(),
+            link: core.link(),
+        }
+    }
+}
+
 /// A link that the session holds.
 enum Held {
     /// Nobody moves it yet: it said hello, and is adopted or closed in this turn.
@@ -119,8 +139,8 @@ struct Driver {
     /// Bytes of replies taken in, and of those the ones that are gone.
     replies: (u64, u64),
     watch: Watch,
-    /// The phase that its users see.
-    shown: Option<Phase>,
+    /// What its users see of where it is.
+    shown: Option<Place>,
     /// What wakes this actor.
     waker: Option<Waker>,
     staged: Vec<Staged>,
@@ -204,11 +224,19 @@ impl Driver {
     }
 
     fn input(&mut self, now: Time, input: Input<Parcel>) {
+        self.takes(now, input);
+    }
+
+    /// Whether the session takes it where it is.
+    fn takes(&mut self, now: Time, input: Input<Parcel>) -> bool {
         self.touched = true;
-        if let Some(core) = &mut self.core
-            && let Err(illegal) = core.handle(now, input)
-        {
-            tracing::debug!(session = self.shared.key.0, %illegal, "ignored");
+        let Some(core) = &mut self.core else { return false };
+        match core.handle(now, input) {
+            Ok(()) => true,
+            Err(illegal) => {
+                tracing::debug!(session = self.shared.key.0, %illegal, "ignored");
+                false
+            }
         }
     }
 
@@ -326,9 +354,13 @@ impl Driver {
     }
 
     fn take_other(&mut self, now: Time, staged: Staged) {
-        if let Staged::Readdress(addresses) = &staged {
-            lock(&self.shared.addresses).clone_from(addresses);
-            self.address = 0;
+        if let Staged::Readdress(addresses) = staged {
+            // What cannot move keeps its addresses: it came up, or is over, since it was asked.
+            if self.takes(now, Input::Readdress) {
+                *lock(&self.shared.addresses) = addresses;
+                self.address = 0;
+            }
+            return;
         }
         if let Staged::Reply { payload, .. } = &staged {
             self.replies.0 += payload.bytes();
@@ -400,7 +432,11 @@ impl Driver {
         // Before anything of it is acknowledged: if this actor panics, the ledger knows (S4).
         self.note_owned();
         // Before anybody hears of it, here or at the peer: who asks then is told what is, not what was.
-        if self.core.as_ref().is_some_and(|core| self.shown != Some(core.phase())) {
+        if self
+            .core
+            .as_ref()
+            .is_some_and(|core| core.phase() != Phase::Ended && self.shown != Some(Place::of(core)))
+        {
             self.show(now);
         }
         self.let_out_kept(now);
@@ -441,7 +477,7 @@ impl Driver {
     fn show(&mut self, now: Time) {
         let Some(core) = &self.core else { return };
         let (why, no_link) = self.watch.look(core, now);
-        self.shown = Some(core.phase());
+        self.shown = Some(Place::of(core));
         self.shared.show(|shown| {
             shown.phase = Some(core.phase());
             shown.peer = core.peer().copied();

@@ -11,6 +11,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use stellate_actors::handle::SessionHandle;
+use stellate_actors::shared::ReaddressError;
 use stellate_actors::supervise::{Tree, What};
 use stellate_protocol::codec::Outbound;
 use stellate_protocol::event::{CallResult, EndCause};
@@ -208,6 +209,9 @@ async fn s4_an_opening_after_the_last_word_lets_the_end_out() {
     within("the end", there.ended()).await;
     let finishing = || back.shared().snapshot().phase == Some(Phase::Finishing);
     until("the last word", finishing).await;
+    // It goes nowhere any more.
+    let moved = back.readdress(a.node.local_addresses());
+    assert_eq!(moved, Err(ReaddressError::Ended(None)));
     let (arrived, _) = b.next_arrived().await;
     assert_eq!(b.next_end().await.cause, EndCause::ClosedByPeer);
     drop(arrived);

@@ -39,8 +39,6 @@ impl Driver {
     }
 
     fn settle_end(&mut self, mut end: Box<End<Parcel>>) {
-        self.show(self.now());
-        self.lay_down();
         let sealed = self.shared.seal();
         for lane in Lane::all().filter(|lane| !lane.is_replies()) {
             let later = sealed[lane.index()] - self.seen[lane.index()].opened();
@@ -48,6 +46,9 @@ impl Driver {
             counts.undelivered = counts.undelivered.saturating_sub(later);
         }
         let staged = self.shared.shut(end.cause);
+        // Not before: whoever sees that it has ended asks for another, which is not this one.
+        self.show(self.now());
+        self.lay_down();
         for staged in std::mem::take(&mut self.leftover).into_iter().chain(staged) {
             take_back(&self.shared, &mut end, staged);
         }

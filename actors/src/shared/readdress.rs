@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use stellate_protocol::EntityName;
 use stellate_protocol::event::EndCause;
+use stellate_protocol::session::Phase;
 use stellate_transport::Address;
 
 use super::{SessionShared, Staged};
@@ -49,6 +50,9 @@ impl SessionShared {
             return Err(ReaddressError::NeverDials(self.target));
         }
         let snapshot = self.snapshot();
+        if matches!(snapshot.phase, Some(Phase::Finishing | Phase::Ended)) {
+            return Err(ReaddressError::Ended(self.intake().err().flatten()));
+        }
         if snapshot.lossy && snapshot.peer.is_some() {
             return Err(ReaddressError::Lossy);
         }

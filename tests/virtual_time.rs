@@ -104,6 +104,25 @@ fn d1_the_same_seed_gives_the_same_run_and_another_another() {
     assert!(first.2.contains("Resumed"), "the ways were bad");
 }
 
+/// What a hello allows its messenger's links take, whoever made them.
+#[test]
+fn raised_limits_hold_on_a_transport_that_was_handed_in() {
+    virtual_time(1, async |world| {
+        let raised = |name| {
+            let limits = Limits { front_max: 4 << 20, ..Limits::default() };
+            world.messenger(name).limits(limits)
+        };
+        let wrapped = Faults::new().wrap(world.transport("osd.1"));
+        let (one, _) = node(raised(EntityName::osd(1)).transport(wrapped)).await;
+        let (two, _) = node(raised(EntityName::osd(2))).await;
+        let connection = one.connect(EntityName::osd(2), two.local_addresses()).unwrap();
+        assert_eq!(connection.request(Load(7, "x".repeat(2 << 20))).await.unwrap().body, 7);
+        let back = two.sessions().pop().expect("it is up");
+        assert_eq!(back.request(Load(8, "x".repeat(2 << 20))).await.unwrap().body, 8);
+        assert_eq!(connection.counters().links_lost, 0);
+    });
+}
+
 /// Both sides of a session without a link give up after `standby_max`, 15 minutes, at once.
 #[test]
 fn standby_max_passes_in_virtual_time() {

@@ -112,8 +112,13 @@ impl Node {
     /// # Errors
     /// [`StartError`]; what was started is stopped again.
     pub async fn start(config: NodeConfig) -> Result<Self, StartError> {
-        let mut transports = config.transports;
         let wire = WireLimits::from(&config.limits);
+        // Also of those that were handed in: what our hello allows, our links take.
+        let mut transports: Vec<_> = config
+            .transports
+            .into_iter()
+            .map(|transport| transport.taking(wire).unwrap_or(transport))
+            .collect();
         transports.push(Arc::new(Local::with(LocalOptions { wire, ..LocalOptions::default() })));
         let reactor = Reactor::new(config.arbiters, config.drift_ppm);
         let node = Self {

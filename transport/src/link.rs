@@ -24,10 +24,11 @@
 //! * **F8** Dropping a link, listener or transport returns every buffer.
 
 use std::fmt;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures::future::BoxFuture;
-use stellate_protocol::codec::Outbound;
+use stellate_protocol::codec::{Outbound, WireLimits};
 use stellate_protocol::{Frame, Lane, Parcel, Seq};
 
 use crate::address::Address;
@@ -62,6 +63,14 @@ pub trait Transport: Send + Sync {
     /// # Errors
     /// [`ListenError`], for example when the port is in use.
     fn listen(&self, at: &Address) -> Result<Box<dyn Listener>, ListenError>;
+
+    /// The same transport for a messenger that takes frames of these limits, which overrule what it was
+    /// made with: a link that refuses what the peer was allowed to send would end the session. None if
+    /// it goes by them already, or does not decode.
+    fn taking(&self, wire: WireLimits) -> Option<Arc<dyn Transport>> {
+        let _ = wire;
+        None
+    }
 
     /// What drives all its links, where they share a source of events: somebody is to poll it from
     /// now on, until it is dropped. None if there is nothing to drive, or somebody does already;

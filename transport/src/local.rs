@@ -122,6 +122,11 @@ impl Default for Local {
 }
 
 impl Transport for Local {
+    fn taking(&self, wire: WireLimits) -> Option<Arc<dyn Transport>> {
+        let taking = || Self { options: LocalOptions { wire, ..self.options }, ..self.clone() };
+        (wire != self.options.wire).then(|| Arc::new(taking()) as _)
+    }
+
     fn scheme(&self) -> &'static str {
         SCHEME
     }

@@ -28,7 +28,7 @@ use std::task::{Context, Poll, ready};
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use stellate_protocol::codec::First;
+use stellate_protocol::codec::{First, WireLimits};
 use tokio::runtime::Handle;
 
 use self::poller::Poller;
@@ -84,6 +84,12 @@ impl Default for RSockets {
 }
 
 impl Transport for RSockets {
+    fn taking(&self, wire: WireLimits) -> Option<Arc<dyn Transport>> {
+        let taking =
+            || Self { options: TcpOptions { wire, ..self.options.clone() }, ..self.clone() };
+        (wire != self.options.wire).then(|| Arc::new(taking()) as _)
+    }
+
     fn scheme(&self) -> &'static str {
         SCHEME
     }

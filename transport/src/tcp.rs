@@ -125,6 +125,12 @@ impl Default for Tcp {
 }
 
 impl Transport for Tcp {
+    fn taking(&self, wire: WireLimits) -> Option<Arc<dyn Transport>> {
+        let taking =
+            || Self { options: TcpOptions { wire, ..self.options.clone() }, ..self.clone() };
+        (wire != self.options.wire).then(|| Arc::new(taking()) as _)
+    }
+
     fn scheme(&self) -> &'static str {
         SCHEME
     }

@@ -6,6 +6,7 @@ use std::task::{Context, Poll, ready};
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use stellate_protocol::codec::WireLimits;
 
 use super::link::{FaultLink, Hold};
 use super::{Direction, Edge, Fault, Faults};
@@ -27,6 +28,11 @@ impl FaultTransport {
 }
 
 impl Transport for FaultTransport {
+    fn taking(&self, wire: WireLimits) -> Option<Arc<dyn Transport>> {
+        let inner = self.inner.taking(wire)?;
+        Some(Arc::new(Self { inner, faults: self.faults.clone() }))
+    }
+
     fn scheme(&self) -> &'static str {
         self.inner.scheme()
     }

@@ -7,6 +7,7 @@ use std::task::{Context, Poll, Waker};
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use stellate_protocol::codec::WireLimits;
 use tokio::runtime::Handle;
 use tokio::time::Sleep;
 
@@ -193,6 +194,13 @@ impl Drop for RdmaEngine {
 }
 
 impl Transport for Rdma {
+    /// With an endpoint of its own.
+    fn taking(&self, wire: WireLimits) -> Option<Arc<dyn Transport>> {
+        let Hub { verbs, options, .. } = &*self.hub;
+        let options = || RdmaOptions { wire, ..(**options).clone() };
+        (wire != self.hub.options.wire).then(|| Arc::new(Self::with(verbs.clone(), options())) as _)
+    }
+
     fn scheme(&self) -> &'static str {
         SCHEME
     }

@@ -74,6 +74,10 @@ fn node_of(address: &Address) -> &str {
 }
 
 impl Transport for SimTransport {
+    fn taking(&self, wire: WireLimits) -> Option<Arc<dyn Transport>> {
+        (wire != self.wire).then(|| Arc::new(self.clone().wire(wire)) as _)
+    }
+
     fn scheme(&self) -> &'static str {
         SCHEME
     }

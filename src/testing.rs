@@ -99,8 +99,9 @@ pub use cluster::{
 pub use recorder::{RECORDED_MAX, Recorder};
 pub use rng::Rng;
 pub use stellate_actors::supervise::{Cause, Entry, Mark, Phase as NodePhase, Tree, What};
-pub use stellate_protocol::FrameKind;
-pub use stellate_transport::faults::{Direction, Edge, Fault, Faults, Gate, Hit};
+pub use stellate_transport::faults::{
+    Direction, Edge, Edge as FrameKind, Fault, Faults, Gate, Hit,
+};
 pub use stellate_transport::rdma;
 pub use stellate_transport::sim::{self, SimNet};
 pub use stellate_transport::trace;

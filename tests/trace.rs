@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use stellate::prelude::*;
-use stellate::testing::FrameKind;
+use stellate::testing::trace::FrameKind;
 use stellate::testing::trace::{Call, Line, Over, Passage, SessionTag, Tape, What};
 use stellate::testing::{World, virtual_time};
 use stellate_protocol::{Lane, RequestId, frame};

@@ -25,7 +25,8 @@ use crate::link::Transport;
 /// Most injected faults that a plan remembers; older ones are forgotten.
 pub const HITS_MAX: usize = 1024;
 
-/// Where a fault can sit: a kind of frame, a dial, an accept.
+/// Where a fault can sit: a kind of frame, a dial, an accept. `stellate::testing` has it as `FrameKind`
+/// too; the kinds of frames alone are [`FrameKind`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[allow(missing_docs)] // The names are those of the frames.
 pub enum Edge {

@@ -21,5 +21,6 @@ mod tape;
 pub use event::{Call, Event, Over, Passage, SessionTag, What, cause_word};
 pub use line::{HEADING, Line, More};
 pub use names::{NAMES_MAX, Names, NodeNo};
+pub use stellate_protocol::FrameKind;
 pub(crate) use tape::Recording;
 pub use tape::{Sink, TAPE_EVENTS_MAX, Tape};

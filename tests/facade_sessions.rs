@@ -363,10 +363,13 @@ async fn connections_and_messages_are_used_from_other_threads() {
 }
 
 /// A messenger in a system of its own, which is torn down without a word at the end.
-fn crashing(bind: Address, end: futures::channel::oneshot::Receiver<()>) -> Address {
+fn crashing(
+    bind: Address,
+    end: futures::channel::oneshot::Receiver<()>,
+) -> (Address, std::thread::JoinHandle<()>) {
     let (tell, told) = std::sync::mpsc::channel();
     #[allow(clippy::disallowed_methods)] // What is tested: a process that dies.
-    std::thread::spawn(move || {
+    let process = std::thread::spawn(move || {
         actix_rt::System::new().block_on(async move {
             let side = Side::new(Messenger::builder(EntityName::osd(2)).bind(&bind).arbiters(0));
             let side = side.await;
@@ -374,14 +377,15 @@ fn crashing(bind: Address, end: futures::channel::oneshot::Receiver<()>) -> Addr
             end.await.unwrap();
         });
     });
-    told.recv().unwrap()
+    (told.recv().unwrap(), process)
 }
 
 #[actix_rt::test]
 async fn s6_a_peer_that_restarted_resets_the_session_and_gets_none_of_the_old() {
     let mut one = Side::new(osd(1)).await;
     let (end, ended) = futures::channel::oneshot::channel();
-    let address = crashing("tcp://127.0.0.1:0".parse().unwrap(), ended);
+    // Of an address that no other test binds: its port is free again for the next life.
+    let (address, process) = crashing("tcp://127.0.9.1:0".parse().unwrap(), ended);
     let there = one.messenger.connect(EntityName::osd(2), &address).unwrap();
     let sent = within(there.send(Note { n: 1 })).await.unwrap();
     within(there.received(sent)).await.unwrap();
@@ -392,8 +396,10 @@ async fn s6_a_peer_that_restarted_resets_the_session_and_gets_none_of_the_old() 
         tokio::task::yield_now().await;
     }
     within(there.send(Note { n: 2 })).await.unwrap();
+    process.join().unwrap();
     let (end, ended) = futures::channel::oneshot::channel();
-    assert_eq!(crashing(address.clone(), ended), address);
+    let (again, _process) = crashing(address.clone(), ended);
+    assert_eq!(again, address);
     let (old, new, cause, unacked) = one
         .event(|event| match event {
             SessionEvent::Reset { old, new, cause, unacked, .. } => {

@@ -24,9 +24,9 @@ async fn start(number: u64) -> TestNode {
     TestNode::start(quick(EntityName::osd(number), number.into(), Policy::lossless_peer())).await
 }
 
-/// An address at which nobody listens.
+/// A port at which nobody listens, of an address that no other test binds.
 async fn nobody() -> Address {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
+    let listener = TcpListener::bind("127.0.9.1:0").await.expect("binds");
     let at = listener.local_addr().expect("bound");
     format!("tcp://{at}").parse().expect("an address")
 }

@@ -199,8 +199,8 @@ async fn s4_what_came_right_before_a_failure_is_counted() {
 #[actix_rt::test]
 async fn close_without_a_peer_ends_within_drain_max() {
     let mut a = start(A, 1).await;
-    // A port that nobody listens at.
-    let port = std::net::TcpListener::bind("127.0.0.1:0").expect("binds");
+    // A port that nobody listens at, of an address that no other test binds.
+    let port = std::net::TcpListener::bind("127.0.9.1:0").expect("binds");
     let address = format!("tcp://{}", port.local_addr().expect("bound"));
     drop(port);
     let to = vec![address.parse().expect("an address")];

@@ -77,6 +77,9 @@ while read -r verdict _ name; do
     fi
 done <"$share/results"
 cat "$share/report" 2>/dev/null
+for name in figures_rxe figures_siw; do
+    [[ ! -s $share/log/$name ]] || sed -n "s/.*\(ours\|ib_[a-z_]*\|rstream\): /$name: \1: /p" "$share/log/$name"
+done
 if ! grep -qx complete "$share/end" 2>/dev/null; then
     ((status == 137)) && echo "the guest hung: it was killed after $limit s"
     echo "the guest did not come to its end (qemu: exit $status); its console says:"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # build.sh BIN [NAME...]: the test binaries that the guest runs, into BIN. They are built here, since
 # the guest is slow, and by the profile of all tests, whose dependencies are built already; but what is
-# to be compared with others' programs is optimized as theirs are, when it is named.
+# to be compared with others' programs is optimized as theirs are.
 set -euo pipefail
 bin=$1
 shift
@@ -20,7 +20,7 @@ any() {
 }
 
 {
-    if [[ " $*" == *" figures"* ]]; then
+    if (($# == 0)) || [[ " $*" == *" figures"* ]]; then
         binaries --release -p stellate-transport --features rdma,rsockets --test figures
     fi
     if any "$@"; then

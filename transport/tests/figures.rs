@@ -15,6 +15,8 @@ use std::time::Duration;
 
 use stellate_protocol::{Frame, Parcel, Seq};
 use stellate_transport::rdma::{Rdma, RdmaOptions, sys::System};
+#[cfg(feature = "rsockets")]
+use stellate_transport::rsockets::RSockets;
 use stellate_transport::{Address, Batch, Link, Transport};
 use support::{announce, answer, chunks, hello, lane, message, pattern, pull};
 use tokio::time::Instant;
@@ -23,16 +25,24 @@ const PINGS: usize = 1000;
 /// Announced and not yet whole.
 const WINDOW: u64 = 4;
 
-/// Runs it beside the transport's engine, as a messenger runs its actors.
-fn run<T: 'static>(rdma: &Rdma, future: impl Future<Output = T> + 'static) -> T {
+/// A transport for each end.
+type Make = Arc<dyn Fn() -> Arc<dyn Transport> + Send + Sync>;
+
+fn rdma(options: RdmaOptions) -> Make {
+    Arc::new(move || Arc::new(Rdma::with(Arc::new(System::new()), options.clone())))
+}
+
+/// Runs it beside the transport's engine, if it has one, as a messenger runs its actors.
+fn run<T: 'static>(transport: &dyn Transport, future: impl Future<Output = T> + 'static) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let local = tokio::task::LocalSet::new();
-    let mut engine = rdma.engine().expect("nobody has it");
-    let engine = poll_fn(move |cx| {
-        engine.poll(cx);
-        Poll::<()>::Pending
-    });
-    drop(local.spawn_local(engine));
+    if let Some(mut engine) = transport.engine() {
+        let engine = poll_fn(move |cx| {
+            engine.poll(cx);
+            Poll::<()>::Pending
+        });
+        drop(local.spawn_local(engine));
+    }
     let task = local.spawn_local(future);
     local.block_on(&runtime.expect("a runtime"), task).expect("no panic")
 }
@@ -77,19 +87,20 @@ async fn drive_with(
 
 /// Runs `far` on an accepted link in a thread of its own, and `near` on the one that dialled.
 fn pair<T: 'static>(
-    options: &RdmaOptions,
+    make: &Make,
     far: impl AsyncFnOnce(&mut dyn Link) + Send + 'static,
     near: impl AsyncFnOnce(&mut dyn Link) -> T + 'static,
 ) -> T {
     let ip = std::env::var("STELLATE_RDMA").expect("STELLATE_RDMA, an address of a device");
-    let at: Address = format!("rdma://{ip}:0").parse().expect("an address");
+    let near_end = make();
+    let at: Address = format!("{}://{ip}:0", near_end.scheme()).parse().expect("an address");
     let (tell, told) = channel();
-    let make = options.clone();
+    let make = make.clone();
     #[allow(clippy::disallowed_methods)] // Two ends on two cores, as the tools have it.
     let thread = std::thread::spawn(move || {
-        let rdma = Rdma::with(Arc::new(System::new()), make);
-        run(&rdma.clone(), async move {
-            let mut listener = rdma.listen(&at).expect("listens");
+        let far_end = make();
+        run(&*far_end.clone(), async move {
+            let mut listener = far_end.listen(&at).expect("listens");
             tell.send(listener.local()).expect("the other end waits");
             let mut link = poll_fn(|cx| listener.poll_accept(cx)).await.expect("accepts");
             assert!(drive(&mut *link, |_, link| link.submit(answer()).is_ok()).await, "no hello");
@@ -99,9 +110,8 @@ fn pair<T: 'static>(
         });
     });
     let at = told.recv().expect("it listens");
-    let rdma = Rdma::with(Arc::new(System::new()), options.clone());
-    let result = run(&rdma.clone(), async move {
-        let mut link = rdma.dial(&at).await.expect("dials");
+    let result = run(&*near_end.clone(), async move {
+        let mut link = near_end.dial(&at).await.expect("dials");
         link.submit(hello()).expect("room");
         assert!(drive(&mut *link, |_, _| true).await, "no answer");
         near(&mut *link).await
@@ -111,7 +121,7 @@ fn pair<T: 'static>(
 }
 
 /// Half of the round trips of 64 bytes take less, microseconds; and processor time for each.
-fn pingpong(options: &RdmaOptions) -> (f64, f64) {
+fn pingpong(make: &Make) -> (f64, f64) {
     let echo = async |link: &mut dyn Link| {
         let _left = drive(link, |frame, link| {
             link.submit(frame).expect("room");
@@ -119,7 +129,7 @@ fn pingpong(options: &RdmaOptions) -> (f64, f64) {
         })
         .await;
     };
-    pair(options, echo, async |link| {
+    pair(make, echo, async |link| {
         let ping = message(1, &pattern(64));
         let (mut times, mut start) = (Vec::new(), Instant::now());
         let before = processor();
@@ -140,7 +150,7 @@ fn pingpong(options: &RdmaOptions) -> (f64, f64) {
 }
 
 /// Mebibytes per second of announced and pulled data.
-fn bandwidth(options: &RdmaOptions, size: usize, count: u64) -> f64 {
+fn bandwidth(make: &Make, size: usize, count: u64) -> f64 {
     let sink = async move |link: &mut dyn Link| {
         let mut whole = 0;
         let _left = drive(link, |frame, link| {
@@ -159,7 +169,7 @@ fn bandwidth(options: &RdmaOptions, size: usize, count: u64) -> f64 {
         })
         .await;
     };
-    pair(options, sink, async move |link: &mut dyn Link| {
+    pair(make, sink, async move |link: &mut dyn Link| {
         let data = pattern(size);
         let piece = link.limits().chunk_bytes as usize;
         let (mut next, mut waiting) = (1, VecDeque::new());
@@ -206,7 +216,7 @@ fn processor() -> Duration {
 #[test]
 #[ignore = "a measurement"]
 fn a_small_round_trip() {
-    let (p50, each) = pingpong(&RdmaOptions::default());
+    let (p50, each) = pingpong(&rdma(RdmaOptions::default()));
     println!("ours: 64 B ping-pong p50 {p50:.0} us, {each:.0} us of processor a message");
 }
 
@@ -214,7 +224,7 @@ fn a_small_round_trip() {
 #[ignore = "a measurement"]
 fn a_small_round_trip_with_busy_poll() {
     let spinning = RdmaOptions { spin: Duration::from_millis(2), ..RdmaOptions::default() };
-    let (p50, each) = pingpong(&spinning);
+    let (p50, each) = pingpong(&rdma(spinning));
     println!("ours: 64 B ping-pong p50 {p50:.0} us, {each:.0} us of processor a message, spinning");
 }
 
@@ -222,7 +232,16 @@ fn a_small_round_trip_with_busy_poll() {
 #[ignore = "a measurement"]
 fn bandwidth_of_large_messages() {
     for (size, count) in [(64 * 1024, 100), (1024 * 1024, 10)] {
-        let rate = bandwidth(&RdmaOptions::default(), size, count);
+        let rate = bandwidth(&rdma(RdmaOptions::default()), size, count);
         println!("ours: {} KiB messages {rate:.1} MiB/s", size / 1024);
     }
+}
+
+#[cfg(feature = "rsockets")]
+#[test]
+#[ignore = "a measurement"]
+fn a_small_round_trip_over_rsockets() {
+    let make: Make = Arc::new(|| Arc::new(RSockets::new()));
+    let (p50, each) = pingpong(&make);
+    println!("ours: 64 B ping-pong p50 {p50:.0} us, {each:.0} us of processor a message, rsockets");
 }

@@ -12,6 +12,9 @@ use crate::connection::Connection;
 ///
 /// Unanswered, and dropped, it is held: what the peer sends is received and kept in order up to
 /// the window, and not delivered. After `hold_max` the peer is refused.
+///
+/// A peer that comes back on another link is at the door again, with what it offers by then: from
+/// there on only the answer to that request counts.
 #[derive(Debug)]
 #[must_use = "a request dropped unanswered holds the peer, and refuses it after hold_max"]
 pub struct AdmissionRequest {
@@ -78,6 +81,10 @@ impl AdmissionRequest {
 
 /// The answer that is still owed to a peer that is held. Dropping it leaves the peer held until
 /// `hold_max` is over, which refuses it.
+///
+/// It answers its own request and no later one: once the session has come back on another link, and
+/// asked again, neither [`accept`](Self::accept) nor [`refuse`](Self::refuse) of this ticket does
+/// anything.
 #[derive(Debug)]
 #[must_use = "dropping it leaves the peer held, and refused after hold_max"]
 pub struct AdmissionTicket {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use facade_support::*;
 use stellate::prelude::*;
-use stellate::testing::{Direction, Fault, Faults, FrameKind, Tcp};
+use stellate::testing::{Direction, Fault, Faults, FrameKind, Tcp, virtual_time};
 
 fn connected(event: SessionEvent) -> Option<bool> {
     match event {
@@ -149,6 +149,30 @@ async fn a_peer_is_held_then_let_in() {
     ticket.accept();
     one.event(|event| matches!(event, SessionEvent::Admitted { .. }).then_some(())).await;
     assert_eq!(two.note().await, 1);
+}
+
+/// A ticket answers its own question: what the peer offered on an older link.
+#[test]
+fn s6_a_ticket_of_an_older_question_answers_nothing() {
+    virtual_time(1, async |world| {
+        let one = Side::new(world.messenger(EntityName::osd(1)).metadata("epoch 5")).await;
+        let asks = world.messenger(EntityName::osd(2));
+        let mut two = Side::with(asks, |desk| desk.events().admission()).await;
+        let there = one.messenger.connect(EntityName::osd(2), "sim://osd.2").unwrap();
+        there.try_send(Note { n: 1 }).unwrap();
+        let older = two.admission().await.hold();
+        one.messenger.set_metadata("epoch 7").unwrap();
+        world.net().cut_all();
+        let newer = two.admission().await;
+        assert_eq!((&newer.metadata[..], newer.resumed), (&b"epoch 7"[..], true));
+        older.accept();
+        world.sleep(Duration::from_secs(1)).await;
+        assert!(newer.connection().is_holding());
+        assert!(!two.rest().iter().any(|seen| matches!(seen, Seen::Note(..))));
+        newer.refuse("our map is 5");
+        assert_eq!(two.end().await.1, EndCause::AdmissionRefused);
+        world.until("the end", || there.end_cause() == Some(EndCause::AdmissionRefused)).await;
+    });
 }
 
 #[actix_rt::test]

@@ -30,7 +30,7 @@ use stellate_protocol::event::{Decision, Delivery, End, EndCause, Event};
 use stellate_protocol::frame::{Call, Message, Outcome, UndeliverableReason};
 use stellate_protocol::inbox::Queues;
 use stellate_protocol::limits::window_cost;
-use stellate_protocol::{Class, Identity, Lane, Parcel, Payload, RequestId, Seq};
+use stellate_protocol::{Class, Identity, Lane, Parcel, Payload, Question, RequestId, Seq};
 
 pub(crate) use park::Parkers;
 
@@ -224,6 +224,8 @@ impl Drop for Arrived {
 pub struct AdmissionAsk {
     /// The session that is born or resumes.
     pub session: Arc<SessionShared>,
+    /// Number of the question.
+    pub question: Question,
     /// The peer.
     pub peer: Identity,
     /// What it offers.
@@ -233,9 +235,10 @@ pub struct AdmissionAsk {
 }
 
 impl AdmissionAsk {
-    /// Answers. Later answers overrule `Hold` only.
+    /// Answers. Later answers overrule `Hold` only; once the session has asked again this answers
+    /// nothing.
     pub fn answer(&self, decision: Decision) {
-        self.session.stage(Staged::Admission(decision));
+        self.session.stage(Staged::Admission { question: self.question, decision });
     }
 }
 

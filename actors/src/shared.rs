@@ -30,7 +30,9 @@ use stellate_protocol::event::{
 use stellate_protocol::frame::{Outcome, UndeliverableReason};
 use stellate_protocol::limits::Limits;
 use stellate_protocol::session::{Phase, Trouble, Why};
-use stellate_protocol::{Class, EntityName, Identity, Lane, Parcel, RequestId, Seq, Time};
+use stellate_protocol::{
+    Class, EntityName, Identity, Lane, Parcel, Question, RequestId, Seq, Time,
+};
 use stellate_transport::DialError;
 use stellate_transport::trace::SessionTag;
 
@@ -61,7 +63,7 @@ pub(crate) enum Staged {
     Reply { class: Class, id: RequestId, outcome: Outcome, payload: Parcel },
     Reject { lane: Lane, seq: Seq, reason: UndeliverableReason },
     Forget(RequestId),
-    Admission(Decision),
+    Admission { question: Question, decision: Decision },
     Readdress(Vec<stellate_transport::Address>),
     Close,
     Abort,
@@ -76,7 +78,7 @@ impl Staged {
             }
             Self::Reject { lane, seq, reason } => Input::Reject { lane, seq, reason },
             Self::Forget(id) => Input::Forget(id),
-            Self::Admission(decision) => Input::Admission(decision),
+            Self::Admission { question, decision } => Input::Admission { question, decision },
             Self::Readdress(_) => Input::Readdress,
             Self::Close => Input::Close,
             Self::Abort => Input::Abort,

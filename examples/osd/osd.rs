@@ -277,9 +277,12 @@ impl Handler<AdmissionRequest> for Osd {
     type Result = ();
 
     /// A peer that knows a newer map may ask for what we cannot judge: it waits until we know it
-    /// too. Its messages are kept meanwhile, in order.
+    /// too. Its messages are kept meanwhile, in order. One that comes back on another link may know
+    /// a newer one still: the ticket that it has by then answers nothing any more.
     fn handle(&mut self, peer: AdmissionRequest, _: &mut Self::Context) {
         let (theirs, ours) = (ClusterMap::epoch_of(&peer.metadata), self.desk.peers.map().epoch);
+        let again = peer.connection();
+        self.waiting.retain(|(_, ticket)| ticket.connection() != again);
         if theirs <= ours {
             return peer.accept();
         }

@@ -19,8 +19,8 @@ use stellate_protocol::limits::Limits;
 use stellate_protocol::policy::Policy;
 use stellate_protocol::session::{Config, Phase, Session, Timer};
 use stellate_protocol::{
-    Attempt, Blame, Class, EntityName, Frame, Identity, Instance, Lane, LinkId, Parcel, RequestId,
-    Seq, SessionId, Time,
+    Attempt, Blame, Class, EntityName, Frame, Identity, Instance, Lane, LinkId, Parcel, Question,
+    RequestId, Seq, SessionId, Time,
 };
 
 /// The bytes as choices; zeros when they are used up.
@@ -74,6 +74,8 @@ struct Side {
     in_hand: VecDeque<Done>,
     opened: [u64; Lane::COUNT],
     dialling: bool,
+    /// What its user was asked last.
+    asked: Question,
 }
 
 struct World {
@@ -107,6 +109,7 @@ fuzz_target!(|input: &[u8]| {
         in_hand: VecDeque::new(),
         opened: [0; Lane::COUNT],
         dialling: false,
+        asked: Question(0),
     };
     let mut world = World { sides: [side(0), side(1)], links: 0, now: Time(0), slots };
     while !choices.0.is_empty() {
@@ -288,9 +291,12 @@ impl World {
             1 => Input::Abort,
             2 => Input::Fault,
             3 => Input::Readdress,
-            4 => Input::Admission(Decision::Accept),
-            5 => Input::Admission(Decision::Hold),
-            6 => Input::Admission(Decision::Refuse("no".repeat(choices.below(200)))),
+            4 => self.admission(side, Decision::Accept, choices),
+            5 => self.admission(side, Decision::Hold, choices),
+            6 => {
+                let no = "no".repeat(choices.below(200));
+                self.admission(side, Decision::Refuse(no), choices)
+            }
             7 => Input::Notice(Notice::NewInstance { incarnation: None }),
             8 => Input::Forget(RequestId(choices.number())),
             _ => Input::Reply {
@@ -301,6 +307,15 @@ impl World {
             },
         };
         self.feed(side, input);
+    }
+
+    /// An answer to what was asked last, or to something else.
+    fn admission(&self, side: usize, decision: Decision, choices: &mut Choices<'_>) -> Input<Parcel> {
+        let question = match choices.below(4) {
+            0 => Question(choices.number()),
+            _ => self.sides[side].asked,
+        };
+        Input::Admission { question, decision }
     }
 
     fn feed(&mut self, side: usize, input: Input<Parcel>) {
@@ -323,6 +338,7 @@ impl World {
         while let Some(output) = session.poll_output() {
             match output {
                 Output::Dial => me.dialling = true,
+                Output::AskAdmission { question, .. } => me.asked = question,
                 Output::CancelDial => me.dialling = false,
                 Output::Adopt(link) => me.link = Some(link),
                 Output::CloseLink { link, .. } if me.link == Some(link) => me.link = None,

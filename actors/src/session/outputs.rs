@@ -50,9 +50,9 @@ impl Driver {
                 self.send_on(link, Frame::Close(close));
                 self.close_link(link, CloseHow::Drain);
             }
-            Output::AskAdmission { peer, metadata, resumed } => {
+            Output::AskAdmission { question, peer, metadata, resumed } => {
                 let session = self.shared.clone();
-                let ask = Box::new(AdmissionAsk { session, peer, metadata, resumed });
+                let ask = Box::new(AdmissionAsk { session, question, peer, metadata, resumed });
                 match self.node.router().routes().admission() {
                     Some(inbox) => inbox.push_notice(Notice::Admission(ask)),
                     None => ask.answer(Decision::Refuse("the admission actor is gone".into())),

@@ -7,7 +7,7 @@ use crate::error::Blame;
 use crate::frame::{
     Call, Close, Frame, Hello, Message, Outcome, RefuseReason, Terms, UndeliverableReason,
 };
-use crate::id::{Attempt, Identity, Incarnation, LinkId, RequestId, Seq, SessionId};
+use crate::id::{Attempt, Identity, Incarnation, LinkId, Question, RequestId, Seq, SessionId};
 use crate::session::Timer;
 
 /// What happens to a session.
@@ -109,7 +109,13 @@ pub enum Input<P> {
     /// This timer fires, due or not (the model checker's clock).
     Fire(Timer),
     /// The user's admission answered.
-    Admission(Decision),
+    Admission {
+        /// What: an answer to any question but the last is none, since the peer has come again and
+        /// may offer other metadata.
+        question: Question,
+        /// The answer.
+        decision: Decision,
+    },
     /// The directory knows something about the peer.
     Notice(Notice),
     /// Go on over another address: the dialler has been told which.
@@ -248,6 +254,8 @@ pub enum Output<P> {
     Deliver(Delivery<P>),
     /// Ask the user whether to admit the peer.
     AskAdmission {
+        /// Number of the question, to be given back with its answer.
+        question: Question,
         /// The peer.
         peer: Identity,
         /// What it offers.

@@ -9,6 +9,7 @@
 //! | [`SessionId`] | which conversation | equality |
 //! | [`Attempt`] | which dial of one instance | greater is newer, never across instances |
 //! | [`LinkId`] | which socket or queue pair, locally | equality |
+//! | [`Question`] | which question to the admission of one session | equality |
 //!
 //! Addresses are not here: an address says where to dial and is never part of identity.
 
@@ -293,6 +294,11 @@ counter! {
 counter! {
     /// Chosen by the requester, unique among its open requests of one session.
     RequestId
+}
+counter! {
+    /// Counts what one session asks its own user's admission, from 1; never on the wire. Only the last
+    /// question can be answered.
+    Question
 }
 
 /// A point in time: nanoseconds since an origin that only the driver knows.

@@ -20,7 +20,7 @@ pub use class::{Class, Lane, LaneSet};
 pub use error::Blame;
 pub use frame::{Frame, FrameKind, Payload};
 pub use id::{
-    Attempt, EntityKind, EntityName, Identity, Incarnation, Instance, LinkId, RequestId, Role, Seq,
-    SessionId, Time,
+    Attempt, EntityKind, EntityName, Identity, Incarnation, Instance, LinkId, Question, RequestId,
+    Role, Seq, SessionId, Time,
 };
 pub use parcel::Parcel;

@@ -46,7 +46,7 @@ pub use why::{Trouble, WaitsFor, Why};
 use crate::class::{Class, Lane, LaneSet};
 use crate::event::{Counters, Event, Input, LinkFacts, Notice, Output};
 use crate::frame::{Feature, Hello, Payload, Pull, Terms};
-use crate::id::{Attempt, EntityName, Identity, LinkId, SessionId, Time};
+use crate::id::{Attempt, EntityName, Identity, LinkId, Question, SessionId, Time};
 use crate::limits::Limits;
 use crate::policy::Policy;
 use recv_lane::RecvLane;
@@ -121,12 +121,12 @@ struct Link {
 }
 
 /// Our user's word on the peer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Admission {
-    /// Nobody asks.
-    Open,
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+struct Admission {
+    /// The last question; 0 if nobody was asked.
+    asked: Question,
     /// Asked, or told to hold: what arrives is kept.
-    Held,
+    held: bool,
 }
 
 /// Frames that are due and carry no message.
@@ -270,7 +270,7 @@ impl<P: Payload> Session<P> {
             recv: std::array::from_fn(|index| RecvLane::new(lane(index as u8), &limits)),
             opened: Silent([0; Lane::COUNT]),
             terms: None,
-            admission: Admission::Open,
+            admission: Admission::default(),
             peer_holds: false,
             rejections: [0; Class::COUNT],
             closing: false,
@@ -327,7 +327,7 @@ impl<P: Payload> Session<P> {
             Input::LinkLost { link, blame, jitter } => self.on_link_lost(now, link, blame, jitter),
             Input::Timer { jitter, late } => self.on_timer(now, jitter, late),
             Input::Fire(timer) => self.fire(now, timer, None, 0),
-            Input::Admission(decision) => self.on_admission(decision),
+            Input::Admission { question, decision } => self.on_admission(question, decision),
             Input::Notice(notice) => self.on_notice(now, notice),
             Input::Readdress => self.on_readdress(now)?,
             Input::Close => self.on_close(now),
@@ -412,7 +412,7 @@ impl<P: Payload> Session<P> {
 
     /// Whether our user has not admitted the peer yet.
     pub fn is_holding(&self) -> bool {
-        self.admission == Admission::Held
+        self.admission.held
     }
 
     /// The session's link.

@@ -194,7 +194,7 @@ fn apply(world: &mut World, op: Op) {
         }
         Op::Admit { node, decision } => {
             if let Some(conn) = current(world, node) {
-                world.feed(conn, Input::Admission(decision));
+                world.answer(conn, decision);
             }
         }
         Op::Corrupt { kind } => {
@@ -249,7 +249,7 @@ fn heal(world: &mut World) {
         for conn in live.into_iter().flatten() {
             let side = world.side_mut(conn);
             (side.opens, side.finishes) = (true, true);
-            world.feed(conn, Input::Admission(Decision::Accept));
+            world.answer(conn, Decision::Accept);
             world.handle(conn, 0);
         }
     };

@@ -2,15 +2,16 @@
 
 use super::table::Row;
 use super::timers::Timer;
-use super::{Admission, Phase, Session};
+use super::{Phase, Session};
 use crate::class::{Class, Lane};
 use crate::event::{ClassCounts, Decision, End, EndCause, Event, Output, Unacked};
 use crate::frame::{Close, CloseReason, LaneState, Payload, TEXT_MAX};
-use crate::id::{Seq, Time};
+use crate::id::{Question, Seq, Time};
 
 impl<P: Payload> Session<P> {
-    pub(super) fn on_admission(&mut self, decision: Decision) {
-        if self.admission != Admission::Held || self.phase == Phase::Ended {
+    pub(super) fn on_admission(&mut self, question: Question, decision: Decision) {
+        let admission = self.admission;
+        if !admission.held || question != admission.asked || self.phase == Phase::Ended {
             return;
         }
         match decision {
@@ -18,7 +19,7 @@ impl<P: Payload> Session<P> {
             Decision::Accept => {
                 self.step(Row::Admitted);
                 self.timers.disarm(Timer::Hold);
-                self.admission = Admission::Open;
+                self.admission.held = false;
                 self.due.admitted = self.phase == Phase::Up;
                 for lane in Lane::all() {
                     while let Some((message, pulled)) = self.recv[lane.index()].release_held() {
@@ -35,7 +36,7 @@ impl<P: Payload> Session<P> {
     }
 
     pub(super) fn on_hold_over(&mut self) {
-        if self.admission == Admission::Held && self.phase != Phase::Finishing {
+        if self.admission.held && self.phase != Phase::Finishing {
             self.farewell(CloseReason::AdmissionRefused, "admission was not answered in time");
             self.end(Row::AdmissionSilent, EndCause::AdmissionRefused);
         }

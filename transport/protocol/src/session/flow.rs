@@ -4,7 +4,7 @@ use super::requests::Requests;
 use super::send_lane::Amount;
 use super::table::{Illegal, Row};
 use super::timers::Timer;
-use super::{Admission, LaneFault, Phase, Session};
+use super::{LaneFault, Phase, Session};
 use crate::class::{Class, Lane};
 use crate::event::Delivery;
 use crate::event::{Ask, CallResult, Done, Event, Output, Returned, Settled, Submit};
@@ -232,7 +232,7 @@ impl<P: Payload> Session<P> {
         let lane = message.lane;
         let usual = self.phase == Phase::Up
             && self.link() == Some(link)
-            && self.admission == Admission::Open
+            && !self.admission.held
             && self.out.is_empty()
             && !lane.is_replies()
             && check_call(message).is_ok();
@@ -392,7 +392,7 @@ impl<P: Payload> Session<P> {
     /// Hands a message out, or keeps it until the peer is admitted.
     fn take_in(&mut self, message: Message<P>, pulled: bool) {
         self.counters.messages_received += 1;
-        if self.admission == Admission::Held {
+        if self.admission.held {
             self.recv[message.lane.index()].hold(message, pulled);
         } else {
             self.hand_out(message, pulled);

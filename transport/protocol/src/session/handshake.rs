@@ -298,9 +298,10 @@ impl<P: Payload> Session<P> {
         let (true, Some(peer)) = (self.config.admission, self.peer) else {
             return;
         };
-        self.admission = Admission::Held;
+        self.admission = Admission { asked: self.admission.asked.next(), held: true };
         self.timers.arm_once(Timer::Hold, now.after(self.config.limits.hold_max));
-        self.emit(Output::AskAdmission { peer, metadata: opening.metadata, resumed });
+        let (question, metadata) = (self.admission.asked, opening.metadata);
+        self.emit(Output::AskAdmission { question, peer, metadata, resumed });
     }
 
     /// Takes the peer's limits; what waits and is over them goes back to the user.

@@ -1,7 +1,7 @@
 //! What a session waits for, in words that its user understands.
 
 use super::table::Row;
-use super::{Admission, Phase, Session};
+use super::{Phase, Session};
 use crate::class::{Lane, LaneSet};
 use crate::frame::{Payload, RefuseReason};
 
@@ -115,9 +115,9 @@ impl<P: Payload> Session<P> {
 
     /// Messages received and kept until our user admits the peer.
     pub fn kept(&self) -> u64 {
-        match self.admission {
-            Admission::Open => 0,
-            Admission::Held => self.recv.iter().map(super::recv_lane::RecvLane::held_len).sum(),
+        match self.admission.held {
+            false => 0,
+            true => self.recv.iter().map(super::recv_lane::RecvLane::held_len).sum(),
         }
     }
 

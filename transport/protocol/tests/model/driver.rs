@@ -140,7 +140,7 @@ impl Driver<'_> {
         let life = &mut self.world.nodes[node].lives[key.0 as usize];
         let told = life.ghost.edit(|ghost| match output {
             Output::Deliver(delivery) => {
-                let early = ghost.asked;
+                let early = ghost.asked.is_some();
                 let whole = delivery.message.payload.is_whole();
                 ghost.inbox.push_back(delivery);
                 match (whole, early) {
@@ -158,8 +158,8 @@ impl Driver<'_> {
                 let open = ghost.asking.remove(&(id.0 as u8));
                 open.then_some(()).ok_or("a request ended twice")
             }
-            Output::AskAdmission { .. } => {
-                ghost.asked = true;
+            Output::AskAdmission { question, .. } => {
+                ghost.asked = Some(question);
                 Ok(())
             }
             Output::Event(Event::Connected { .. }) => {
@@ -438,8 +438,9 @@ impl Driver<'_> {
     /// The user answers for the peer.
     pub(crate) fn answer(&mut self, node: usize, key: SessionKey, decision: Decision) {
         let life = &mut self.world.nodes[node].lives[key.0 as usize];
-        life.ghost.edit(|ghost| ghost.asked = false);
-        self.feed(node, key, Input::Admission(decision));
+        if let Some(question) = life.ghost.edit(|ghost| ghost.asked.take()) {
+            self.feed(node, key, Input::Admission { question, decision });
+        }
     }
 
     /// The node loses its memory and starts again as a new instance.

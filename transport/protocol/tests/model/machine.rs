@@ -103,7 +103,7 @@ impl Machine {
             if !life.ghost.inbox.is_empty() {
                 steps.push(Step::Open { node, key });
             }
-            if life.ghost.asked {
+            if life.ghost.asked.is_some() {
                 steps.push(Step::Admit { node, key });
                 if self.spec.gates[node] == Gate::Whimsical {
                     steps.push(Step::TurnAway { node, key });

@@ -68,4 +68,4 @@ plant old_attempt_let_in directory/heard.rs \
 plant insists_in_vain session/handshake.rs \
   's/Phase::Dialing => !hello\.insist,/Phase::Dialing => true,/'
 plant handed_out_while_held session/flow.rs \
-  's/if self\.admission == Admission::Held \{\n(\s*)self\.recv/if false {\n$1self.recv/'
+  's/if self\.admission\.held \{\n(\s*)self\.recv/if false {\n$1self.recv/'

@@ -9,7 +9,7 @@ use stellate_protocol::class::Lane;
 use stellate_protocol::directory::{Directory, SessionKey};
 use stellate_protocol::event::{ClassCounts, Delivery, Done, EndCause};
 use stellate_protocol::frame::Frame;
-use stellate_protocol::id::{LinkId, SessionId};
+use stellate_protocol::id::{LinkId, Question, SessionId};
 use stellate_protocol::session::{Phase, Session};
 
 use super::cached::Cached;
@@ -33,8 +33,8 @@ pub(crate) struct Ghost {
     pub(crate) asking: BTreeSet<u8>,
     /// `Connected` was told.
     pub(crate) connected: bool,
-    /// The user was asked to admit the peer and has not answered.
-    pub(crate) asked: bool,
+    /// The user was asked this last, to admit the peer, and has not answered.
+    pub(crate) asked: Option<Question>,
 }
 
 impl Ghost {

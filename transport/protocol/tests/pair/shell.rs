@@ -82,9 +82,11 @@ impl World {
                 expected.expect("the codec takes what the session asks for");
             }
             Output::Deliver(delivery) => self.take_delivery(conn, delivery),
-            Output::AskAdmission { .. } => {
+            Output::AskAdmission { question, .. } => {
+                self.side_mut(conn).asked = question;
                 if let Some(Admit::Says(decision)) = &self.nodes[conn.0].admission {
-                    let input = Input::Admission(decision.clone());
+                    let decision = decision.clone();
+                    let input = Input::Admission { question, decision };
                     self.todo.push_back((conn, input));
                 }
             }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use stellate_protocol::check::Watch;
 use stellate_protocol::directory::SessionKey;
 use stellate_protocol::event::{
-    Ask, CallResult, Delivery, Done, End, Event, Input, Returned, Submit,
+    Ask, CallResult, Decision, Delivery, Done, End, Event, Input, Returned, Submit,
 };
 use stellate_protocol::frame::{Call, Outcome, Payload, Terms, UndeliverableReason};
 use stellate_protocol::session::Session;
@@ -44,6 +44,8 @@ pub struct Side {
     pub returned: Vec<(Lane, u64, Returned)>,
     pub outcomes: BTreeMap<RequestId, Vec<CallResult<Parcel>>>,
     pub events: Vec<Event<Parcel>>,
+    /// What its user was asked last.
+    pub asked: Question,
     pub dialling: bool,
     /// `close` was called.
     pub closing: bool,
@@ -91,6 +93,7 @@ impl Side {
             returned: Vec::new(),
             outcomes: BTreeMap::new(),
             events: Vec::new(),
+            asked: Question(0),
             dialling: false,
             closing: false,
             dead: false,
@@ -110,6 +113,11 @@ impl Side {
         })
     }
 
+    /// The user's word on the peer, as an answer to what it was asked last.
+    pub fn word(&self, decision: Decision) -> Input<Parcel> {
+        Input::Admission { question: self.asked, decision }
+    }
+
     pub fn outcome(&self, id: RequestId) -> Option<&CallResult<Parcel>> {
         self.outcomes.get(&id).and_then(|all| all.first())
     }
@@ -120,6 +128,12 @@ impl Side {
 }
 
 impl World {
+    /// The user answers what it was asked last.
+    pub fn answer(&mut self, conn: Conn, decision: Decision) {
+        let word = self.side(conn).word(decision);
+        self.feed(conn, word);
+    }
+
     /// Sends one message of `data` bytes if there is room for it, and says whether there was.
     pub fn try_send(&mut self, conn: Conn, class: Class, data: u32, ask: Ask) -> bool {
         let limits = self.nodes[conn.0].limits;

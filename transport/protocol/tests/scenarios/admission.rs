@@ -39,7 +39,7 @@ fn held_input_is_acked_and_kept() {
     world.secs(25);
     assert_eq!(world.phase(a), Phase::Up);
     world.send(a, Class::Normal, 2);
-    world.feed(b, Input::Admission(Decision::Accept));
+    world.answer(b, Decision::Accept);
     world.millis(10);
     world.check_healed(a, b);
 }
@@ -53,7 +53,7 @@ fn s7_held_input_is_bounded_by_the_window() {
     world.millis(100);
     let b = world.only(B);
     assert_eq!(world.side(a).used.0, 6);
-    world.feed(b, Input::Admission(Decision::Accept));
+    world.answer(b, Decision::Accept);
     world.millis(100);
     world.check_healed(a, b);
 }
@@ -61,7 +61,7 @@ fn s7_held_input_is_bounded_by_the_window() {
 /// The end names what was acked but never delivered.
 fn s4_a_refusal_names_what_was_held() {
     let (mut world, a, b) = asking(Admit::Says(Decision::Hold));
-    world.feed(b, Input::Admission(Decision::Refuse("an old map".into())));
+    world.answer(b, Decision::Refuse("an old map".into()));
     world.run();
     for conn in [a, b] {
         assert_eq!(cause(&world, conn), Some(EndCause::AdmissionRefused));
@@ -102,7 +102,7 @@ fn a_held_session_keeps_its_place_across_links() {
     world.send(a, Class::Normal, 5);
     world.millis(10);
     assert!(world.side(b).watch.seen(Class::Normal).is_empty());
-    world.feed(b, Input::Admission(Decision::Accept));
+    world.answer(b, Decision::Accept);
     world.millis(10);
     world.check_healed(a, b);
     // Admitted before: a resume is asked about again.
@@ -113,6 +113,27 @@ fn a_held_session_keeps_its_place_across_links() {
     world.check_healed(a, b);
     let resumed = |event: &Event<_>| matches!(event, Event::Resumed { held: true });
     assert_eq!(world.side(a).count(resumed), 2);
+}
+
+/// What the user says of what the peer offered on an older link says nothing of what it offers now:
+/// whoever lets in who knows map 5 has not let in who knows map 7.
+fn s6_an_answer_to_an_older_question_answers_nothing() {
+    for late in [Decision::Accept, Decision::Hold, Decision::Refuse("an old map".into())] {
+        let (mut world, a, b) = asking(Admit::Silent);
+        let older = world.side(b).word(late.clone());
+        world.cut_all();
+        world.secs(2);
+        assert_ne!(world.side(b).word(late.clone()), older, "asked again");
+        world.feed(b, older);
+        world.millis(10);
+        assert!(world.side(b).session.is_holding(), "{late:?}");
+        assert!(world.side(b).watch.seen(Class::Normal).is_empty());
+        assert_eq!((world.phase(a), world.phase(b)), (Phase::Up, Phase::Up), "{late:?}");
+        world.answer(b, Decision::Refuse("a new map".into()));
+        world.run();
+        assert_eq!(cause(&world, a), Some(EndCause::AdmissionRefused));
+        assert_eq!(cause(&world, b), Some(EndCause::AdmissionRefused));
+    }
 }
 
 fn both_sides_ask() {
@@ -140,7 +161,7 @@ fn the_dialler_may_hold_and_refuse() {
     let id = world.request(a, Class::Normal, None);
     world.millis(10);
     assert!(world.side(a).outcome(id).is_none(), "the reply is held");
-    world.feed(a, Input::Admission(Decision::Accept));
+    world.answer(a, Decision::Accept);
     assert!(world.side(a).outcome(id).is_some());
 
     let mut world = World::peers();
@@ -155,13 +176,16 @@ fn the_dialler_may_hold_and_refuse() {
 fn the_word_comes_in_every_phase() {
     for phase in [Phase::Backoff, Phase::Dialing, Phase::Greeting, Phase::Yielding, Phase::Standby] {
         for word in [
-            Input::Admission(Decision::Accept),
-            Input::Admission(Decision::Refuse("no".into())),
-            Input::Fire(Timer::Hold),
+            Some(Decision::Accept),
+            Some(Decision::Refuse("no".into())),
+            None,
         ] {
             let (mut world, a, _) = held_in(phase, true);
-            world.feed(a, word.clone());
-            if word == Input::Admission(Decision::Accept) {
+            match word.clone() {
+                Some(word) => world.answer(a, word),
+                None => world.feed(a, Input::Fire(Timer::Hold)),
+            }
+            if word == Some(Decision::Accept) {
                 assert_eq!(world.side(a).watch.seen(Class::Normal).len(), 2, "{phase:?}");
                 assert_eq!(world.phase(a), phase);
             } else {
@@ -196,7 +220,7 @@ fn a_held_session_finishes() {
         world.feed(a, Input::Fire(Timer::Hold));
         assert_eq!(world.phase(a), Phase::Finishing);
         let word = if accept { Decision::Accept } else { Decision::Refuse("no".into()) };
-        world.feed(a, Input::Admission(word));
+        world.answer(a, word);
         assert_eq!(cause(&world, a), Some(EndCause::ClosedByPeer));
         let seen = world.side(a).watch.seen(Class::Normal).len();
         assert_eq!(seen, if accept { 2 } else { 0 });

@@ -245,7 +245,7 @@ fn bulk_gets_its_sixteenth() {
 
 /// S2: held, pulled, cut and admitted: each body once.
 fn s2_bodies_on_hold_across_a_cut() {
-    use stellate_protocol::event::{Decision, Input};
+    use stellate_protocol::event::Decision;
     let mut world = World::peers();
     world.limits(|limits| limits.pull_bytes = 150_000);
     world.nodes[B].admission = Some(crate::pair::Admit::Silent);
@@ -255,7 +255,7 @@ fn s2_bodies_on_hold_across_a_cut() {
     world.cut_all();
     world.millis(500);
     let b = world.only(B);
-    world.feed(b, Input::Admission(Decision::Accept));
+    world.answer(b, Decision::Accept);
     world.millis(500);
     world.check_healed(a, b);
 }

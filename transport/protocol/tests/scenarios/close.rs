@@ -171,7 +171,7 @@ fn s4_a_drain_ends_without_a_link_when_nothing_is_owed() {
         world.feed(a, Input::Close);
         let standby = phase == Phase::Standby;
         assert_eq!(cause(&world, a), None, "{phase:?}");
-        world.feed(a, Input::Admission(stellate_protocol::event::Decision::Accept));
+        world.answer(a, stellate_protocol::event::Decision::Accept);
         assert_eq!(cause(&world, a), Some(EndCause::ClosedHere), "{phase:?}");
         if standby {
             let (mut world, a, _) = super::admission::held_in(phase, false);

@@ -179,8 +179,9 @@ fn a_long_reason_is_cut_to_what_a_frame_takes() {
         let a = world.connect(A, B);
         world.run();
         let now = world.now;
+        let word = world.side(a).word(Decision::Refuse(text));
         let session = &mut world.side_mut(a).session;
-        session.handle(now, Input::Admission(Decision::Refuse(text))).expect("legal");
+        session.handle(now, word).expect("legal");
         let said = std::iter::from_fn(|| session.poll_output()).find_map(|output| match output {
             Output::Farewell { close, .. } => Some(close.text.len()),
             _ => None,

@@ -176,7 +176,7 @@ fn what_a_resume_no_longer_allows_comes_back() {
 fn a_word_on_a_peer_that_is_not_held_says_nothing() {
     for decision in [Decision::Accept, Decision::Hold, Decision::Refuse(String::new())] {
         let (mut world, a, b) = in_phase(Phase::Up, None);
-        world.feed(a, Input::Admission(decision.clone()));
+        world.answer(a, decision.clone());
         world.run();
         assert_eq!((world.phase(a), world.phase(b)), (Phase::Up, Phase::Up), "{decision:?}");
         let admitted = |event: &Event<_>| *event == Event::Admitted;
@@ -185,7 +185,8 @@ fn a_word_on_a_peer_that_is_not_held_says_nothing() {
         let (mut world, a, _) = super::admission::held_in(Phase::Up, false);
         world.feed(a, Input::Abort);
         let (now, before) = (world.now, world.side(a).session.clone());
-        let done = world.side_mut(a).session.handle(now, Input::Admission(decision));
+        let word = world.side(a).word(decision);
+        let done = world.side_mut(a).session.handle(now, word);
         assert!(done.is_ok() && before == world.side(a).session, "S4: what is over is over");
     }
 }

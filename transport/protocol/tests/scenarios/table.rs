@@ -105,7 +105,7 @@ fn s6_an_ended_session_hears_nothing() {
         Input::Fault,
         Input::Notice(Notice::Forgotten),
         Input::Timer { jitter: 0, late: u64::MAX },
-        Input::Admission(stellate_protocol::event::Decision::Accept),
+        world.side(a).word(stellate_protocol::event::Decision::Accept),
         Input::Forget(stellate_protocol::RequestId(1)),
     ] {
         world.feed(a, input);

@@ -16,6 +16,7 @@
 //! the ends of short ones are bounded too.
 
 mod batch;
+mod notice;
 mod park;
 
 use std::collections::VecDeque;
@@ -24,13 +25,13 @@ use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll, Waker};
 
 pub use batch::Batch;
-use bytes::Bytes;
+pub use notice::{AdmissionAsk, Notice};
 use stellate_protocol::directory::SessionKey;
-use stellate_protocol::event::{Decision, Delivery, End, EndCause, Event};
+use stellate_protocol::event::Delivery;
 use stellate_protocol::frame::{Call, Message, Outcome, UndeliverableReason};
 use stellate_protocol::inbox::Queues;
 use stellate_protocol::limits::window_cost;
-use stellate_protocol::{Class, Identity, Lane, Parcel, Payload, Question, RequestId, Seq};
+use stellate_protocol::{Class, Lane, Parcel, Payload, RequestId, Seq};
 
 pub(crate) use park::Parkers;
 
@@ -217,51 +218,6 @@ impl Drop for Arrived {
             self.session.out_of_hand(self.lane, front, data);
         }
     }
-}
-
-/// A question to the user's admission.
-#[derive(Debug)]
-pub struct AdmissionAsk {
-    /// The session that is born or resumes.
-    pub session: Arc<SessionShared>,
-    /// Number of the question.
-    pub question: Question,
-    /// The peer.
-    pub peer: Identity,
-    /// What it offers.
-    pub metadata: Bytes,
-    /// Whether the session was up before.
-    pub resumed: bool,
-}
-
-impl AdmissionAsk {
-    /// Answers. Later answers overrule `Hold` only; once the session has asked again this answers
-    /// nothing.
-    pub fn answer(&self, decision: Decision) {
-        self.session.stage(Staged::Admission { question: self.question, decision });
-    }
-}
-
-/// Something for a user's actor that is not a message.
-#[derive(Debug)]
-pub enum Notice {
-    /// An event of a session.
-    Event(Arc<SessionShared>, Box<Event<Parcel>>),
-    /// The session goes on as another by itself, after this end.
-    Reset {
-        /// The session that ended.
-        old: Arc<SessionShared>,
-        /// The one after.
-        new: Arc<SessionShared>,
-        /// How the old one ended.
-        end: Box<End<Parcel>>,
-    },
-    /// A message that nobody here can handle; its sender is told when this is dropped.
-    Undeliverable(Box<Arrived>, UndeliverableReason, Option<Parcel>),
-    /// A try to send found the outbox full, and now there is room.
-    Writable(Arc<SessionShared>),
-    /// A question to the admission.
-    Admission(Box<AdmissionAsk>),
 }
 
 /// What an actor's pump takes out.
@@ -513,53 +469,5 @@ impl InboxState {
         let parks = |next: &Arrived| next.session.wait_for_replies(inbox);
         let messages = self.messages.take(&mut into.messages, max - notices, parks);
         if notices + messages > 0 { Poll::Ready(()) } else { Poll::Pending }
-    }
-}
-
-impl Notice {
-    /// Bytes of messages that it gives back. Those that replace each other give back none.
-    fn bytes(&self) -> u64 {
-        let end = |end: &End<Parcel>| end.unacked.iter().map(|one| one.payload.bytes()).sum();
-        match self {
-            Self::Event(_, event) => match &**event {
-                Event::Ended(ended) => end(ended),
-                Event::Undeliverable { payload, .. } => payload.as_ref().map_or(0, Parcel::bytes),
-                _ => 0,
-            },
-            Self::Reset { end: ended, .. } => end(ended),
-            Self::Undeliverable(_, _, parcel) => parcel.as_ref().map_or(0, Parcel::bytes),
-            Self::Writable(_) | Self::Admission(_) => 0,
-        }
-    }
-
-    fn is_replaced_by(&self, later: &Self) -> bool {
-        match (self, later) {
-            (Self::Event(session, event), Self::Event(other, later)) => {
-                let both = |event: &Event<Parcel>| {
-                    matches!(event, Event::Resumed { .. } | Event::LocalStall { .. })
-                };
-                Arc::ptr_eq(session, other)
-                    && both(event)
-                    && std::mem::discriminant(&**event) == std::mem::discriminant(&**later)
-            }
-            (Self::Writable(session), Self::Writable(other)) => Arc::ptr_eq(session, other),
-            // Not asked yet: the answer to the later question is the one that counts.
-            (Self::Admission(ask), Self::Admission(later)) => {
-                Arc::ptr_eq(&ask.session, &later.session)
-            }
-            _ => false,
-        }
-    }
-
-    /// The cause, if it is an end.
-    pub fn end_cause(&self) -> Option<EndCause> {
-        match self {
-            Self::Event(_, event) => match &**event {
-                Event::Ended(end) => Some(end.cause),
-                _ => None,
-            },
-            Self::Reset { end, .. } => Some(end.cause),
-            _ => None,
-        }
     }
 }

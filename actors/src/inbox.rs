@@ -18,6 +18,8 @@
 mod batch;
 mod notice;
 mod park;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::num::NonZeroU64;
@@ -325,18 +327,14 @@ impl Inbox {
         took
     }
 
-    /// Puts in what is not a message. A later `Resumed` or `Writable` of a session replaces an
-    /// earlier one that nobody saw yet, so a link that flaps does not grow the queue.
+    /// Puts in what is not a message, last. An earlier one of its session that nobody saw yet, and
+    /// that it replaces, goes, so a link that flaps does not grow the queue.
     pub fn push_notice(&self, notice: Notice) {
         let mut state = lock(&self.state);
         if state.closed {
             return;
         }
-        if let Some(place) = state.notices.iter_mut().find(|queued| queued.is_replaced_by(&notice))
-        {
-            *place = notice;
-            return;
-        }
+        state.notices.retain(|queued| !queued.is_replaced_by(&notice));
         state.notice_bytes += notice.bytes();
         state.notices.push_back(notice);
         let pump = state.pump(true);

@@ -74,12 +74,7 @@ impl Notice {
     pub(super) fn is_replaced_by(&self, later: &Self) -> bool {
         match (self, later) {
             (Self::Event(session, event), Self::Event(other, later)) => {
-                let both = |event: &Event<Parcel>| {
-                    matches!(event, Event::Resumed { .. } | Event::LocalStall { .. })
-                };
-                Arc::ptr_eq(session, other)
-                    && both(event)
-                    && std::mem::discriminant(&**event) == std::mem::discriminant(&**later)
+                Arc::ptr_eq(session, other) && later.replaces(event)
             }
             (Self::Writable(session), Self::Writable(other)) => Arc::ptr_eq(session, other),
             // Not asked yet: the answer to the later question is the one that counts.

@@ -40,7 +40,7 @@ impl Kept {
 
     /// Of what a link that flaps says, or a thread that is often late, the last is kept (S7).
     fn push(&mut self, output: Output<Parcel>) {
-        self.news.retain(|kept| !is_repeated_by(kept, &output));
+        self.news.retain(|kept| !output.replaces(kept));
         self.news.push_back(output);
     }
 
@@ -50,17 +50,6 @@ impl Kept {
             Some(Output::Event(Event::Ended(end))) => Some(end),
             _ => None,
         }
-    }
-}
-
-fn is_repeated_by(kept: &Output<Parcel>, next: &Output<Parcel>) -> bool {
-    use Event::{LocalStall, Resumed};
-    match (kept, next) {
-        (Output::Event(kept), Output::Event(next)) => matches!(
-            (kept, next),
-            (Resumed { .. }, Resumed { .. }) | (LocalStall { .. }, LocalStall { .. })
-        ),
-        _ => false,
     }
 }
 
@@ -109,10 +98,27 @@ impl Handler<Namesake> for SessionActor {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+    use stellate_protocol::{EntityName, Identity, Instance, Question};
+
     use super::*;
 
     fn news(event: Event<Parcel>) -> Output<Parcel> {
         Output::Event(event)
+    }
+
+    fn ask(question: u64) -> Output<Parcel> {
+        Output::AskAdmission {
+            question: Question(question),
+            peer: Identity {
+                name: EntityName::osd(2),
+                role: None,
+                instance: Instance(1),
+                incarnation: None,
+            },
+            metadata: Bytes::new(),
+            resumed: true,
+        }
     }
 
     /// S7: whatever a link and a late thread do while the older end is not told.
@@ -122,12 +128,16 @@ mod tests {
         kept.push(news(Event::NameConflict));
         for late in 1..=9 {
             kept.push(news(Event::Resumed { held: late % 2 == 0 }));
+            kept.push(ask(late));
+            kept.push(news(Event::Admitted));
             kept.push(news(Event::LocalStall { late }));
         }
         kept.push(news(Event::NameConflict));
         let last = [
             news(Event::NameConflict),
             news(Event::Resumed { held: false }),
+            ask(9),
+            news(Event::Admitted),
             news(Event::LocalStall { late: 9 }),
             news(Event::NameConflict),
         ];

@@ -325,6 +325,15 @@ impl<P> Output<P> {
     pub fn is_news(&self) -> bool {
         matches!(self, Self::AskAdmission { .. } | Self::Event(_))
     }
+
+    /// As [`Event::replaces`]. Only the last question to the admission can be answered.
+    pub fn replaces(&self, earlier: &Self) -> bool {
+        match (earlier, self) {
+            (Self::Event(earlier), Self::Event(event)) => event.replaces(earlier),
+            (Self::AskAdmission { .. }, Self::AskAdmission { .. }) => true,
+            _ => false,
+        }
+    }
 }
 
 /// A message on its way to a handler.
@@ -402,6 +411,21 @@ pub enum Event<P> {
     },
     /// The session is over (S4).
     Ended(Box<End<P>>),
+}
+
+impl<P> Event<P> {
+    /// Whether it says all that an `earlier` one of its session says which the user has not read yet:
+    /// that one is dropped, or a link that flaps would fill the user's queue (S7). This one comes last
+    /// all the same: what lies between them was true before it.
+    pub fn replaces(&self, earlier: &Self) -> bool {
+        use Event::{Admitted, LocalStall, Resumed};
+        matches!(
+            (earlier, self),
+            (Admitted, Admitted)
+                | (Resumed { .. }, Resumed { .. })
+                | (LocalStall { .. }, LocalStall { .. })
+        )
+    }
 }
 
 /// How a session ended, exactly once on each side that lives (S4).

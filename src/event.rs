@@ -18,7 +18,8 @@ use crate::raw::{RawMessage, Unacked};
 /// after it (S6), whatever threads they live on. While the link of an old instance is probed the new
 /// one waits, at most `probe`; if both turn out to live, `NameConflict` is told and both go on. A
 /// stateless server, which looks nobody up by name, waits for ends that are there already only.
-/// Every end gives exactly one event, an `Ended` or a `Reset` (S4).
+/// Every end gives exactly one event, an `Ended` or a `Reset` (S4), also while the messenger
+/// [shuts down](crate::Messenger::shutdown).
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum SessionEvent {

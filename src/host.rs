@@ -164,7 +164,8 @@ impl<A: Actor<Context = Context<A>>> Hosting<A> {
         // Moves to the actor's thread, or is dropped, which takes the registration back.
         let make = move || {
             let work = Rc::new(Work::new(registration, table));
-            Recipe::new(factory).on_start(move |_, ctx| {
+            let news = work.clone();
+            Recipe::new(factory).owes(move || news.has_news()).on_start(move |_, ctx| {
                 ctx.spawn(Pump { work: work.clone() });
             })
         };

@@ -264,16 +264,11 @@ async fn check(world: World, moment: Moment, closer: usize, how: How) {
     for at in [0, 1] {
         accounts[at].accepted = scene.accepted[at];
         let known = scene.connections[at].is_some() || moment == Moment::Held;
-        let expected = u64::from(known && (how != How::Shutdown || at != closer));
-        // A messenger that is shut down may have no actor any more that would be told.
-        let shut_down = how == How::Shutdown && at == closer;
         let two = moment == Moment::Racing && at == closer && accounts[at].ends == 2;
-        assert!(accounts[at].ends == expected || shut_down || two, "{what}: {accounts:?}");
+        assert!(accounts[at].ends == u64::from(known) || two, "{what}: {accounts:?}");
     }
-    if how != How::Shutdown {
-        for (here, there) in [(0, 1), (1, 0)] {
-            balance(&what, &accounts[here], &accounts[there]);
-        }
+    for (here, there) in [(0, 1), (1, 0)] {
+        balance(&what, &accounts[here], &accounts[there]);
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use facade_support::*;
 use stellate::prelude::*;
-use stellate::testing::What;
+use stellate::testing::{What, virtual_time};
 use stellate::{Cause, Supervisor};
 use tokio::task::LocalSet;
 
@@ -117,4 +117,29 @@ async fn s4_what_is_held_is_counted_when_the_session_fails() {
         })
         .await;
     assert_eq!((cause, counts.undelivered()), (EndCause::InternalFault, 5));
+}
+
+/// S4: an actor that cannot read its events at that moment, since it is paused or waits for its next
+/// start, still gets its ends, and its messages back, before it stops.
+#[test]
+fn s4_whoever_is_shut_down_is_told_of_its_ends_first() {
+    for fails in [false, true] {
+        virtual_time(1, async |world| {
+            let mut one = Side::new(world.messenger(EntityName::osd(1))).await;
+            let there = one.messenger.connect(EntityName::osd(9), "sim://osd.9").unwrap();
+            for n in 0..3 {
+                there.try_send(Note { n }).unwrap();
+            }
+            world.sleep(Duration::from_secs(1)).await;
+            let tree = one.messenger.tree();
+            let ordered = if fails { tree.panic("desk") } else { tree.pause("desk") };
+            ordered.unwrap();
+            there.abort();
+            let start = world.elapsed();
+            one.messenger.shutdown().await;
+            assert!(world.elapsed() - start < Duration::from_secs(1));
+            let (_, cause, unacked) = one.end().await;
+            assert_eq!((cause, unacked.len()), (EndCause::ClosedHere, 3));
+        });
+    }
 }

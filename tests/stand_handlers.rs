@@ -378,9 +378,7 @@ async fn s4_ends_from_within_a_handler_are_one_end() {
                 matches!(event, SessionEvent::Ended { .. } | SessionEvent::Reset { .. })
             };
             until("the end to be told here", || heard.count(ended) == 1).await;
-            if how != How::Shutdown {
-                until("the end to be told there", || book.count(ended) == 1).await;
-            }
+            until("the end to be told there", || book.count(ended) == 1).await;
             let session = book.done.lock().unwrap().keys().copied().next().unwrap();
             let done = book.of(session);
             let all: Vec<u64> = (0..done.len() as u64).collect();

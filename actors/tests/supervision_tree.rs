@@ -4,10 +4,12 @@
 
 mod supervision_support;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use actix::prelude::*;
@@ -308,6 +310,41 @@ fn shutdown_wakes_the_paused_and_survives_the_panicking() {
         assert_eq!(tree.history_of("bad")[1..], [stopping, What::Removed]);
         assert_eq!((tree.now(), log.alive.get()), (Duration::ZERO, 0));
     });
+}
+
+/// S4: what is owed is done first: by who runs and by who backs off, if the drain period allows.
+#[test]
+fn s4_who_is_told_to_stop_does_first_what_it_owes() {
+    for (fails, drain, left) in [(false, 50 * MS, 0), (true, 50 * MS, 0), (true, 5 * MS, 3)] {
+        local(async {
+            let backoff = Backoff { min: 10 * MS, max: 10 * MS, reset_after: Duration::MAX };
+            let tree = Tree::new(Supervisor::default().backoff(backoff));
+            let (log, owed) = (Log::default(), Rc::new(Cell::new(0u32)));
+            let (owes, pays) = (owed.clone(), owed.clone());
+            let recipe = Recipe::new(log.factory()).owes(move || owes.get() > 0);
+            let recipe = recipe.on_start(move |_, ctx| {
+                let owed = pays.clone();
+                let pay = poll_fn(move |_| {
+                    owed.set(owed.get().saturating_sub(1));
+                    Poll::<()>::Pending
+                });
+                let pay = actix::fut::wrap_future(pay);
+                ctx.spawn(pay);
+            });
+            let options = ChildOptions::default().drain(drain);
+            let addr = tree.spawn("osd", recipe, options).unwrap();
+            assert_eq!(addr.send(Add(1)).await, Ok(1));
+            if fails {
+                addr.do_send(say("boom"));
+                tree.wait_for("osd", is_restarting).await.unwrap();
+            }
+            owed.set(3);
+            assert_eq!(tree.shutdown().await, None);
+            assert_eq!((owed.get(), log.alive.get()), (left, 0), "fails: {fails}, {drain:?}");
+            assert!(tree.now() <= drain);
+            assert_eq!(tree.history_of("osd").last(), Some(&What::Removed));
+        });
+    }
 }
 
 #[test]

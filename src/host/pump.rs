@@ -68,6 +68,12 @@ impl<A: Actor<Context = Context<A>>> Work<A> {
         Self { registration, table, batch: RefCell::default(), calls, drain }
     }
 
+    /// Whether there is something to tell the actor that it must hear before it goes: an end, with the
+    /// messages that come back (S4).
+    pub(super) fn has_news(&self) -> bool {
+        !self.batch.borrow().notices.is_empty() || self.registration.inbox.notices() > 0
+    }
+
     /// What goes before all messages.
     #[inline]
     fn take_notice(&self) -> Option<Notice> {

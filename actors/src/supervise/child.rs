@@ -15,6 +15,7 @@
 //!   nobody may trust.
 //! * **S3** Whatever message it still holds, in a future, in its state or in the mailbox, is not
 //!   handled: `super::abandon`.
+//! * **S4** What its recipe owes is done before it stops, also by an actor that backs off.
 //! * **V2** One exit is reported for each start, and nothing starts by itself.
 
 use std::cell::RefCell;
@@ -28,7 +29,7 @@ use std::time::Duration;
 use actix::dev::channel::AddressReceiver;
 use actix::dev::{AsyncContextParts, ContextFut, ContextParts};
 use actix::{Actor, ActorContext, AsyncContext, Context};
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep};
 
 use super::beside::Side;
 use super::cause::{Cause, Exit, Fate};
@@ -152,8 +153,14 @@ impl<A: Actor<Context = Context<A>>> ChildFuture<A> {
             },
             State::BackOff(delay) => {
                 (self.orders.kill, self.orders.panic) = (false, None);
-                if self.orders.stop.take().is_some() {
-                    return self.exit(Cause::Stopped);
+                if let Some(drain) = self.orders.stop {
+                    let after = delay.deadline().saturating_duration_since(Instant::now());
+                    let owing = self.recipe.as_ref().and_then(Recipe::owing);
+                    let owes = || contain(|| owing.is_some_and(|owes| owes())).unwrap_or(false);
+                    if after >= drain || !owes() {
+                        self.orders.stop = None;
+                        return self.exit(Cause::Stopped);
+                    }
                 }
                 match delay.as_mut().poll(task) {
                     Poll::Ready(()) => self.build(),
@@ -174,7 +181,8 @@ impl<A: Actor<Context = Context<A>>> ChildFuture<A> {
             // lasting one.
             let mut ctx = Context::new();
             *ctx.parts() = ContextParts::new(mailbox.borrow().sender_producer());
-            ctx.spawn(Pump { mailbox: mailbox.clone(), probe: probe.clone() });
+            let (mailbox, probe) = (mailbox.clone(), probe.clone());
+            ctx.spawn(Pump { mailbox, probe, owes: recipe.owing() });
             let mut actor = recipe.build(&mut ctx);
             let beside = recipe.make_beside(&mut actor);
             (ctx.into_future(actor), beside)

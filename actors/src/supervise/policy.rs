@@ -172,9 +172,10 @@ impl Supervisor {
 pub struct ChildOptions {
     /// Which exits call for a restart.
     pub restart: Restart,
-    /// How long it may drain when told to stop. It handles what its mailbox holds, then is asked to
-    /// stop; while its `stopping` answers `Running::Continue` it is asked again at every wake. When
-    /// the time is over it is dropped. Zero drops it at once.
+    /// How long it may drain when told to stop. It handles what its mailbox holds and does what its
+    /// recipe [owes](super::Recipe::owes), then is asked to stop; while its `stopping` answers
+    /// `Running::Continue` it is asked again at every wake. When the time is over it is dropped. Zero
+    /// drops it at once.
     pub drain: Duration,
     /// Capacity of its mailbox in messages. It bounds `try_send` only, see the crate's notes on
     /// actix.

@@ -18,6 +18,8 @@ use actix::dev::{ActorFuture, EnvelopeProxy};
 use actix::{Actor, ActorContext, AsyncContext, Context};
 use futures::Stream;
 
+use super::recipe::Owes;
+
 /// Messages handled in one go before the actor's other items are polled.
 pub const BATCH: usize = 64;
 
@@ -30,7 +32,7 @@ pub(super) struct Probe {
     pub(super) started: Cell<bool>,
     /// Panic at the next poll.
     pub(super) panic: RefCell<Option<Arc<str>>>,
-    /// Stop when the mailbox is empty.
+    /// Stop when the mailbox is empty and nothing is owed.
     pub(super) draining: Cell<bool>,
     /// Asked the actor to stop in this poll. Once a poll, or an actor that declines would spin.
     pub(super) asked: Cell<bool>,
@@ -49,6 +51,7 @@ impl Probe {
 pub(super) struct Pump<A: Actor<Context = Context<A>>> {
     pub(super) mailbox: Mailbox<A>,
     pub(super) probe: Rc<Probe>,
+    pub(super) owes: Option<Owes>,
 }
 
 impl<A: Actor<Context = Context<A>>> ActorFuture<A> for Pump<A> {
@@ -71,8 +74,13 @@ impl<A: Actor<Context = Context<A>>> ActorFuture<A> for Pump<A> {
             // borrow.
             let next = Pin::new(&mut *this.mailbox.borrow_mut()).poll_next(task);
             let Poll::Ready(Some(mut envelope)) = next else {
-                if this.probe.draining.get() && !this.probe.asked.replace(true) {
-                    ctx.stop();
+                if this.probe.draining.get() {
+                    if this.owes.as_ref().is_some_and(|owes| owes()) {
+                        // What does it is polled after this.
+                        task.waker().wake_by_ref();
+                    } else if !this.probe.asked.replace(true) {
+                        ctx.stop();
+                    }
                 }
                 return Poll::Pending;
             };

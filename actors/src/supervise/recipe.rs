@@ -1,5 +1,7 @@
 //! How an actor is made, again and again.
 
+use std::rc::Rc;
+
 use actix::{Actor, Context};
 
 use super::beside::Beside;
@@ -9,6 +11,7 @@ type Factory<A> = Box<dyn FnMut(&mut Context<A>) -> A>;
 type OnStart<A> = Box<dyn FnMut(&mut A, &mut Context<A>)>;
 type OnExit = Box<dyn FnMut(&Exit)>;
 type OnPause = Box<dyn FnMut(bool)>;
+pub(super) type Owes = Rc<dyn Fn() -> bool>;
 type MakeBeside<A> = Box<dyn FnMut(&mut A) -> Beside>;
 
 /// How a child is built at every start, and what is told at every exit.
@@ -20,6 +23,7 @@ pub struct Recipe<A: Actor<Context = Context<A>>> {
     on_start: Vec<OnStart<A>>,
     on_exit: Vec<OnExit>,
     on_pause: Vec<OnPause>,
+    owes: Option<Owes>,
     beside: Option<MakeBeside<A>>,
 }
 
@@ -32,7 +36,7 @@ impl<A: Actor<Context = Context<A>>> Recipe<A> {
     /// An actor whose factory wants its context, for its address say.
     pub fn with_context(factory: impl FnMut(&mut Context<A>) -> A + 'static) -> Self {
         let (on_start, on_exit, on_pause) = (Vec::new(), Vec::new(), Vec::new());
-        Self { factory: Box::new(factory), on_start, on_exit, on_pause, beside: None }
+        Self { factory: Box::new(factory), on_start, on_exit, on_pause, owes: None, beside: None }
     }
 
     /// Called after every build, before `Actor::started` and before the first message. Here a
@@ -56,6 +60,19 @@ impl<A: Actor<Context = Context<A>>> Recipe<A> {
     pub fn on_pause(mut self, hook: impl FnMut(bool) + 'static) -> Self {
         self.on_pause.push(Box::new(hook));
         self
+    }
+
+    /// Asked once the child is told to stop and its mailbox is empty: while it says true, the actor is
+    /// polled on and not asked to stop, and one that waits for its next start still gets that, if its
+    /// drain period allows. What it owes must get less with each poll of the actor that does not wait
+    /// for a future. It runs on the child's thread.
+    pub fn owes(mut self, owes: impl Fn() -> bool + 'static) -> Self {
+        self.owes = Some(Rc::new(owes));
+        self
+    }
+
+    pub(super) fn owing(&self) -> Option<Owes> {
+        self.owes.clone()
     }
 
     /// Work that most wake-ups of the actor are for, made after every build. It has its turn at each of

@@ -3,9 +3,12 @@
 
 mod facade_support;
 
+use std::sync::{Arc, Mutex};
+use std::task::{Context as Task, Wake, Waker};
 use std::time::Duration;
 
 use facade_support::*;
+use futures::FutureExt;
 use stellate::prelude::*;
 use stellate::testing::{What, virtual_time};
 use stellate::{Cause, Supervisor};
@@ -142,4 +145,38 @@ fn s4_whoever_is_shut_down_is_told_of_its_ends_first() {
             assert_eq!((cause, unacked.len()), (EndCause::ClosedHere, 3));
         });
     }
+}
+
+/// Shuts the messenger down from where it is woken.
+struct Hasty {
+    messenger: Messenger,
+    seen: Mutex<Vec<String>>,
+}
+
+impl Wake for Hasty {
+    fn wake(self: Arc<Self>) {
+        let shutdown = Box::pin(self.messenger.shutdown()).now_or_never();
+        let desk = self.messenger.tree().phase("desk");
+        self.seen.lock().unwrap().push(format!("{shutdown:?}, {desk:?}"));
+    }
+}
+
+/// S4: a shutdown that begins between the end of a session and the telling of it, as on another
+/// thread, keeps those who are to be told.
+#[test]
+fn s4_a_shutdown_waits_for_an_end_that_is_about_to_be_told() {
+    virtual_time(1, async |world| {
+        let mut one = Side::new(world.messenger(EntityName::osd(1))).await;
+        let there = one.messenger.connect(EntityName::osd(9), "sim://osd.9").unwrap();
+        let mut ask = there.request(Ask { n: 0, how: How::Reply }).into_future();
+        world.sleep(Duration::from_secs(1)).await;
+        let hasty = Arc::new(Hasty { messenger: one.messenger.clone(), seen: Mutex::default() });
+        let waker = Waker::from(hasty.clone());
+        assert!(ask.poll_unpin(&mut Task::from_waker(&waker)).is_pending());
+        world.sleep(Duration::from_secs(1)).await;
+        one.messenger.tree().panic(&format!("sessions/{}", there.key().0)).unwrap();
+        assert_eq!(one.end().await.1, EndCause::InternalFault);
+        assert_eq!(*hasty.seen.lock().unwrap(), ["None, Some(Up)"]);
+        one.messenger.shutdown().await;
+    });
 }

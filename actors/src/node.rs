@@ -55,6 +55,8 @@ pub(crate) struct Registered {
 pub(crate) struct Registry {
     pub(crate) directory: Directory,
     pub(crate) sessions: BTreeMap<SessionKey, Registered>,
+    /// Over, and not everybody was told of it yet.
+    ending: BTreeMap<SessionKey, Arc<SessionShared>>,
     shutting_down: bool,
 }
 
@@ -414,7 +416,8 @@ impl Node {
             let mut registry = lock(&self.inner.registry);
             registry.shutting_down = true;
             registry.directory.shut_down();
-            registry.sessions.values().map(|entry| entry.shared.clone()).collect::<Vec<_>>()
+            let live = registry.sessions.values().map(|entry| &entry.shared);
+            live.chain(registry.ending.values()).cloned().collect::<Vec<_>>()
         };
         let handles: Vec<_> = sessions.into_iter().map(SessionHandle::new).collect();
         for handle in &handles {
@@ -537,10 +540,12 @@ impl Node {
         })
     }
 
-    /// The session is over: its name is free.
+    /// The session is over: its name is free. [`told`](Self::told) follows.
     pub(crate) fn forget(&self, key: SessionKey) {
         let mut registry = lock(&self.inner.registry);
         registry.directory.ended(key);
-        registry.sessions.remove(&key);
+        if let Some(entry) = registry.sessions.remove(&key) {
+            registry.ending.insert(key, entry.shared);
+        }
     }
 }

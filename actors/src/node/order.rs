@@ -38,6 +38,7 @@ impl Node {
     /// Everybody who registered for events was told of the end of `key`.
     pub(crate) fn told(&self, key: SessionKey) {
         let mut registry = lock(&self.inner().registry);
+        registry.ending.remove(&key);
         let free = registry.directory.told(key);
         registry.lead(free);
     }

@@ -328,12 +328,16 @@ impl SessionShared {
 
     /// A call is over.
     pub(crate) fn resolve_call(&self, id: RequestId, result: CallResult<Parcel>) {
-        let resolved = lock(&self.calls).resolve(id, result);
-        if let Some(waker) = resolved {
-            self.free(0, 0, 1);
-            if let Some(waker) = waker {
-                waker.wake();
-            }
+        let mut calls = lock(&self.calls);
+        let Some(waker) = calls.resolve(id, result) else {
+            return;
+        };
+        // Whoever fetches the outcome finds its room free (S7).
+        let freed = self.make_room(0, 0, 1);
+        drop(calls);
+        self.tell_of_room(freed);
+        if let Some(waker) = waker {
+            waker.wake();
         }
     }
 

@@ -40,6 +40,13 @@ pub(crate) struct Outbox {
     pub(super) intake: Intake,
 }
 
+/// Who is to be told of room that was made, where no lock is held.
+#[must_use]
+pub(super) struct Freed {
+    granted: Vec<Waker>,
+    writable: bool,
+}
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Intake {
     #[default]
@@ -150,13 +157,20 @@ impl SessionShared {
 
     /// Gives room back.
     pub(crate) fn free(&self, messages: u64, bytes: u64, calls: u64) {
+        let freed = self.make_room(messages, bytes, calls);
+        self.tell_of_room(freed);
+    }
+
+    /// As [`free`](Self::free) for a caller that holds a lock: nobody is told yet.
+    pub(super) fn make_room(&self, messages: u64, bytes: u64, calls: u64) -> Freed {
         let mut outbox = lock(&self.outbox);
         outbox.places.free(messages, bytes, calls);
-        let granted = outbox.grant();
-        let writable = self.grant_wanted(&mut outbox);
-        drop(outbox);
-        wake_all(granted);
-        if writable {
+        Freed { granted: outbox.grant(), writable: self.grant_wanted(&mut outbox) }
+    }
+
+    pub(super) fn tell_of_room(&self, freed: Freed) {
+        wake_all(freed.granted);
+        if freed.writable {
             self.wake();
         }
     }
@@ -368,5 +382,47 @@ impl Drop for Room {
         if !self.used {
             self.shared.free(1, self.bytes, u64::from(self.call));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use stellate_protocol::EntityName;
+    use stellate_protocol::directory::SessionKey;
+    use stellate_protocol::event::CallResult;
+
+    use super::*;
+
+    /// S7: whoever has the outcome of the only call that may be open has room for another.
+    #[test]
+    #[allow(clippy::disallowed_methods, reason = "threads are what is tested")]
+    fn s7_no_outcome_is_there_before_its_room() {
+        let limits = Limits { requests_max: 1, ..Limits::default() };
+        let (key, peer) = (SessionKey(1), EntityName::osd(2));
+        let shared = SessionShared::new(key, peer, limits, Default::default());
+        let call = || {
+            let id = shared.open_call().expect("a slot");
+            let ask = Ask::Request(id, None);
+            shared.submit(Class::Normal, &mut Parcel::default(), ask).map(|_| id)
+        };
+        let id = call().expect("room");
+        assert_eq!(call().err(), Some(Refused::Full));
+        let cx = &mut Context::from_waker(Waker::noop());
+        let outbox = lock(&shared.outbox);
+        std::thread::scope(|scope| {
+            scope.spawn(|| shared.resolve_call(id, CallResult::Timeout));
+            // It comes to wait for the outbox, and nobody has an outcome meanwhile.
+            let mut waits = 0;
+            while waits < 50 {
+                match shared.calls.try_lock() {
+                    Ok(mut calls) => assert!(calls.poll(id, cx).0.is_pending(), "S7"),
+                    Err(_) => waits += 1,
+                }
+                std::thread::yield_now();
+            }
+            drop(outbox);
+        });
+        assert!(shared.poll_call(id, cx).is_ready());
+        assert!(call().is_ok(), "S7");
     }
 }

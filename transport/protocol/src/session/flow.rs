@@ -60,8 +60,8 @@ impl<P: Payload> Session<P> {
         };
         let position = self.send[lane.index()].next_position();
         if !self.book(now, ask, lane, position) {
-            self.give_back(lane, Returned::NoRoom);
             self.emit(Output::Room { messages: held.messages, bytes: held.bytes });
+            self.give_back(lane, Returned::NoRoom);
             if let Call::Notify { id } | Call::Request { id, .. } = call {
                 self.emit(Output::Outcome { id, result: CallResult::NoRoom });
             }

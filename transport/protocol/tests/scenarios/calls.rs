@@ -1,10 +1,12 @@
 //! Requests and notifies: every outcome, exactly once.
 
-use stellate_protocol::event::{Ask, CallResult, EndCause, Event, Fate, Input, Returned};
+use stellate_protocol::event::{
+    Ask, CallResult, EndCause, Event, Fate, Input, Output, Returned, Submit,
+};
 use stellate_protocol::frame::{Call, Frame, Message, Outcome, UndeliverableReason};
 use stellate_protocol::{Class, Lane, Parcel, RequestId, Seq};
 
-use crate::pair::{A, Answers, B, Conn, Reach, World};
+use crate::pair::{A, Answers, B, Conn, Reach, World, parcel};
 
 fn up() -> (World, Conn, Conn) {
     let mut world = World::peers();
@@ -151,6 +153,30 @@ fn s7_no_more_requests_than_requests_max_are_open() {
     world.millis(5);
     assert_eq!(outcome(&world, a, id), Some(Outcome::Reply));
     world.check_healed(a, world.only(B));
+}
+
+/// S7: who hears that its message came back finds the room of it free, whatever came back and why.
+fn s7_room_is_free_before_anybody_hears_that_a_message_came_back() {
+    for data in [0, 101] {
+        let mut world = World::peers();
+        world.limits(|limits| (limits.requests_max, limits.data_max) = (1, 100));
+        let a = world.connect(A, B);
+        world.run();
+        let now = world.now;
+        let session = &mut world.side_mut(a).session;
+        let submit = |id, data| {
+            let ask = Ask::Request(RequestId(id), None);
+            Input::Submit(Submit { class: Class::Normal, payload: parcel(id, data), ask })
+        };
+        session.handle(now, submit(1, 0)).expect("legal");
+        session.handle(now, submit(2, data)).expect("legal");
+        let outputs: Vec<_> = std::iter::from_fn(|| session.poll_output()).collect();
+        let at = |wanted: fn(&Output<Parcel>) -> bool| outputs.iter().position(wanted);
+        let room = at(|output| matches!(output, Output::Room { .. })).expect("given back");
+        let back = at(|output| matches!(output, Output::Returned { .. })).expect("told");
+        let over = at(|output| matches!(output, Output::Outcome { .. })).expect("told");
+        assert!(room < back && room < over, "{outputs:?}");
+    }
 }
 
 /// A request with less than a millisecond left still has time left: it is handed out as such.

@@ -3,7 +3,8 @@
 //! ```text
 //!   rows.rs     named rows with exact counts, as data: the ones to read, and to add to
 //!   product     every fault × frame edge × direction × side × policy pair × identity order,
-//!               in virtual time, against golden/*.txt; a part of it over TCP, and over RDMA
+//!               in virtual time, against golden/*.txt; a part of it over TCP, over RDMA, and over
+//!               each simulated fabric: fabrics.rs says which
 //!   promises.rs what must hold in every one of them, whatever the golden files say
 //! ```
 //!
@@ -14,6 +15,8 @@
 
 #[path = "scenarios/case.rs"]
 mod case;
+#[path = "scenarios/fabrics.rs"]
+mod fabrics;
 #[path = "scenarios/golden.rs"]
 mod golden;
 #[path = "scenarios/many.rs"]

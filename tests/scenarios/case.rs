@@ -51,6 +51,15 @@ pub const PEERS_BOTH: Pair =
     pair("peers-both-dial", Policy::lossless_peer(), Policy::lossless_peer(), true);
 
 impl Pair {
+    /// All that make a promise.
+    pub const ALL: [Self; 6] =
+        [LOSSY, LOSSY_STATEFUL, LOSSLESS_STATELESS, LOSSLESS, PEERS, PEERS_BOTH];
+
+    /// The identity orders that mean something: without a race one is as the other.
+    pub fn orders(&self) -> &'static [Order] {
+        if self.a == self.b { &[Order::AGreater, Order::BGreater] } else { &[Order::AGreater] }
+    }
+
     /// Whether the session ends with its link.
     pub fn is_lossy(&self) -> bool {
         self.a.is_lossy() || self.b.is_lossy()
@@ -132,7 +141,9 @@ pub struct Case {
     pub closer: Which,
     /// Both sides admit by an actor, which holds for a while first.
     pub admission: bool,
-    /// The fabric; over TCP it does not matter.
+    /// The hello of the winner of a race is long on its way, so that it has to tell the loser.
+    pub slow_winner: bool,
+    /// The simulated fabric, where it is played on one.
     pub profile: Profile,
 }
 
@@ -145,6 +156,7 @@ impl Case {
             fault,
             closer: Which::A,
             admission: false,
+            slow_winner: edge == Some(Edge::Lost),
             profile: Profile::STREAM,
         };
         if let Some(edge) = edge {
@@ -158,6 +170,15 @@ impl Case {
             case.closer = if direction == Direction::Sent { at } else { at.other() };
         }
         case
+    }
+
+    /// The same without its fault.
+    pub fn calm(self) -> Self {
+        Self { fault: None, ..self }
+    }
+
+    pub fn over(self, profile: Profile) -> Self {
+        Self { profile, ..self }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use stellate::prelude::*;
-use stellate::testing::Edge;
+use stellate::testing::{Direction, Edge};
 
 use crate::case::{Case, Strike};
 use crate::stage::Pace;
@@ -101,8 +101,9 @@ fn answers(sent: &Life, handled: &[u32], say: &mut impl FnMut(String)) {
 /// What the session counts is what the transport saw.
 fn counters(here: &Tally, say: &mut impl FnMut(String)) {
     let side = here.side();
-    if side.dials != here.dials_seen {
-        say(format!("counted {} dials, made {}", side.dials, here.dials_seen));
+    let dials = here.passed.seen(Edge::Dial, Direction::Sent);
+    if side.dials != dials {
+        say(format!("counted {} dials, made {dials}", side.dials));
     }
     if side.resets != here.resets {
         say(format!("counted {} resets, heard of {}", side.resets, here.resets));
@@ -174,9 +175,15 @@ fn accounts(here: &Tally, there: &Tally, found: &mut Vec<String>) {
 
 /// S8, counted from when faults stop: the heartbeat deadline, the longest back-off, `race_wait`. The
 /// bytes of a leg take a few ticks, which are in the slack; an end is looked for less and less often.
+///
+/// A way that is stalled is so until its receiver leaves, a deadline later. Who is not told of that
+/// hears that side until then, and finds out a deadline after it.
 fn settles_within(case: &Case, pace: &Pace) -> std::time::Duration {
     let limits = &pace.limits;
-    let noticed = limits.heartbeat_deadline.max(limits.hello_timeout);
+    let mut noticed = limits.heartbeat_deadline.max(limits.hello_timeout);
+    if pace.silent && case.fault.is_some_and(|(strike, _)| strike == Strike::StallAfter) {
+        noticed += limits.heartbeat_deadline;
+    }
     let admitted = if case.admission { pace.admit_after } else { std::time::Duration::ZERO };
     let bound = noticed + limits.backoff_max.mul_f64(1.5) + limits.race_wait + admitted;
     bound.mul_f64(33.0 / 32.0) + pace.slack

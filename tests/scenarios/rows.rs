@@ -20,7 +20,7 @@ use crate::case::{
 use crate::promises::broken;
 use crate::stage::Pace;
 use crate::talk::in_virtual_time;
-use crate::tally::Side;
+use crate::tally::{Heard, Side};
 
 struct Row {
     like: &'static str,
@@ -206,6 +206,11 @@ impl Counts {
 /// The conversations alone.
 pub fn cases() -> impl Iterator<Item = Case> {
     ROWS.iter().map(|row| Case::new(row.pair, row.order, row.fault))
+}
+
+/// The conversations, and what each side hears of its sessions, whatever carries them.
+pub fn heard() -> impl Iterator<Item = (Case, [Heard; 2])> {
+    cases().zip(ROWS.iter().map(|row| [row.a.side().heard(), row.b.side().heard()]))
 }
 
 #[test]

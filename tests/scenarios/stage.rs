@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use stellate::prelude::*;
-use stellate::testing::rdma::Rdma;
 use stellate::testing::rdma::fake::{FakeNet, Personality};
 #[cfg(feature = "rdma")]
-use stellate::testing::rdma::{PoolOptions, RdmaOptions, sys::System};
+use stellate::testing::rdma::sys::System;
+use stellate::testing::rdma::{PoolOptions, Rdma, RdmaOptions};
+use stellate::testing::sim::Profile;
 use stellate::testing::{Edge, Faults, Tcp, World};
+use stellate_transport::limits::{CloseNotice, Readiness};
 
 use crate::case::Case;
 
@@ -34,10 +36,12 @@ pub struct Pace {
     pub patience: Duration,
     /// What goes in one piece is a matter of luck.
     pub real_time: bool,
+    /// Nobody is told that the other side has left.
+    pub silent: bool,
 }
 
 pub enum Stage {
-    Sim(World),
+    Sim(World, Profile),
     Tcp,
     /// In virtual time as well.
     Rdma(FakeNet, Personality),
@@ -62,7 +66,19 @@ impl Pace {
             tick: Duration::from_millis(1),
             patience: Duration::from_secs(3600),
             real_time: false,
+            silent: false,
         }
+    }
+
+    /// That of a simulated fabric. Where links look at it every tick a second costs a thousand looks of
+    /// each, so there all is as short as in real time.
+    pub fn over(profile: &Profile) -> Self {
+        let silent = profile.limits.close_notice == CloseNotice::Never;
+        if profile.limits.readiness == Readiness::Wakes {
+            return Self { silent, ..Self::virtual_time() };
+        }
+        let Self { limits, held, held_long, delay, idle, admit_after, .. } = Self::real_time();
+        Self { limits, held, held_long, delay, idle, admit_after, silent, ..Self::virtual_time() }
     }
 
     /// Short, and still far above what a busy machine takes for a turn.
@@ -91,6 +107,7 @@ impl Pace {
             tick: Duration::from_millis(1),
             patience: Duration::from_secs(300),
             real_time: true,
+            silent: false,
         }
     }
 }
@@ -98,7 +115,8 @@ impl Pace {
 impl Stage {
     pub fn pace(&self) -> Pace {
         match self {
-            Self::Sim(_) | Self::Rdma(..) => Pace::virtual_time(),
+            Self::Sim(_, profile) => Pace::over(profile),
+            Self::Rdma(..) => Pace::virtual_time(),
             Self::Tcp => Pace::real_time(),
             // Under emulation each look is dear.
             #[cfg(feature = "rdma")]
@@ -115,14 +133,17 @@ impl Stage {
             limits.standby_max = Duration::from_secs(10);
         }
         let builder = match self {
-            Self::Sim(world) => {
+            Self::Sim(world, _) => {
                 let transport = world.transport(&name.to_string());
                 world.messenger(name).transport(faults.wrap(transport))
             }
             Self::Rdma(fake, personality) => {
                 let number = name.number().unwrap_or_default();
                 let ip = IpAddr::from([10, 0, 0, number as u8]);
-                let rdma = Rdma::on(fake.host(ip, *personality));
+                // Zeroed anew for each conversation.
+                let pool = PoolOptions { arena: 1 << 20, ..PoolOptions::default() };
+                let options = RdmaOptions { pool, ..RdmaOptions::default() };
+                let rdma = Rdma::with(fake.host(ip, *personality), options);
                 Messenger::builder(name)
                     .bind(format!("rdma://{ip}:6800"))
                     .transport(faults.wrap(Arc::new(rdma)))
@@ -150,7 +171,7 @@ impl Stage {
     /// Laws of links that the sessions broke (F6).
     pub fn violations(&self) -> usize {
         match self {
-            Self::Sim(world) => world.net().violations().len(),
+            Self::Sim(world, _) => world.net().violations().len(),
             Self::Rdma(fake, _) => fake.violations().len(),
             Self::Tcp => 0,
             #[cfg(feature = "rdma")]

@@ -28,10 +28,10 @@ use crate::tally::{Outcome, Tally};
 /// Plays `case` in virtual time.
 pub fn in_virtual_time(case: &Case) -> Result<Outcome, String> {
     virtual_time_over(case.profile, 1, async |world| {
-        if case.fault.is_some_and(|(_, step)| step.edge == Edge::Lost) {
+        if case.slow_winner {
             slow_winner(&world, case);
         }
-        play(&Stage::Sim(world), case).await
+        play(&Stage::Sim(world, case.profile), case).await
     })
 }
 
@@ -66,8 +66,8 @@ pub async fn play(stage: &Stage, case: &Case) -> Result<Outcome, String> {
     let (a, b) = (Node::new(stage, case, Which::A).await, Node::new(stage, case, Which::B).await);
     let (faults_over, slowest) = (Instant::now(), Duration::ZERO);
     let mut talk = Talk { case, pace: stage.pace(), a, b, struck: [0; 2], faults_over, slowest };
-    if let (true, Some((_, Step { edge: Edge::Lost, .. }))) = (talk.pace.real_time, case.fault) {
-        // As in virtual time: the winner's hello is long on its way.
+    if case.slow_winner && !matches!(stage, Stage::Sim(..)) {
+        // There its way is long.
         let late = Fault::Delay(talk.pace.delay * 6);
         talk.node(winner(case)).faults.on(Edge::Hello, Direction::Sent, 1, late);
     }
@@ -262,7 +262,7 @@ async fn retire(node: Node) -> Tally {
     }
     node.messenger.shutdown().await;
     let mut tally = std::mem::take(&mut node.book().tally);
-    tally.dials_seen = node.faults.seen(Edge::Dial, Direction::Sent);
+    tally.passed = node.faults;
     tally.left = left;
     tally
 }

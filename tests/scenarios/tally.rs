@@ -3,6 +3,7 @@
 use std::fmt;
 
 use stellate::prelude::*;
+use stellate::testing::Faults;
 
 /// One session as one side knew it: what was accepted, and what became of it.
 pub struct Life {
@@ -53,8 +54,8 @@ pub struct Tally {
     pub undeliverable: u64,
     /// Data segments that were not what was sent.
     pub damaged: u64,
-    /// Dials, as the transport saw them.
-    pub dials_seen: u64,
+    /// What passed, as the transport saw it.
+    pub passed: Faults,
     pub left: usize,
 }
 
@@ -106,6 +107,15 @@ impl Tally {
                 self.lives.len() - 1
             }
         }
+    }
+}
+
+/// The events of a side: births, resumes, ends.
+pub type Heard = (u64, u64, Vec<EndCause>);
+
+impl Side {
+    pub fn heard(&self) -> Heard {
+        (self.connected, self.resumed, self.ended.clone())
     }
 }
 

@@ -113,18 +113,6 @@ fn every_promise_is_held_by_a_test() {
 }
 
 #[test]
-fn tests_named_in_the_protocol_exist() {
-    let protocol = fs::read_to_string(root().join("PROTOCOL.md")).expect("PROTOCOL.md is there");
-    for place in protocol.split('`').filter(|part| part.contains(".rs::")) {
-        let (file, test) = place.split_once("::").expect("it was found by its colons");
-        let text = fs::read_to_string(root().join(file))
-            .unwrap_or_else(|error| panic!("PROTOCOL.md names {file}: {error}"));
-        let name = test.rsplit("::").next().unwrap_or(test);
-        assert!(text.contains(name), "PROTOCOL.md names {place}, which is not there");
-    }
-}
-
-#[test]
 fn every_example_is_in_the_readme() {
     let readme = fs::read_to_string(root().join("README.md")).expect("README.md is there");
     for entry in fs::read_dir(root().join("examples")).expect("there are examples").flatten() {

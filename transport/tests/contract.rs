@@ -4,8 +4,10 @@ mod support;
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use stellate_protocol::codec::{Outbound, encode};
-use stellate_protocol::{Frame, Seq};
+use stellate_protocol::frame::{Call, Message};
+use stellate_protocol::{Frame, Parcel, Seq};
 use stellate_transport::faults::Faults;
 use stellate_transport::limits::CloseNotice;
 use stellate_transport::local::{Local, LocalOptions};
@@ -13,6 +15,8 @@ use stellate_transport::rdma::fake::{FakeNet, Personality};
 use stellate_transport::rdma::{PoolOptions, Rdma, RdmaOptions};
 use stellate_transport::sim::{Profile, SimNet};
 use stellate_transport::{CloseHow, FRAMES_PER_POLL, LinkFault, Tcp, TcpOptions, Token, Transport};
+use tokio::sync::mpsc;
+
 use support::{Pair, Rig, announce, chunks, close_both, lane, message, pattern, pull, seqs};
 
 /// How a rig runs: TCP in real time, the others in virtual time.
@@ -263,6 +267,29 @@ async fn f3_a_lost_end_closes_the_other(rig: Rig) {
     .await;
 }
 
+/// What was under way when the link closed, and what its peer says after that.
+async fn f4_nothing_arrives_after_closed(rig: Rig) {
+    let is_virtual = rig.net.is_some() || rig.fake.is_some();
+    let mut pair = Pair::up(&rig).await;
+    for seq in 1..=1000 {
+        pair.far.send(message(seq, &pattern(2000)));
+    }
+    pair.until(|pair| !pair.near.frames.is_empty()).await;
+    pair.near.link().close(CloseHow::Abort);
+    pair.until(|pair| pair.near.closed.is_some()).await;
+    let seen = pair.near.frames.len();
+    assert!(seen < 1000, "some is under way");
+    // The End asserts it on every poll.
+    for _ in 0..200 {
+        pair.until(|_| true).await;
+        match is_virtual {
+            true => tokio::time::sleep(std::time::Duration::from_millis(1)).await,
+            false => tokio::task::yield_now().await,
+        }
+    }
+    assert_eq!(pair.near.frames.len(), seen);
+}
+
 async fn a_detached_link_goes_on_with_what_it_had(rig: Rig) {
     let mut pair = Pair::up(&rig).await;
     pair.near.submit(message(1, b"before")).expect("room");
@@ -276,21 +303,52 @@ async fn a_detached_link_goes_on_with_what_it_had(rig: Rig) {
     assert_eq!(seqs(&pair.far.frames), [1, 2, 3]);
 }
 
-async fn f8_a_dropped_link_gives_its_buffers_back(rig: Rig) {
+async fn f8_a_closed_link_gives_its_buffers_back(rig: Rig) {
     let mut pair = Pair::up(&rig).await;
-    let data = bytes::Bytes::from(pattern(8000));
-    let front = bytes::Bytes::from_static(b"front");
-    let held = stellate_protocol::Parcel::new(7, 1, 1, front, data.clone());
-    let frame = Frame::Message(stellate_protocol::frame::Message {
-        lane: lane(),
-        seq: Seq(1),
-        call: stellate_protocol::frame::Call::OneWay,
-        payload: held,
-    });
-    pair.near.submit(frame).expect("room");
+    let data = Bytes::from(pattern(8000));
+    let payload = Parcel::new(7, 1, 1, Bytes::from_static(b"front"), data.clone());
+    let call = Call::OneWay;
+    let message = Message { lane: lane(), seq: Seq(1), call, payload };
+    pair.near.submit(Frame::Message(message)).expect("room");
     close_both(&mut pair);
     pair.until_closed().await;
     assert!(data.is_unique(), "the transport let go of the data");
+}
+
+/// Memory that tells when nobody has it any more: by the end of its channel.
+struct Told(Vec<u8>, #[allow(dead_code, reason = "is dropped")] mpsc::Sender<()>);
+
+impl AsRef<[u8]> for Told {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// With no word of goodbye: both links, one as full of pulled data as it gets, and the transports below.
+async fn f8_a_dropped_transport_gives_every_buffer_back(rig: Rig) {
+    let mut pair = Pair::up(&rig).await;
+    let (held, mut all_home) = mpsc::channel(1);
+    let data = Bytes::from_owner(Told(pattern(8 << 20), held));
+    pair.near.send(announce(1, data.len() as u32));
+    pair.until(|pair| pair.far.frames.len() == 1).await;
+    pair.far.send(pull(1));
+    pair.until(|pair| pair.near.frames.len() == 1).await;
+    let piece = rig.listens.limits().chunk_bytes as usize;
+    let part = Parcel::new(7, 1, 1, Bytes::from_static(b"front"), data.clone());
+    let mut submitted = 0;
+    for chunk in support::chunks_of(1, part, piece) {
+        if pair.near.credit.is_some_and(|credit| credit <= 2) || pair.near.submit(chunk).is_err() {
+            break;
+        }
+        submitted += 1;
+    }
+    assert!(submitted > 0);
+    // Some of it is under way, some is not; a stream has the memory itself, others have copies of it.
+    let waker = futures::task::noop_waker();
+    pair.near.drive(&mut std::task::Context::from_waker(&waker));
+    drop((pair, rig, data));
+    let all_home = tokio::time::timeout(std::time::Duration::from_secs(10), all_home.recv());
+    assert_eq!(all_home.await, Ok(None), "every buffer came back");
 }
 
 async fn a_dial_that_nobody_answers_is_refused(rig: Rig) {
@@ -372,8 +430,10 @@ macro_rules! contract {
                 f7_one_poll_does_a_bounded_amount_of_work
                 pulled_data_arrives_whole_in_its_last_piece
                 f3_a_lost_end_closes_the_other
+                f4_nothing_arrives_after_closed
                 a_detached_link_goes_on_with_what_it_had
-                f8_a_dropped_link_gives_its_buffers_back
+                f8_a_closed_link_gives_its_buffers_back
+                f8_a_dropped_transport_gives_every_buffer_back
                 a_dial_that_nobody_answers_is_refused
             );
         }

@@ -204,8 +204,33 @@ fn the_generated_parts_agree_with_the_code() {
     assert!(page == made, "PROTOCOL.md is behind the code (UPDATE=1 writes it anew): {differs:?}");
 }
 
+/// Why that test in that file holds nothing, if so: it is not there, not run, or not with every change.
+fn holds_nothing(source: &str, test: &str) -> Option<&'static str> {
+    let lines: Vec<&str> = source.lines().map(str::trim_start).collect();
+    // A function, or an instance of a macro that makes tests.
+    let begins = [format!("fn {test}("), format!("async fn {test}("), format!("{test}: ")];
+    let Some(at) = lines.iter().position(|line| begins.iter().any(|begin| line.starts_with(begin)))
+    else {
+        return Some("it is not there");
+    };
+    let above = lines[..at].iter().rev();
+    let attributes: Vec<&str> = above
+        .take_while(|line| line.starts_with("#[") || line.starts_with("//"))
+        .copied()
+        .filter(|line| line.starts_with("#["))
+        .collect();
+    if attributes.iter().any(|line| line.contains("ignore")) {
+        return Some("it is ignored");
+    }
+    let is_function = !lines[at].starts_with(&begins[2]);
+    let is_test = attributes.iter().any(|line| line.contains("test"));
+    // Of the contract suite, whose macro has a list, or within a macro that makes tests of all it has.
+    let is_listed = lines.contains(&test) || lines[..at].contains(&"scenarios! {");
+    (is_function && !is_test && !is_listed).then_some("nothing runs it")
+}
+
 #[test]
-fn the_tests_it_names_exist() {
+fn the_tests_it_names_are_run() {
     let page = read("PROTOCOL.md");
     let mut named = 0;
     for quoted in page.split('`').skip(1).step_by(2) {
@@ -216,13 +241,53 @@ fn the_tests_it_names_exist() {
             continue;
         }
         named += 1;
-        let source = read(file);
-        let function = format!("fn {test}(");
-        let instance = format!("    {test}: ");
-        assert!(
-            source.contains(&function) || source.contains(&instance),
-            "{file} has no test {test}"
-        );
+        if let Some(why) = holds_nothing(&read(file), test) {
+            panic!("PROTOCOL.md names {quoted}: {why}");
+        }
     }
     assert!(named >= 20, "only {named} tests are named");
+}
+
+#[test]
+fn a_test_that_is_not_run_holds_nothing() {
+    let source = "
+        #[test]
+        fn runs() {}
+        #[tokio::test(start_paused = true)]
+        /// Says so.
+        async fn runs_too() {}
+        #[test]
+        #[ignore = \"large\"]
+        fn is_ignored() {}
+        fn helper() {}
+        async fn of_the_suite(rig: Rig) {}
+        instances! {
+            small: ONE { says: 1 }
+            #[ignore = \"large\"]
+            large: ONE { says: 2 }
+        }
+        contract!(
+            of_the_suite
+        );";
+    let found = |test| holds_nothing(source, test);
+    for test in ["runs", "runs_too", "of_the_suite", "small"] {
+        assert_eq!(found(test), None, "{test}");
+    }
+    assert_eq!(found("is_ignored"), Some("it is ignored"));
+    assert_eq!(found("large"), Some("it is ignored"));
+    assert_eq!(found("helper"), Some("nothing runs it"));
+    assert_eq!(found("run"), Some("it is not there"));
+}
+
+/// Each promise and each law has a test, or says how it is held without.
+#[test]
+fn every_promise_names_what_holds_it() {
+    let page = read("PROTOCOL.md");
+    let ids = [("S", 9), ("F", 8), ("V", 5)];
+    for id in ids.iter().flat_map(|(kind, most)| (1..=*most).map(move |n| format!("{kind}{n}"))) {
+        let row = page.lines().find(|line| line.starts_with(&format!("| {id} |")));
+        let held = row.and_then(|row| row.trim_end_matches('|').rsplit('|').next());
+        let held = held.unwrap_or_else(|| panic!("PROTOCOL.md has no row of {id}"));
+        assert!(held.contains(".rs::") || held.contains("by type"), "{id}: {held}");
+    }
 }

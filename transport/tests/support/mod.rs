@@ -262,15 +262,19 @@ pub(crate) fn announce(seq: u64, len: u32) -> Frame<Parcel> {
 }
 
 pub(crate) fn chunks(seq: u64, data: &[u8], piece: usize) -> Vec<Frame<Parcel>> {
-    let part = parcel(data);
-    (0..data.len())
+    chunks_of(seq, parcel(data), piece)
+}
+
+pub(crate) fn chunks_of(seq: u64, part: Parcel, piece: usize) -> Vec<Frame<Parcel>> {
+    let len = part.data().len();
+    (0..len)
         .step_by(piece)
         .map(|offset| {
             Frame::Chunk(Chunk {
                 lane: lane(),
                 seq: Seq(seq),
                 offset: offset as u32,
-                len: piece.min(data.len() - offset) as u32,
+                len: piece.min(len - offset) as u32,
                 part: Some(part.clone()),
             })
         })

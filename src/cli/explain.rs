@@ -56,7 +56,7 @@ pub(crate) fn run(_: &Args, as_json: bool) -> Ended {
         "transports": transports,
         "memory": memory(&limits),
         "limits": all(&limits),
-        "rdma": rdma::section(),
+        "rdma": rdma::section(&limits),
     });
     if as_json {
         print_json(&document);
@@ -249,7 +249,7 @@ mod tests {
             "transports": transports,
             "memory": memory(&limits),
             "limits": all(&limits),
-            "rdma": rdma::section(),
+            "rdma": rdma::section(&limits),
         });
         let text = text(&document);
         for scheme in ["tcp://", "local://", "rdma://", "sim://"] {

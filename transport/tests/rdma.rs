@@ -233,7 +233,8 @@ async fn a_device_that_only_a_listener_is_on_is_let_go_of_when_it_is_removed() {
 
 #[tokio::test(start_paused = true)]
 async fn what_messages_may_hold_funds_no_link() {
-    let pool = PoolOptions { slots_max: 2 << 20, held_max: 1 << 20, ..PoolOptions::default() };
+    let pool =
+        PoolOptions { slots_max: 2 << 20, held_max: Some(1 << 20), ..PoolOptions::default() };
     let options = RdmaOptions { pool, ..RdmaOptions::default() };
     let needed = options.bytes_per_link();
     let two = Two::new(7, Personality::ROCE, options);
@@ -247,7 +248,7 @@ async fn what_messages_may_hold_funds_no_link() {
 
 #[tokio::test(start_paused = true)]
 async fn a_listener_that_cannot_fund_a_link_refuses_it_with_the_number() {
-    let pool = PoolOptions { slots_max: 2 << 20, held_max: 0, ..PoolOptions::default() };
+    let pool = PoolOptions { slots_max: 2 << 20, held_max: Some(0), ..PoolOptions::default() };
     let options = RdmaOptions { pool, ..RdmaOptions::default() };
     let needed = options.bytes_per_link();
     let two = Two::new(7, Personality::ROCE, options);
@@ -501,7 +502,7 @@ async fn data_that_the_pool_has_no_place_for_comes_by_way_of_a_copy() {
 
 #[tokio::test(start_paused = true)]
 async fn eager_data_that_users_keep_is_counted_and_beyond_the_limit_copied() {
-    let pool = PoolOptions { held_max: 16 * 8192, ..PoolOptions::default() };
+    let pool = PoolOptions { held_max: Some(16 * 8192), ..PoolOptions::default() };
     let two = Two::new(7, Personality::ROCE, RdmaOptions { pool, ..RdmaOptions::default() });
     let mut pair = two.pair().await;
     for seq in 1..=500 {

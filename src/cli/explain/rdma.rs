@@ -1,14 +1,17 @@
 //! The RDMA part of `explain`: what devices there are, and what a link costs.
 
 use serde_json::{Value, json};
+use stellate::Limits;
 use stellate_transport::rdma::RdmaOptions;
 use stellate_transport::rdma::verbs::DeviceInfo;
 
 /// Devices, thresholds and memory, with the options that are built in.
-pub(super) fn section() -> Value {
+pub(super) fn section(limits: &Limits) -> Value {
     let options = RdmaOptions::default();
     let pool = options.pool;
-    let rings = pool.slots_max.saturating_sub(pool.held_max) as u64;
+    let user_held = usize::try_from(limits.user_held).unwrap_or(usize::MAX);
+    let held = pool.held(user_held);
+    let rings = pool.slots_max.saturating_sub(held) as u64;
     let mut section = json!({
         "built_in": cfg!(feature = "rdma"),
         "devices": [],
@@ -26,7 +29,7 @@ pub(super) fn section() -> Value {
         },
         "per_device": {
             "slots_bytes_max": pool.slots_max,
-            "held_bytes_max": pool.held_max,
+            "held_bytes_max": held,
             "kept_bytes_max": pool.kept_max,
             "passing_bytes_max": pool.passing_max,
             "offers_bytes_max": pool.passing_max / 2,

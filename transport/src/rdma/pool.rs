@@ -40,9 +40,11 @@ pub struct PoolOptions {
     pub arena: usize,
     /// Most bytes of slots.
     pub slots_max: usize,
-    /// Of these, what users may keep of arrived messages before they are copied.
-    pub held_max: usize,
-    /// Most bytes of leases and pulled data; beyond it data is pulled by way of a copy.
+    /// Of these, what users may keep of messages that came eagerly before they are copied. If nothing
+    /// is said, as [`held`](Self::held) tells.
+    pub held_max: Option<usize>,
+    /// Most bytes of leases and pulled data, what users keep of it as well; beyond it data is pulled
+    /// by way of a copy, into memory of its own.
     pub kept_max: usize,
     /// Most bytes of copies: half of it for what is offered to peers, half for what is read piece by
     /// piece. A link has [`send_bytes`](super::RdmaOptions::send_bytes) offered at most, in blocks of up
@@ -58,10 +60,21 @@ impl Default for PoolOptions {
             slot: 8 * 1024,
             arena: 4 * MIB,
             slots_max: 256 * MIB,
-            held_max: 64 * MIB,
+            held_max: None,
             kept_max: 192 * MIB,
             passing_max: 64 * MIB,
         }
+    }
+}
+
+/// What users may keep, if neither a pool's options nor a messenger's limits say: their default.
+pub(super) const USER_HELD: usize = 64 * 1024 * 1024;
+
+impl PoolOptions {
+    /// What users may keep of arrived slots, bytes: [`held_max`](Self::held_max), or else `user_held`,
+    /// of which at most half of [`slots_max`](Self::slots_max), so that the other funds links.
+    pub fn held(&self, user_held: usize) -> usize {
+        self.held_max.unwrap_or(user_held.min(self.slots_max / 2))
     }
 }
 
@@ -99,6 +112,7 @@ pub(super) enum Use {
 #[derive(Debug)]
 pub(super) struct Pool {
     options: PoolOptions,
+    held_max: usize,
     state: Mutex<State>,
 }
 
@@ -196,7 +210,8 @@ impl Pool {
         };
         state.register(Use::Offers)?;
         state.register(Use::Reads)?;
-        Ok(Arc::new(Self { options, state: Mutex::new(state) }))
+        let held_max = options.held(USER_HELD);
+        Ok(Arc::new(Self { options, held_max, state: Mutex::new(state) }))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -207,7 +222,7 @@ impl Pool {
     pub(super) fn fund(self: &Arc<Self>, slots: u32) -> Result<Funds, Unfunded> {
         let bytes = slots as usize * self.options.slot;
         let mut state = self.state();
-        let free = self.options.slots_max.saturating_sub(self.options.held_max + state.funded);
+        let free = self.options.slots_max.saturating_sub(self.held_max + state.funded);
         let mut unfunded = Unfunded { needed: bytes as u64, available: free as u64, cause: None };
         if bytes > free {
             return Err(unfunded);
@@ -236,7 +251,7 @@ impl Pool {
     pub(super) fn replace(self: &Arc<Self>) -> Option<(Buf, Kept)> {
         let mut state = self.state();
         let slot = self.options.slot;
-        if state.held + slot > self.options.held_max {
+        if state.held + slot > self.held_max {
             return None;
         }
         while state.classes[0].registered < state.funded + state.held + slot {

@@ -7,22 +7,22 @@ use std::time::Duration;
 use bytes::Bytes;
 use stellate_actors::node::{Node, NodeConfig, Policies, StartError};
 use stellate_actors::supervise::TreeError;
-use stellate_protocol::codec::WireLimits;
 use stellate_protocol::error::NameError;
 use stellate_protocol::frame::METADATA_MAX;
 use stellate_protocol::limits::Limits;
 use stellate_protocol::policy::Policy;
 use stellate_protocol::session::Coverage;
 use stellate_protocol::{Blame, EntityKind, EntityName, Identity, Incarnation, Instance, Role};
-#[cfg(feature = "rsockets")]
-use stellate_transport::RSockets;
-#[cfg(feature = "rdma")]
-use stellate_transport::rdma::{Rdma, RdmaOptions, sys::System};
 use stellate_transport::sim::Scribe;
 use stellate_transport::{Address, AddressError, ListenError, Tcp, TcpOptions, Transport};
 
 use crate::addresses::IntoAddresses;
 use crate::messenger::Messenger;
+#[cfg(feature = "rsockets")]
+use crate::transport::RSockets;
+use crate::transport::{BuiltIn, of_stream};
+#[cfg(feature = "rdma")]
+use crate::transport::{Rdma, RdmaOptions, System, of_rdma};
 
 /// Sets up a [`Messenger`]. All but the name has a default; what is wrong is said at
 /// [`build`](Self::build).
@@ -38,6 +38,7 @@ pub struct MessengerBuilder {
     arbiters: Option<usize>,
     spin: Option<Duration>,
     seed: Option<u64>,
+    built_in: BuiltIn,
     transports: Vec<Arc<dyn Transport>>,
     drift_ppm: i32,
     coverage: Option<Arc<Mutex<Coverage>>>,
@@ -61,6 +62,7 @@ impl MessengerBuilder {
             arbiters: None,
             spin: None,
             seed: None,
+            built_in: BuiltIn::default(),
             transports: Vec::new(),
             drift_ppm: 0,
             coverage: None,
@@ -146,8 +148,8 @@ impl MessengerBuilder {
     /// How long links look for what comes before they sleep until the kernel wakes them; zero: they
     /// always sleep, which is what a machine that is shared by many wants. If nothing is said, 50 us
     /// over `tcp` where waits have been that short ([`TcpOptions::spin`]), and not at all over
-    /// `rdma`, where it is for the time since something last came. A transport that is
-    /// [given](Self::transport) has options of its own.
+    /// `rdma`, where it is for the time since something last came; or as the options of each say. A
+    /// transport that is [given](Self::transport) has options of its own.
     pub fn spin(mut self, spin: Duration) -> Self {
         self.spin = Some(spin);
         self
@@ -158,6 +160,32 @@ impl MessengerBuilder {
     /// name, role, incarnation and seed are the same instance to their peers.
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
+        self
+    }
+
+    /// Options of the links over `tcp`. Their `wire` and `user_held` are this messenger's
+    /// [limits](Self::limits), whatever they say. They are for the transport that is built in, and
+    /// mean nothing to one that is [given](Self::transport) for that scheme.
+    pub fn tcp(mut self, options: TcpOptions) -> Self {
+        self.built_in.tcp = options;
+        self
+    }
+
+    /// Options of the links over `rsocket`, as those of [`tcp`](Self::tcp). What they say of sockets
+    /// and of `spin` does nothing.
+    #[cfg(feature = "rsockets")]
+    pub fn rsockets(mut self, options: TcpOptions) -> Self {
+        self.built_in.rsockets = options;
+        self
+    }
+
+    /// Options of the links over `rdma`, and of the memory that is registered for them. Their `wire`
+    /// is this messenger's [limits](Self::limits), whatever they say, and so is `pool.held_max` if
+    /// they do not say it: `Limits::user_held`, of which at most half of `pool.slots_max`. They mean
+    /// nothing to a transport that is [given](Self::transport) for that scheme.
+    #[cfg(feature = "rdma")]
+    pub fn rdma(mut self, options: RdmaOptions) -> Self {
+        self.built_in.rdma = options;
         self
     }
 
@@ -220,7 +248,7 @@ impl MessengerBuilder {
             incarnation: self.incarnation,
         };
         let mut transports = self.transports;
-        for transport in built_in(&self.limits, self.spin) {
+        for transport in built_in(self.built_in, &self.limits, self.spin) {
             if !transports.iter().any(|given| given.scheme() == transport.scheme()) {
                 transports.push(transport);
             }
@@ -252,20 +280,13 @@ impl MessengerBuilder {
 }
 
 /// The transports of this build. None opens anything before it is asked to dial or to listen.
-fn built_in(limits: &Limits, spin: Option<Duration>) -> Vec<Arc<dyn Transport>> {
-    let wire = WireLimits::from(limits);
-    let user_held = usize::try_from(limits.user_held).unwrap_or(usize::MAX);
-    let mut stream = TcpOptions { wire, user_held, ..TcpOptions::default() };
-    stream.spin = spin.unwrap_or(stream.spin);
+fn built_in(options: BuiltIn, limits: &Limits, spin: Option<Duration>) -> Vec<Arc<dyn Transport>> {
     vec![
         #[cfg(feature = "rdma")]
-        Arc::new(Rdma::with(
-            Arc::new(System::new()),
-            RdmaOptions { wire, spin: spin.unwrap_or_default(), ..RdmaOptions::default() },
-        )),
+        Arc::new(Rdma::with(Arc::new(System::new()), of_rdma(options.rdma, limits, spin))),
         #[cfg(feature = "rsockets")]
-        Arc::new(RSockets::with(stream.clone())),
-        Arc::new(Tcp::with(stream)),
+        Arc::new(RSockets::with(of_stream(options.rsockets, limits, spin))),
+        Arc::new(Tcp::with(of_stream(options.tcp, limits, spin))),
     ]
 }
 

@@ -23,8 +23,10 @@ use crate::message::{Message, Outgoing};
 ///
 /// It is `Send`: it may be kept, or moved to another actor or thread, and be done later. What is
 /// kept of [`data`](Self::data) beyond it is a slice of a receive buffer, counted against
-/// [`Limits::user_held`](crate::Limits); while there is more of that, data arrives in memory of its
-/// own size, which is the user's.
+/// [`Limits::user_held`](crate::Limits), by each transport for itself and over RDMA by each device;
+/// while there is more of that, data arrives in memory of its own size, which is the user's. Over RDMA
+/// data that was pulled lies in registered memory of about its size, which `PoolOptions::kept_max`
+/// bounds instead, and beyond that in the user's.
 pub struct Incoming<M: Message> {
     /// The typed part.
     pub message: M,

@@ -68,6 +68,7 @@
 //! | [`SessionEvent`], [`AdmissionRequest`] | what happens to sessions, and who is let in |
 //! | [`Policy`], [`Limits`] | what is promised to whom, and how much of everything there may be |
 //! | [`message`] | messages as users define them, and how their types may change |
+//! | [`transport`] | what can be set about transports, and the traits to hand in one's own |
 //! | [`testing`] | messengers in virtual time, faults at frame edges, a recorder of events, the verbs of the supervision tree |
 //!
 //! Below are `stellate_actors` (supervision tree, and one thin actor per moving part),
@@ -95,6 +96,7 @@ mod request_error;
 mod route;
 mod send_error;
 pub mod testing;
+pub mod transport;
 
 pub use addresses::IntoAddresses;
 pub use admission::{AdmissionRequest, AdmissionTicket};

@@ -12,8 +12,10 @@
 //! per link, at most
 //!   read and write buffers of its transport, or slots × slot_bytes
 //! per messenger, at most
-//!   user_held                  buffers that messages kept by users are slices of; beyond it
-//!                              users have memory of their own, of the size of what they keep
+//!   user_held                  buffers that messages kept by users are slices of, for each transport;
+//!                              beyond it users have memory of their own, of the size of what they keep
+//!   + RDMA devices × (slots_max + kept_max + passing_max) of the pool's options, which is registered;
+//!                              user_held is a part of slots_max there
 //!   + sessions_max × the above + handshakes_max × hello bytes
 //!   + (events_max + what is told of live sessions) × an event
 //!   + events_bytes             what unread events give back, beyond what a session held
@@ -115,7 +117,9 @@ pub struct Limits {
     pub sessions_max: u32,
     /// Bytes of receive buffers that messages hold, above all those whose data users keep when
     /// they are done with the message. While there is more, each message is copied to
-    /// memory of its own size when it arrives: slower, and it keeps no more than itself.
+    /// memory of its own size when it arrives: slower, and it keeps no more than itself. Each
+    /// transport counts for itself, and over RDMA each device, where the pool's options may say
+    /// another number and data that was pulled counts against a limit of its own, `kept_max`.
     pub user_held: u64,
     /// Events that an actor has not read yet. While one has so many no session begins: whoever
     /// dials is told `Busy` and comes again, and what is dialled here and was never up waits. So

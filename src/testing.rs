@@ -68,7 +68,7 @@
 //! | --- | --- |
 //! | [`Cluster`] | nodes that crash and start again, faults from a script, checkers |
 //! | [`Blueprint`] | one description of a cluster: in virtual time, in one process, as processes |
-//! | [`sweep`] | many seeds; the first that fails is recorded and drawn |
+//! | [`sweep`] | many seeds; the first that fails is recorded and drawn, and its faults cut down to a [`FaultCase`] |
 //! | [`Recorder`] | every event of a messenger's sessions |
 //! | [`Connection::state`](crate::Connection::state), [`counters`](crate::Connection::counters), [`why`](crate::Connection::why) | a session: where it stands, what it counted, what it waits for |
 //! | [`Faults::seen`], [`Faults::hits`] | which frames passed, which faults struck |
@@ -83,6 +83,7 @@ mod cluster;
 pub mod drill;
 mod recorder;
 mod rng;
+mod shrink;
 mod sweep;
 mod world;
 
@@ -106,5 +107,8 @@ pub use stellate_transport::rdma;
 pub use stellate_transport::sim::{self, SimNet};
 pub use stellate_transport::trace;
 pub use stellate_transport::{Tcp, TcpOptions, Transport};
-pub use sweep::{CHARTS_VARIABLE, SEED_VARIABLE, sweep};
+pub use sweep::{
+    CASE_VARIABLE, CHARTS_VARIABLE, FaultCase, SEED_VARIABLE, SEEDS_VARIABLE, SHRINK_RUNS, Sweep,
+    sweep,
+};
 pub use world::{VIRTUAL_TIME_MAX, World, virtual_time, virtual_time_over};

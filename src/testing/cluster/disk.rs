@@ -246,7 +246,7 @@ mod tests {
         let file = Disk::new(1).file("f");
         file.write_at(4, b"x").unwrap();
         assert_eq!(file.read_at(0, 9), [0, 0, 0, 0, b'x']);
-        assert_eq!(file.read_at(u64::MAX, 9), []);
+        assert!(file.read_at(u64::MAX, 9).is_empty());
         file.set_len(2).unwrap();
         assert_eq!((file.len(), file.is_empty()), (2, false));
         assert_eq!(file.write_at(u64::MAX, b"x"), Err(DiskFull));

@@ -7,6 +7,7 @@ use stellate_transport::trace::Tape;
 
 use super::check::Breach;
 use super::running::Running;
+use super::script::Script;
 
 /// Spreads the bits of two hashes that become one.
 const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -29,6 +30,9 @@ pub struct Outcome {
     pub elapsed: Duration,
     /// Faults that the script injected.
     pub faults: u64,
+    /// The script that was played: another than the cluster's own in a
+    /// [`FaultCase`](crate::testing::FaultCase).
+    pub script: Script,
     /// Rows of the session's transition table that were taken.
     pub coverage: Coverage,
     /// What happened, event by event, if [`Cluster::record`](super::Cluster::record) asked for it.
@@ -37,7 +41,7 @@ pub struct Outcome {
 
 impl Outcome {
     /// Ends all nodes, and adds up.
-    pub(super) fn of(running: &Running) -> Self {
+    pub(super) fn of(running: &Running, script: Script) -> Self {
         let net = running.net();
         let (mut trace_hash, trace_events) = (net.trace_hash(), net.trace_events());
         if let Some(nics) = &running.inner.nics {
@@ -58,6 +62,7 @@ impl Outcome {
             messages,
             elapsed,
             faults: running.faults(),
+            script,
             coverage: running.inner.desk.coverage(),
             tape,
         }

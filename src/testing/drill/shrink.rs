@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use super::case::{Case, Does, HangUp};
-use crate::testing::{Action, Breach, Script};
+use crate::testing::shrink::leave_out;
+use crate::testing::{Action, Breach};
 
 /// What is left of a case.
 #[derive(Clone, Debug)]
@@ -73,39 +74,17 @@ impl Work<'_> {
         }
     }
 
-    /// Leaves out parts of a list, half of it at first, then ever less.
-    fn leave_out<T: Clone>(
-        &mut self,
-        list: impl Fn(&Case) -> Vec<T>,
-        with: impl Fn(&Case, Vec<T>) -> Case,
-    ) {
-        let mut size = list(&self.case).len().div_ceil(2).max(1);
-        loop {
-            let mut at = 0;
-            while at < list(&self.case).len() && !self.is_spent() {
-                let mut rest = list(&self.case);
-                let end = (at + size).min(rest.len());
-                rest.drain(at..end);
-                if !self.try_case(with(&self.case, rest)) {
-                    at += size;
-                }
-            }
-            if size == 1 || self.is_spent() {
-                return;
-            }
-            size = size.div_ceil(2);
-        }
-    }
-
     fn steps(&mut self) {
-        self.leave_out(
-            |case| case.script.steps().to_vec(),
-            |case, steps| Case { script: Script::from_iter(steps), ..case.clone() },
-        );
+        leave_out(self.case.script.steps().to_vec(), |steps| {
+            let script = steps.iter().cloned().collect();
+            !self.is_spent() && self.try_case(Case { script, ..self.case.clone() })
+        });
     }
 
     fn ops(&mut self) {
-        self.leave_out(|case| case.ops.clone(), |case, ops| Case { ops, ..case.clone() });
+        leave_out(self.case.ops.clone(), |ops| {
+            !self.is_spent() && self.try_case(Case { ops: ops.to_vec(), ..self.case.clone() })
+        });
     }
 
     /// Without a node, and all that names it.

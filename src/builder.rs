@@ -18,6 +18,7 @@ use stellate_transport::{Address, AddressError, ListenError, Tcp, TcpOptions, Tr
 
 use crate::addresses::IntoAddresses;
 use crate::messenger::Messenger;
+use crate::testing::is_virtual_time;
 #[cfg(feature = "rsockets")]
 use crate::transport::RSockets;
 use crate::transport::{BuiltIn, of_stream};
@@ -156,8 +157,9 @@ impl MessengerBuilder {
     }
 
     /// Derives the instance, and all else that is drawn, from a seed instead of the system's
-    /// randomness: for simulation, where the same seed gives the same run. Two messengers with one
-    /// name, role, incarnation and seed are the same instance to their peers.
+    /// randomness: for simulation, where the same seed gives the same run, and which refuses
+    /// messengers without one. Two messengers with one name, role, incarnation and seed are the same
+    /// instance to their peers.
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
         self
@@ -234,8 +236,12 @@ impl MessengerBuilder {
             return Err(wrong);
         }
         check(&self.limits)?;
+        let is_simulated = self.scribe.is_some()
+            || self.transports.iter().any(|transport| transport.scheme() == "sim")
+            || is_virtual_time();
         let seed = match self.seed {
             Some(seed) => seed,
+            None if is_simulated => return Err(BuildError::NoSeed(self.name)),
             None => random()?,
         };
         let me = Identity {
@@ -305,6 +311,7 @@ fn default_arbiters() -> usize {
     if cores <= 3 { 1 } else { (cores / 2).min(4) }
 }
 
+#[allow(clippy::disallowed_methods, reason = "outside of simulations, which need a seed")]
 fn random() -> Result<u64, BuildError> {
     getrandom::u64().map_err(|error| BuildError::Randomness(error.to_string()))
 }
@@ -373,6 +380,8 @@ pub enum BuildError {
     Tree(TreeError),
     /// The operating system gives no random numbers.
     Randomness(String),
+    /// This messenger runs in a simulation, and would be another one each time (D1).
+    NoSeed(EntityName),
 }
 
 impl BuildError {
@@ -408,6 +417,11 @@ impl fmt::Display for BuildError {
             Self::Bind(address, error) => write!(f, "cannot listen at {address}: {error}"),
             Self::Tree(error) => write!(f, "cannot start the messenger's actors: {error}"),
             Self::Randomness(error) => write!(f, "the system gives no random numbers: {error}"),
+            Self::NoSeed(name) => write!(
+                f,
+                "the messenger of {name} is in a simulation and has no seed (D1): take its builder \
+                 from the node or the world, or give it one with `seed`"
+            ),
         }
     }
 }

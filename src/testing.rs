@@ -111,4 +111,5 @@ pub use sweep::{
     CASE_VARIABLE, CHARTS_VARIABLE, FaultCase, SEED_VARIABLE, SEEDS_VARIABLE, SHRINK_RUNS, Sweep,
     sweep,
 };
+pub(crate) use world::is_virtual_time;
 pub use world::{VIRTUAL_TIME_MAX, World, virtual_time, virtual_time_over};

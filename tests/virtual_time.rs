@@ -1,6 +1,7 @@
 //! `stellate::testing` itself: virtual time passes at once, and the same seed gives the same run.
 #![allow(clippy::unwrap_used)] // Helpers are outside of `#[test]` functions.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use stellate::prelude::*;
@@ -120,6 +121,30 @@ fn raised_limits_hold_on_a_transport_that_was_handed_in() {
         let back = two.sessions().pop().expect("it is up");
         assert_eq!(back.request(Load(8, "x".repeat(2 << 20))).await.unwrap().body, 8);
         assert_eq!(connection.counters().links_lost, 0);
+    });
+}
+
+/// Whatever it is that says that it is one; and a seed mends it.
+#[test]
+fn d1_a_messenger_without_a_seed_is_refused_in_a_simulation() {
+    let name = EntityName::osd(1);
+    let bare = || Messenger::builder(name).arbiters(0);
+    let refused = |built: Result<Messenger, BuildError>| {
+        let error = built.unwrap_err();
+        assert!(matches!(error, BuildError::NoSeed(of) if of == name), "{error}");
+        assert!(error.to_string().contains("the messenger of osd.1"), "{error}");
+    };
+    let net = virtual_time(1, async |world| {
+        refused(bare().build().await);
+        bare().seed(7).build().await.unwrap();
+        world.net().clone()
+    });
+    // A virtual network in another runtime, or its trace alone.
+    let real_time = actix_rt::System::new();
+    real_time.block_on(async {
+        refused(bare().transport(Arc::new(net.transport("osd.1"))).build().await);
+        refused(bare().trace(net.scribe("osd.1")).build().await);
+        bare().build().await.unwrap();
     });
 }
 

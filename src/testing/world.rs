@@ -51,6 +51,24 @@ pub fn virtual_time_over<T>(profile: Profile, seed: u64, test: impl AsyncFnOnce(
     run_paused(async { test(World::new(profile, seed)).await })
 }
 
+thread_local! {
+    static IS_VIRTUAL: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether time is virtual here.
+pub(crate) fn is_virtual_time() -> bool {
+    IS_VIRTUAL.get()
+}
+
+/// The thread's time is real again when this is gone.
+struct Virtual;
+
+impl Drop for Virtual {
+    fn drop(&mut self) {
+        IS_VIRTUAL.set(false);
+    }
+}
+
 /// Runs something in virtual time, on this thread.
 pub(super) fn run_paused<T>(test: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -64,7 +82,10 @@ pub(super) fn run_paused<T>(test: impl Future<Output = T>) -> T {
             Err(_) => panic!("the test has not ended after {VIRTUAL_TIME_MAX:?} of virtual time"),
         }
     };
-    LocalSet::new().block_on(&runtime, whole)
+    let local = LocalSet::new();
+    let _virtual = Virtual;
+    IS_VIRTUAL.set(true);
+    local.block_on(&runtime, whole)
 }
 
 /// A virtual network, the clock, and builders of messengers that live there.

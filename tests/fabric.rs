@@ -7,6 +7,8 @@
 #![cfg(any(feature = "rdma", feature = "rsockets"))]
 #![allow(clippy::unwrap_used, unreachable_pub)] // Helpers are outside of `#[test]` functions.
 
+#[path = "fabric/explain.rs"]
+mod explain;
 #[path = "fabric/peer.rs"]
 mod peer;
 #[path = "fabric/refusals.rs"]

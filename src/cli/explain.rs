@@ -1,5 +1,7 @@
 //! `stellate explain`: what is built in, and what its limits add up to.
 
+#[path = "explain/pairs.rs"]
+mod pairs;
 #[path = "explain/rdma.rs"]
 mod rdma;
 
@@ -10,6 +12,7 @@ use stellate_protocol::limits::WINDOW_COST_DATA_MAX;
 use stellate_transport::rdma::RdmaOptions;
 use stellate_transport::{LinkLimits, Local, SimNet, Tcp, Transport};
 
+use self::pairs::pairs;
 use super::report::{Ended, print_json};
 
 /// What `explain` takes.
@@ -35,10 +38,17 @@ fn known() -> Vec<Known> {
             purpose: "a messenger that connects to its own name",
             limits: *local.limits(),
         },
+        #[cfg(feature = "rdma")]
         Known {
             scheme: "rdma",
-            purpose: "verbs queue pairs, on the real libraries with feature rdma",
+            purpose: "production, over verbs queue pairs: InfiniBand, RoCE, iWARP",
             limits: RdmaOptions::default().limits(),
+        },
+        #[cfg(feature = "rsockets")]
+        Known {
+            scheme: "rsocket",
+            purpose: "TCP's framing over RDMA devices",
+            limits: LinkLimits::STREAM,
         },
         Known {
             scheme: sim.scheme(),
@@ -48,16 +58,31 @@ fn known() -> Vec<Known> {
     ]
 }
 
-/// Runs `explain`.
-pub(crate) fn run(_: &Args, as_json: bool) -> Ended {
+/// What is not built in, and the feature that gives it.
+fn missing() -> Vec<Value> {
+    let features = [
+        ("rdma", "rdma", cfg!(feature = "rdma")),
+        ("rsocket", "rsockets", cfg!(feature = "rsockets")),
+    ];
+    let missing = features.into_iter().filter(|(.., built_in)| !built_in);
+    missing.map(|(scheme, feature, _)| json!({ "scheme": scheme, "feature": feature })).collect()
+}
+
+fn document() -> Value {
     let limits = Limits::default();
     let transports: Vec<Value> = known().iter().map(|known| transport(known, &limits)).collect();
-    let document = json!({
+    json!({
         "transports": transports,
+        "not_built_in": missing(),
         "memory": memory(&limits),
         "limits": all(&limits),
         "rdma": rdma::section(&limits),
-    });
+    })
+}
+
+/// Runs `explain`.
+pub(crate) fn run(_: &Args, as_json: bool) -> Ended {
+    let document = document();
     if as_json {
         print_json(&document);
     } else {
@@ -108,6 +133,7 @@ fn memory(limits: &Limits) -> Value {
     let eager = u64::from(limits.front_max) + u64::from(WINDOW_COST_DATA_MAX);
     let window = Class::COUNT as u64 * (limits.window_bytes + eager);
     let pulled = Lane::COUNT as u64 * (limits.pull_bytes + u64::from(limits.data_max));
+    let pool = RdmaOptions::default().pool;
     json!({
         "formula": [
             "session = out + window + pulled + asked + replies",
@@ -116,7 +142,8 @@ fn memory(limits: &Limits) -> Value {
             "pulled  = lanes x (pull_bytes + one body (data_max))",
             "asked   = classes x requests_bytes",
             "replies = replies_bytes + one reply for each handler that is open (here one)",
-            "messenger = user_held + sessions x session",
+            "messenger = user_held for each transport + sessions x session + registered",
+            "registered = RDMA devices x (slots_max + kept_max + passing_max); user_held is in slots_max",
         ],
         "classes": Class::COUNT,
         "lanes": Lane::COUNT,
@@ -128,6 +155,7 @@ fn memory(limits: &Limits) -> Value {
         "session_bytes_max": limits.session_bytes_max(),
         "sessions_max": limits.sessions_max,
         "user_held": limits.user_held,
+        "registered_per_device": pool.slots_max + pool.kept_max + pool.passing_max,
     })
 }
 
@@ -190,30 +218,33 @@ fn text(document: &Value) -> String {
         }
         text.push('\n');
     }
+    for missing in document["not_built_in"].as_array().unwrap_or(&empty) {
+        let scheme = missing["scheme"].as_str().unwrap_or_default();
+        let feature = missing["feature"].as_str().unwrap_or_default();
+        text.push_str(&format!("{scheme}://  not built in: it is with the feature {feature}\n\n"));
+    }
     let memory = &document["memory"];
     text.push_str("memory of one session, at most\n");
     for line in memory["formula"].as_array().unwrap_or(&empty) {
         text.push_str(&format!("  {}\n", line.as_str().unwrap_or_default()));
     }
-    for name in ["out", "window", "pulled", "asked", "replies", "session_bytes_max"] {
+    for name in [
+        "out",
+        "window",
+        "pulled",
+        "asked",
+        "replies",
+        "session_bytes_max",
+        "registered_per_device",
+    ] {
         let value = memory[name].as_u64().unwrap_or_default();
-        text.push_str(&format!("  {name:<18} {:>12}\n", bytes(value)));
+        text.push_str(&format!("  {name:<22} {:>12}\n", bytes(value)));
     }
     text.push('\n');
     text.push_str(&rdma::text(&document["rdma"]));
     text.push_str("\nlimits, all of which can be set\n");
     pairs(&mut text, &document["limits"]);
     text
-}
-
-fn pairs(text: &mut String, object: &Value) {
-    for (name, value) in object.as_object().into_iter().flatten() {
-        let value = match value {
-            Value::String(value) => value.clone(),
-            value => value.to_string(),
-        };
-        text.push_str(&format!("  {name:<22} {value}\n"));
-    }
 }
 
 fn bytes(bytes: u64) -> String {
@@ -241,20 +272,20 @@ mod tests {
     }
 
     #[test]
-    fn the_text_names_every_transport() {
-        let limits = Limits::default();
-        let transports: Vec<Value> =
-            known().iter().map(|known| transport(known, &limits)).collect();
-        let document = json!({
-            "transports": transports,
-            "memory": memory(&limits),
-            "limits": all(&limits),
-            "rdma": rdma::section(&limits),
-        });
-        let text = text(&document);
-        for scheme in ["tcp://", "local://", "rdma://", "sim://"] {
+    fn the_text_names_every_transport_and_the_feature_of_what_is_not_built_in() {
+        let text = text(&document());
+        for scheme in ["tcp://", "local://", "sim://"] {
             assert!(text.contains(scheme), "{text}");
         }
+        for (scheme, feature, built_in) in [
+            ("rdma://", "rdma", cfg!(feature = "rdma")),
+            ("rsocket://", "rsockets", cfg!(feature = "rsockets")),
+        ] {
+            let missing = format!("{scheme}  not built in: it is with the feature {feature}\n");
+            assert!(text.contains(scheme), "{text}");
+            assert_eq!(text.contains(&missing), !built_in, "{text}");
+        }
+        assert!(text.contains("registered_per_device"), "S7: {text}");
         assert!(text.contains("session_bytes_max"));
         let per_link = RdmaOptions::default().bytes_per_link().to_string();
         assert!(text.contains(&per_link) && text.contains("RDMA devices"), "{text}");

@@ -5,6 +5,8 @@ use stellate::Limits;
 use stellate_transport::rdma::RdmaOptions;
 use stellate_transport::rdma::verbs::DeviceInfo;
 
+use super::pairs::pairs;
+
 /// Devices, thresholds and memory, with the options that are built in.
 pub(super) fn section(limits: &Limits) -> Value {
     let options = RdmaOptions::default();
@@ -56,7 +58,9 @@ fn devices() -> Result<Vec<DeviceInfo>, String> {
 
 #[cfg(not(feature = "rdma"))]
 fn devices() -> Result<Vec<DeviceInfo>, String> {
-    Err("built without the feature rdma".to_owned())
+    Err("built without the feature rdma; \
+         `cargo run --release --features cli,rdma --bin stellate -- explain` looks for them"
+        .to_owned())
 }
 
 fn device(device: &DeviceInfo) -> Value {
@@ -84,13 +88,13 @@ pub(super) fn text(section: &Value) -> String {
         None => {
             for device in section["devices"].as_array().into_iter().flatten() {
                 text.push_str(&format!("  {}\n", device["name"].as_str().unwrap_or_default()));
-                super::pairs(&mut text, device);
+                pairs(&mut text, device);
             }
         }
     }
     text.push_str("  each link\n");
-    super::pairs(&mut text, &section["per_link"]);
+    pairs(&mut text, &section["per_link"]);
     text.push_str("  each device\n");
-    super::pairs(&mut text, &section["per_device"]);
+    pairs(&mut text, &section["per_device"]);
     text
 }

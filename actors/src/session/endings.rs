@@ -83,7 +83,7 @@ fn take_back(shared: &SessionShared, end: &mut End<Parcel>, staged: Staged) {
 
 /// Tells the users of an end, frees the name, and goes on with a fresh session if the policy does.
 fn conclude(node: &Node, shared: &Arc<SessionShared>, end: Box<End<Parcel>>) {
-    tracing::debug!(session = shared.key.0, peer = %shared.target, cause = ?end.cause, "ended (S4)");
+    tracing::info!(session = shared.key.0, peer = %shared.target, cause = ?end.cause, "ended (S4)");
     node.forget(shared.key);
     shared.fail_calls();
     let addresses = lock(&shared.addresses).clone();

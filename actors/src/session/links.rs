@@ -107,7 +107,8 @@ impl Driver {
         if let Some(Held::Actor(gone)) = self.links.remove(&link) {
             gone.hang(CloseHow::Abort);
         }
-        tracing::debug!(session = self.shared.key.0, link = link.0, %fault, "link lost");
+        let peer = &self.shared.target;
+        tracing::info!(session = self.shared.key.0, %peer, link = link.0, %fault, "link lost");
         let (blame, jitter) = (fault.counts_as(), self.node.random() as u16);
         self.input(now, Input::LinkLost { link, blame, jitter });
     }

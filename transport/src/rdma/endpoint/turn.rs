@@ -143,10 +143,26 @@ impl Core {
             }
             AsyncEvent::CqError(number) if !self.has_queue(nic, number) => true,
             AsyncEvent::CqError(_) | AsyncEvent::DeviceFatal => {
-                tracing::error!(device = nic, ?event, "an RDMA device is lost");
+                tracing::warn!(
+                    device = nic,
+                    ?event,
+                    "an RDMA device broke: all its links end, and its sessions dial again"
+                );
                 false
             }
-            AsyncEvent::PortActive(_) | AsyncEvent::PortError(_) | AsyncEvent::Other(_) => {
+            AsyncEvent::PortError(port) => {
+                tracing::warn!(
+                    device = nic,
+                    port,
+                    "a port of an RDMA device is down: its links wait a while for it, then end"
+                );
+                true
+            }
+            AsyncEvent::PortActive(port) => {
+                tracing::info!(device = nic, port, "a port of an RDMA device is up");
+                true
+            }
+            AsyncEvent::Other(_) => {
                 tracing::debug!(device = nic, ?event, "a device event");
                 true
             }

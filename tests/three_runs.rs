@@ -66,14 +66,17 @@ fn simulate_keeping(keeps: Keeps, seed: u64, record: usize, sabotage: Option<Sab
 #[test]
 fn s2_in_virtual_time_every_acknowledged_write_is_on_every_replica() {
     let seeds: u64 = if std::env::var_os("STELLATE_LONG").is_some() { 500 } else { 4 };
-    let hashes = RefCell::new(BTreeSet::new());
+    let (ran, hashes) = <(RefCell<BTreeSet<_>>, RefCell<BTreeSet<_>>)>::default();
     sweep(0..seeds, |seed, record| {
         let outcome = simulate(seed, record, None);
-        assert!(outcome.faults >= 4, "seed {seed}: {}", outcome.faults);
+        // Of those that are drawn; a case has fewer.
+        let is_drawn = outcome.script.steps().len() >= 8;
+        assert!(outcome.faults >= 4 || !is_drawn, "seed {seed}: {}", outcome.faults);
+        ran.borrow_mut().insert(seed);
         hashes.borrow_mut().insert(outcome.trace_hash);
         outcome
     });
-    assert_eq!(hashes.borrow().len() as u64, seeds, "each seed is another run");
+    assert_eq!(hashes.borrow().len(), ran.borrow().len(), "each seed is another run");
 }
 
 /// So it is where the disk is not what is simulated, and the run is another.
@@ -81,6 +84,21 @@ fn s2_in_virtual_time_every_acknowledged_write_is_on_every_replica() {
 fn s2_in_virtual_time_with_objects_in_memory() {
     let seeds: u64 = if std::env::var_os("STELLATE_LONG").is_some() { 500 } else { 6 };
     sweep(0..seeds, |seed, record| simulate_keeping(Keeps::InMemory, seed, record, None));
+}
+
+/// Every other seed with databases, each with the faults that it draws.
+#[test]
+#[ignore = "for seeds that nobody has run before: `.ci/sim` says which, in STELLATE_SEEDS"]
+fn s2_fresh_seeds_of_the_daemons() {
+    sweep(0..10, |seed, record| {
+        let keeps = if seed.is_multiple_of(2) { Keeps::InDatabase } else { Keeps::InMemory };
+        simulate_keeping(keeps, seed, record, sabotage_asked_for())
+    });
+}
+
+/// For `.ci/sim` to be seen failing: with `STELLATE_SABOTAGE`, OSDs lose what they say they stored.
+fn sabotage_asked_for() -> Option<Sabotage> {
+    std::env::var_os("STELLATE_SABOTAGE").map(|_| Sabotage::Drop)
 }
 
 /// A seed that fails says where its chart is, and how to have it again.

@@ -558,6 +558,10 @@ impl<P: Payload> Session<P> {
             self.moves = true;
             return Ok(());
         }
+        if self.phase == Phase::Yielding {
+            // The winner's link is awaited; if it does not come, the next dial goes there.
+            return Ok(());
+        }
         let row = match self.phase {
             Phase::Backoff | Phase::Standby => Row::Readdressed,
             Phase::Up => Row::ReaddressedUp,

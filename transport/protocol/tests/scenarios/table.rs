@@ -78,7 +78,7 @@ fn illegal_inputs_say_so_and_change_nothing() {
         if phase == Phase::Ended {
             illegal.push(submit());
         }
-        if matches!(phase, Phase::Ended | Phase::Finishing | Phase::Yielding) {
+        if matches!(phase, Phase::Ended | Phase::Finishing) {
             illegal.push(Input::Readdress);
         }
         for input in illegal {
@@ -90,6 +90,14 @@ fn illegal_inputs_say_so_and_change_nothing() {
             assert!(before == world.side(a).session, "{input:?} in {phase:?}");
         }
     }
+}
+
+/// The loser of a race waits for the winner's link all the same: it is its next dial that goes elsewhere.
+fn s5_a_loser_may_be_told_where_to_dial_next() {
+    let (mut world, a, _) = in_phase(Phase::Yielding, None);
+    let (now, before) = (world.now, world.side(a).session.clone());
+    world.side_mut(a).session.handle(now, Input::Readdress).expect("its addresses are taken");
+    assert!(before == world.side(a).session);
 }
 
 /// What is over is over: late words of the shell, the network and the user change nothing.

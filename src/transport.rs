@@ -30,7 +30,8 @@
 //! `stellate_transport`, whose suite `tests/contract.rs` holds a transport to them; `docs/rdma.md`
 //! has the steps. [`codec`] makes bytes of frames. What is made goes to
 //! [`MessengerBuilder::transport`](crate::MessengerBuilder::transport), as does a built-in one that is
-//! to be shared by several messengers, or asked what it has in use.
+//! to be shared by several messengers, or asked what it has in use: over RDMA with the `wire` of their
+//! limits, `WireLimits::from(&limits)`, else each has an endpoint of its own in its place.
 
 use std::time::Duration;
 

@@ -79,7 +79,9 @@ impl Rdma {
         self.hub.verbs.devices()
     }
 
-    /// What is in use now; nothing while there is no endpoint.
+    /// What is in use now; nothing while there is no endpoint. A messenger whose limits are not those of
+    /// [`RdmaOptions::wire`] has an endpoint of its own instead (see [`Transport::taking`]), with memory
+    /// of its own, which this one knows nothing of.
     pub fn in_use(&self) -> EndpointUse {
         let endpoint = self.hub.slot().endpoint.clone();
         endpoint.map(|endpoint| endpoint.in_use()).unwrap_or_default()

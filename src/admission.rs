@@ -14,7 +14,8 @@ use crate::connection::Connection;
 /// the window, and not delivered. After `hold_max` the peer is refused.
 ///
 /// A peer that comes back on another link is at the door again, with what it offers by then: from
-/// there on only the answer to that request counts.
+/// there on only the answer to that request counts. `hold_max` goes on from the first request: a peer
+/// whose links flap is not held for longer, and a later request has what is left of it.
 #[derive(Debug)]
 #[must_use = "a request dropped unanswered holds the peer, and refuses it after hold_max"]
 pub struct AdmissionRequest {

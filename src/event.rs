@@ -19,7 +19,7 @@ use crate::raw::{RawMessage, Unacked};
 /// one waits, at most `probe`; if both turn out to live, `NameConflict` is told and both go on. A
 /// stateless server, which looks nobody up by name, waits for ends that are there already only.
 /// Every end gives exactly one event, an `Ended` or a `Reset` (S4), also while the messenger
-/// [shuts down](crate::Messenger::shutdown).
+/// [shuts down](crate::Messenger::shutdown), with the exceptions named there.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum SessionEvent {

@@ -232,6 +232,9 @@ impl SessionShared {
         let mut outbox = lock(&self.outbox);
         outbox.places.limit_calls(terms.requests_max);
         outbox.terms = Some(terms);
+        drop(outbox);
+        // More calls may be open than before: whoever waits for that is asked again.
+        self.free(0, 0, 0);
     }
 }
 
@@ -392,6 +395,24 @@ mod tests {
     use stellate_protocol::event::CallResult;
 
     use super::*;
+
+    /// A resume may let more requests be open: whoever waits for that hears of it.
+    #[test]
+    fn s8_more_open_requests_are_granted_to_whoever_waits() {
+        let (key, peer) = (SessionKey(1), EntityName::osd(2));
+        let shared = SessionShared::new(key, peer, Limits::default(), Default::default());
+        let terms = |requests_max| {
+            let (front_max, data_max, slot_bytes) = (1000, 1000, 1000);
+            Terms { front_max, data_max, slot_bytes, slots: None, requests_max }
+        };
+        shared.set_terms(terms(0));
+        let shared = Arc::new(shared);
+        let mut room = std::pin::pin!(shared.room(Class::Normal, 10, true));
+        let cx = &mut Context::from_waker(Waker::noop());
+        assert!(room.as_mut().poll(cx).is_pending());
+        shared.set_terms(terms(1));
+        assert!(room.as_mut().poll(cx).is_ready());
+    }
 
     /// S7: whoever has the outcome of the only call that may be open has room for another.
     #[test]

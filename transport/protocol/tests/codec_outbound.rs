@@ -81,6 +81,21 @@ fn memory_is_used_again_under_steady_load() {
 }
 
 #[test]
+fn the_last_handle_can_be_taken_out_and_a_copy_cannot() {
+    let mut out = Outbound::copying(100);
+    assert_eq!(out.take_last_handle(), None);
+    let (short, long) = (pattern(100, 1), pattern(101, 2));
+    for data in [short, long.clone()] {
+        encode(&message(10, data), &mut out).unwrap();
+    }
+    let (len, segments) = (out.len(), out.segments());
+    assert_eq!(out.take_last_handle().map(|data| data.as_ptr()), Some(long.as_ptr()));
+    assert_eq!((out.len(), out.segments()), (len - long.len(), segments - 1));
+    assert_eq!(out.take_last_handle(), None, "what is left are copies");
+    assert_eq!(drain(&mut out).len(), len - long.len());
+}
+
+#[test]
 fn clear_and_advance_beyond_the_end_take_all() {
     let mut out = Outbound::new();
     encode(&message(10, pattern(COPY_MAX + 1, 0)), &mut out).unwrap();

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use codec_support::*;
 use proptest::collection::vec;
 use proptest::prelude::*;
-use stellate_protocol::codec::{Decoder, First, WireLimits};
+use stellate_protocol::codec::{CodecError, Decoder, First, HEADER_LEN, WireLimits};
 use stellate_protocol::*;
 
 fn sizes() -> impl Strategy<Value = Vec<usize>> {
@@ -67,6 +67,67 @@ proptest! {
             prop_assert_eq!(got, sent);
         }
         prop_assert_eq!(decoder.reserved(), 0);
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_message_in_two_pieces_is_the_message_wherever_the_seam_is(
+        frame in prop_oneof![messages().prop_map(Frame::Message), frames()],
+        at in any::<prop::sample::Index>(),
+        natural in 0..3,
+        damaged in prop::option::of(any::<prop::sample::Index>()),
+    ) {
+        let mut bytes = bytes_of(std::slice::from_ref(&frame));
+        let message = match &frame {
+            Frame::Message(message) => Some(HEADER_LEN + message.payload.front().len()),
+            _ => None,
+        };
+        let seam = match (natural, message) {
+            (0, Some(_)) => HEADER_LEN,
+            (1, Some(behind_front)) => behind_front,
+            _ => at.index(bytes.len()),
+        };
+        let apart = message.is_some_and(|behind_front| [HEADER_LEN, behind_front].contains(&seam));
+        let (_, body) = bytes.split_at_mut(HEADER_LEN);
+        if let (Some(place), false) = (damaged, body.is_empty()) {
+            body[place.index(body.len())] ^= 4;
+        }
+        let whole = anything().decode(&mut Bytes::from(bytes.clone()));
+        let (mut head, rest) = (Bytes::from(bytes.clone()), Bytes::from(bytes).split_off(seam));
+        head.truncate(seam);
+        let before = head.clone();
+        let mut decoder = anything();
+        let got = decoder.decode_apart(&mut head, &rest);
+        if apart {
+            prop_assert_eq!(&got, &whole);
+            if let Ok(Some(Frame::Message(frame::Message { payload, .. }))) = &got
+                && !payload.data().is_empty()
+            {
+                prop_assert!(rest.as_ptr_range().contains(&payload.data().as_ptr()), "not copied");
+            }
+            prop_assert_eq!(decoder.decode(&mut Bytes::new()), whole.map(|_| None), "errors stay");
+        } else {
+            prop_assert_eq!(got, Ok(None));
+            prop_assert_eq!(&head, &before, "nothing is taken");
+            let mut input = bytes::BytesMut::from(&head[..]);
+            input.extend_from_slice(&rest);
+            prop_assert_eq!(decoder.decode(&mut input), whole);
+        }
+    }
+
+    #[test]
+    fn a_message_apart_comes_between_frames_and_after_a_greeting(message in messages()) {
+        let bytes = Bytes::from(bytes_of(&[Frame::Message(message)]));
+        let (mut head, rest) = (bytes.slice(..HEADER_LEN), bytes.slice(HEADER_LEN..));
+        let mut begun = anything();
+        begun.decode(&mut bytes.slice(..HEADER_LEN)).unwrap();
+        if !begun.is_between_frames() {
+            prop_assert_eq!(begun.decode_apart(&mut head, &rest), Ok(None), "a frame is half read");
+        }
+        let mut fresh = Decoder::new(wide(), First::Hello);
+        let refused = CodecError::UnexpectedFirst { frame: FrameKind::Message };
+        prop_assert_eq!(fresh.decode_apart(&mut head, &rest), Err(refused));
     }
 }
 

@@ -213,6 +213,36 @@ impl Decoder {
         Ok(true)
     }
 
+    /// The message that lies whole in two pieces, if it does and no frame is half read: its header,
+    /// with its front or not, at the end of `input`, and all the rest in `rest`. Neither is copied.
+    /// Otherwise nothing is taken, and the two are to be decoded one after the other.
+    ///
+    /// # Errors
+    /// As [`decode`](Self::decode).
+    pub fn decode_apart<I: Input>(
+        &mut self,
+        input: &mut I,
+        rest: &Bytes,
+    ) -> Result<Option<Frame<Parcel>>, CodecError> {
+        // Of what opens a link a second look at the header would be one too many.
+        let message = input.first().and_then(|kind| FrameKind::from_wire(*kind));
+        if !matches!(self.state, State::Header) || message != Some(FrameKind::Message) {
+            return Ok(None);
+        }
+        let Some(header) = self.header(input).map_err(|error| self.fail(error))? else {
+            return Ok(None);
+        };
+        let front = input.len() - HEADER_LEN;
+        if front + rest.len() != header.body_len()
+            || ![0, header.front_len as usize].contains(&front)
+        {
+            return Ok(None);
+        }
+        input.advance(HEADER_LEN);
+        let frame = read_apart(&header, input, rest).map_err(|error| self.fail(error))?;
+        Ok(Some(frame))
+    }
+
     /// Gives `put` the next frame; whether there was one. The usual message is put together where
     /// `put` wants it.
     #[inline]
@@ -389,9 +419,34 @@ fn read_frame<I: Input>(header: &Header, input: &mut I) -> Result<Frame<Parcel>,
     frame
 }
 
+/// Reads a message whose front is all of `input`, or else at the front of `rest`.
+fn read_apart<I: Input>(
+    header: &Header,
+    input: &mut I,
+    rest: &Bytes,
+) -> Result<Frame<Parcel>, CodecError> {
+    let Header { message_type, version, compat, front_len, .. } = *header;
+    let (lane, call, payload) = if input.is_empty() {
+        let (lane, call) = check_message(header, rest)?;
+        let front = front_len as usize;
+        (lane, call, Parcel::joined(message_type, version, compat, rest.clone(), front))
+    } else {
+        check_crc(header, crc::append(crc::crc(input), rest))?;
+        let front = input.take_front(front_len as usize);
+        let payload = Parcel::new(message_type, version, compat, front, rest.clone());
+        (header.lane()?, read_call(header)?, payload)
+    };
+    Ok(Frame::Message(Message { lane, seq: Seq(header.seq), call, payload }))
+}
+
 #[inline]
 fn check_body(header: &Header, input: &[u8]) -> Result<(), CodecError> {
-    if crc::crc(&input[..header.body_len()]) != header.body_crc {
+    check_crc(header, crc::crc(&input[..header.body_len()]))
+}
+
+#[inline]
+fn check_crc(header: &Header, crc: u32) -> Result<(), CodecError> {
+    if crc != header.body_crc {
         return Err(CodecError::BodyChecksum { frame: header.kind });
     }
     Ok(())

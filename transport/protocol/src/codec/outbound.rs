@@ -18,11 +18,13 @@ const KEEP_MAX: usize = 1024 * 1024;
 /// Small pieces lie one after the other in one buffer, which is used again when it was written
 /// out; long ones are handles between them. It has no limit of its own: the transport stops
 /// encoding when [`len`](Self::len) is enough for one write.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Outbound {
     copied: BytesMut,
     pieces: VecDeque<Piece>,
     len: usize,
+    /// Longest piece that is copied.
+    copy_max: usize,
 }
 
 #[derive(Debug)]
@@ -32,10 +34,21 @@ enum Piece {
     Shared(Bytes),
 }
 
+impl Default for Outbound {
+    fn default() -> Self {
+        Self::copying(COPY_MAX)
+    }
+}
+
 impl Outbound {
     /// An empty one, without memory.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// One that copies pieces of so many bytes at most, for who does not write with system calls.
+    pub fn copying(copy_max: usize) -> Self {
+        Self { copied: BytesMut::new(), pieces: VecDeque::new(), len: 0, copy_max }
     }
 
     /// Gives memory of more than `bytes` back, if all is written.
@@ -145,6 +158,20 @@ impl Outbound {
         }
     }
 
+    /// Takes the last piece out, if it is a handle and not a copy.
+    pub fn take_last_handle(&mut self) -> Option<Bytes> {
+        match self.pieces.pop_back()? {
+            Piece::Shared(bytes) => {
+                self.len -= bytes.len();
+                Some(bytes)
+            }
+            copied @ Piece::Copied(_) => {
+                self.pieces.push_back(copied);
+                None
+            }
+        }
+    }
+
     /// Forgets everything, as after the loss of the link.
     pub fn clear(&mut self) {
         self.advance(self.len);
@@ -160,7 +187,7 @@ impl Outbound {
     /// Appends a copy or, when long, the handle.
     #[inline]
     pub(super) fn put_bytes(&mut self, bytes: &Bytes) {
-        if bytes.len() <= COPY_MAX {
+        if bytes.len() <= self.copy_max {
             if !bytes.is_empty() {
                 self.put_slice(bytes);
             }

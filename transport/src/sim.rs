@@ -23,6 +23,7 @@ mod net;
 mod passage;
 mod profile;
 pub(crate) mod rng;
+mod run;
 mod scribe;
 mod tamper;
 mod trace;

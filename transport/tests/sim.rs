@@ -8,6 +8,7 @@ use std::task::Poll;
 
 use stellate_protocol::Frame;
 use stellate_protocol::frame::Grant;
+use stellate_transport::limits::Boundary;
 use stellate_transport::sim::{CutAfter, Origin, Profile, Quality, SimNet};
 use stellate_transport::{DialError, LinkFault, Transport};
 use support::{End, Pair, Rig, answer, hello, message, pattern, seqs};
@@ -69,6 +70,38 @@ fn d1_the_same_seed_gives_the_same_trace_and_another_seed_another() {
         let first = traffic(1, profile);
         assert_eq!(first, traffic(1, profile), "{}", profile.name);
         assert_ne!(first.0, traffic(2, profile).0, "{}", profile.name);
+    }
+}
+
+/// Bytes of a simulation are in memory once, however many nodes have them. In a stream a frame may
+/// be cut, and what is cut is put together in a buffer, as over TCP.
+#[test]
+fn long_data_arrives_by_handle() {
+    for profile in Profile::ALL {
+        run(async move {
+            let net = SimNet::with_profile(9, profile);
+            let mut pair = Pair::up(&rig(&net)).await;
+            let mut sent = Vec::new();
+            for seq in 1..=20 {
+                let data = pattern(2000 + seq as usize);
+                let frame = message(seq, &data);
+                if let Frame::Message(message) = &frame {
+                    sent.push(message.payload.data().as_ptr());
+                }
+                pair.near.send(frame);
+            }
+            pair.until(|pair| pair.far.frames.len() == 20).await;
+            let same = pair.far.frames.iter().zip(&sent).filter(|(frame, sent)| match frame {
+                Frame::Message(message) => {
+                    let data = message.payload.data();
+                    assert_eq!(data, &pattern(data.len())[..]);
+                    data.as_ptr() == **sent
+                }
+                _ => false,
+            });
+            let (same, stream) = (same.count(), profile.limits.boundary == Boundary::Stream);
+            assert!(if stream { (5..20).contains(&same) } else { same == 20 }, "{same} by handle");
+        });
     }
 }
 

@@ -1,6 +1,6 @@
 //! What goes wrong on the network: cuts, deaths, partitions, stalls, slow readers, crashes.
 
-use super::flow::{Flow, Item};
+use super::flow::Flow;
 use super::net::{Event, Net};
 use super::wire::Wire;
 use crate::fault::LinkFault;
@@ -14,7 +14,7 @@ impl Net {
             wire.dead = true;
             for flow in &mut wire.flows {
                 flow.lose();
-                flow.inbox.push_back(Item::End(fault.clone()));
+                flow.end_with(fault.clone());
             }
         }
         self.tell_lost(link);
@@ -43,7 +43,7 @@ impl Net {
         for end in 0..2 {
             let busy = self.wires.get_mut(link).is_some_and(|wire| {
                 let flow = &mut wire.flows[end];
-                let busy = !flow.queue.is_empty() || !flow.flight.is_empty();
+                let busy = flow.is_busy();
                 flow.lose();
                 busy
             });
@@ -100,8 +100,7 @@ impl Net {
         wire.dead = true;
         wire.flows[end].lose();
         wire.flows[1 - end].lose();
-        let last = Item::End(LinkFault::TimedOut);
-        wire.flows[1 - end].inbox.push_back(last);
+        wire.flows[1 - end].end_with(LinkFault::TimedOut);
         self.tell_lost(link);
         self.wake(link, end);
     }

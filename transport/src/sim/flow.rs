@@ -6,10 +6,11 @@
 //! ```
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
-use bytes::Bytes;
 use stellate_protocol::FrameKind;
 
+use super::run::Run;
 use crate::fault::LinkFault;
 use crate::limits::{Boundary, LinkLimits, Underflow};
 use crate::trace::Passage;
@@ -18,10 +19,10 @@ use crate::trace::Passage;
 pub(super) const WINDOW_BYTES: usize = 256 * 1024;
 
 /// What goes along a direction.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) enum Item {
-    /// Bytes of a frame; `ends` with its last ones.
-    Bytes { bytes: Bytes, kind: FrameKind, ends: bool },
+    /// Bytes of a frame; with its last ones what the trace says of it.
+    Bytes { bytes: Run, kind: FrameKind, ends: Option<Passage> },
     /// The last word for the receiving end.
     End(LinkFault),
 }
@@ -34,9 +35,19 @@ impl Item {
         }
     }
 
-    /// Whether the last bytes of a frame are in it.
-    fn ends(&self) -> bool {
-        matches!(self, Self::Bytes { ends: true, .. })
+    /// What the trace says of the frame that ends with it.
+    fn passage(&self) -> Option<&Passage> {
+        match self {
+            Self::Bytes { ends, .. } => ends.as_ref(),
+            Self::End(_) => None,
+        }
+    }
+
+    fn into_passage(self) -> Option<Passage> {
+        match self {
+            Self::Bytes { ends, .. } => ends,
+            Self::End(_) => None,
+        }
     }
 
     /// Whether it takes one of the posted receives. A greeting and a farewell have receives of
@@ -81,14 +92,24 @@ pub(super) enum Landed {
     Fatal,
 }
 
+/// An item in its place.
+#[derive(Debug)]
+struct Entry {
+    /// The tick in which it arrives, from when it leaves.
+    due: u64,
+    item: Item,
+}
+
 /// One direction.
 #[derive(Debug, Default)]
 pub(super) struct Flow {
-    pub(super) queue: VecDeque<Item>,
-    pub(super) flight: VecDeque<(u64, Item)>,
-    pub(super) inbox: VecDeque<Item>,
-    /// What the trace says of each frame under way, those in the inbox included.
-    pub(super) manifest: VecDeque<Passage>,
+    /// In the order in which they were sent: what has arrived and is not read, the inbox; what is in
+    /// flight; what has not left yet. One after the other, since most go through all three at once.
+    line: VecDeque<Entry>,
+    /// Of the first, how many have arrived.
+    arrived: usize,
+    /// Of those behind them, how many are in flight.
+    flying: usize,
     /// Frames that will not arrive, and are not in the trace yet.
     pub(super) lost: Vec<Passage>,
     /// Bytes in all three.
@@ -126,40 +147,78 @@ impl Flow {
 
     pub(super) fn accept(&mut self, item: Item) {
         self.bytes += item.len();
-        self.queue.push_back(item);
+        self.line.push_back(Entry { due: 0, item });
     }
 
-    /// The next item that bandwidth lets go at `now`, if any.
-    pub(super) fn depart(&mut self, now: u64, bandwidth: Option<u32>) -> Option<Item> {
+    /// Whether something has not left yet.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.line.len() > self.arrived + self.flying
+    }
+
+    /// Whether something has not arrived yet.
+    pub(super) fn is_busy(&self) -> bool {
+        self.line.len() > self.arrived
+    }
+
+    /// Whether something waits to be read.
+    pub(super) fn is_unread(&self) -> bool {
+        self.arrived > 0
+    }
+
+    /// Lets the next item leave, if bandwidth lets it at `now`: until it is handed to
+    /// [`fly`](Self::fly), or all of its pieces, it stays the first that waits.
+    pub(super) fn depart(&mut self, now: u64, bandwidth: Option<u32>) -> bool {
         if let Some(bandwidth) = bandwidth {
             let ticks = now.saturating_sub(self.allowance_at).min(1 << 20) as i64;
             let gained = ticks.saturating_mul(i64::from(bandwidth));
             self.allowance = (self.allowance + gained).min(i64::from(bandwidth));
             self.allowance_at = now;
             if self.allowance <= 0 {
-                return None;
+                return false;
             }
         }
-        let item = self.queue.pop_front()?;
+        let Some(entry) = self.line.get(self.arrived + self.flying) else {
+            return false;
+        };
         if bandwidth.is_some() {
-            self.allowance -= item.len() as i64;
+            self.allowance -= entry.item.len() as i64;
         }
-        Some(item)
+        true
     }
 
-    /// It is on its way, and arrives at `arrival` or, since order is kept, later. When that is, if
-    /// nothing else arrives then.
-    pub(super) fn fly(&mut self, arrival: u64, item: Item) -> Option<u64> {
+    /// The bytes that leave next; none of a last word.
+    pub(super) fn departing(&self) -> Option<usize> {
+        let entry = self.line.get(self.arrived + self.flying)?;
+        matches!(entry.item, Item::Bytes { .. }).then(|| entry.item.len())
+    }
+
+    /// Cuts what leaves next in two, after so many bytes.
+    pub(super) fn cut_departing(&mut self, at: usize) {
+        let next = self.arrived + self.flying;
+        if let Some(Entry { item: Item::Bytes { bytes, kind, .. }, .. }) = self.line.get_mut(next) {
+            let item = Item::Bytes { bytes: bytes.split_to(at), kind: *kind, ends: None };
+            self.line.insert(next, Entry { due: 0, item });
+        }
+    }
+
+    /// What leaves next is on its way, and arrives at `arrival` or, since order is kept, later. When
+    /// that is, if nothing else arrives then.
+    pub(super) fn fly(&mut self, arrival: u64) -> Option<u64> {
         let before = self.last_arrival;
+        let entry = self.line.get_mut(self.arrived + self.flying)?;
         self.last_arrival = before.max(arrival);
-        self.flight.push_back((self.last_arrival, item));
-        (self.last_arrival > before || self.flight.len() == 1).then_some(self.last_arrival)
+        entry.due = self.last_arrival;
+        self.flying += 1;
+        (self.last_arrival > before || self.flying == 1).then_some(self.last_arrival)
     }
 
     /// Lands the first item in flight, if it is due at `now`.
     pub(super) fn land(&mut self, now: u64, limits: &LinkLimits) -> Option<Landed> {
-        let (arrival, item) = self.flight.front()?;
-        if *arrival > now {
+        if self.flying == 0 {
+            return None;
+        }
+        let Entry { due, item } = self.line.get(self.arrived)?;
+        if *due > now {
             return None;
         }
         if item.takes_slot()
@@ -169,8 +228,7 @@ impl Flow {
             return Some(refused);
         }
         self.starving_since = None;
-        let (_, item) = self.flight.pop_front()?;
-        Some(self.receive(item, limits))
+        self.receive(limits)
     }
 
     fn take_slot(&mut self, limits: &LinkLimits) -> Option<Landed> {
@@ -191,55 +249,76 @@ impl Flow {
         }
     }
 
-    fn receive(&mut self, item: Item, limits: &LinkLimits) -> Landed {
+    /// What becomes of the first item in flight, which has come.
+    fn receive(&mut self, limits: &LinkLimits) -> Option<Landed> {
+        let place = self.arrived;
+        self.flying -= 1;
         if self.unread {
+            let Entry { item, .. } = self.line.remove(place)?;
             self.bytes -= item.len();
-            if item.ends() {
-                self.lost.extend(self.manifest.pop_front());
-            }
-            return Landed::Yes;
+            self.lost.extend(item.into_passage());
+            return Some(Landed::Yes);
         }
-        let Item::Bytes { bytes, kind, ends } = item else {
-            self.inbox.push_back(item);
-            return Landed::Yes;
+        let Item::Bytes { bytes, ends, .. } = &mut self.line.get_mut(place)?.item else {
+            self.arrived += 1;
+            return Some(Landed::Yes);
         };
-        let len = bytes.len() as u64;
-        let mut landed = Landed::Yes;
-        let mut kept = bytes.len();
+        let len = bytes.len();
+        let (mut landed, mut kept) = (Landed::Yes, len);
         match &mut self.cut_after {
-            Some(CutAfter::Frames(left)) if ends => {
+            Some(CutAfter::Frames(left)) if ends.is_some() => {
                 *left = left.saturating_sub(1);
                 if *left == 0 {
                     landed = Landed::ThenCut;
                 }
             }
-            Some(CutAfter::Bytes(left)) if *left <= len => {
+            Some(CutAfter::Bytes(left)) if *left <= len as u64 => {
                 // Messages arrive whole or not at all.
                 kept = match limits.boundary {
                     Boundary::Stream => *left as usize,
-                    Boundary::Message if *left == len => kept,
+                    Boundary::Message if *left == len as u64 => len,
                     Boundary::Message => 0,
                 };
                 landed = Landed::ThenCut;
             }
-            Some(CutAfter::Bytes(left)) => *left -= len,
+            Some(CutAfter::Bytes(left)) => *left -= len as u64,
             _ => {}
         }
+        if kept < len {
+            bytes.truncate(kept);
+            self.lost.extend(ends.take());
+        }
+        self.frames_arrived += u64::from(ends.is_some());
+        self.bytes_arrived += kept as u64;
+        self.bytes -= len - kept;
         if landed == Landed::ThenCut {
             self.cut_after = None;
         }
-        self.bytes -= bytes.len() - kept;
-        let whole = kept == bytes.len();
-        self.frames_arrived += u64::from(ends && whole);
-        self.bytes_arrived += kept as u64;
         if kept > 0 {
-            self.inbox.push_back(Item::Bytes {
-                bytes: bytes.slice(..kept),
-                kind,
-                ends: ends && whole,
-            });
+            self.arrived += 1;
+        } else {
+            self.line.remove(place);
         }
-        landed
+        Some(landed)
+    }
+
+    /// Takes the first of what waits to be read.
+    pub(super) fn take(&mut self) -> Option<Item> {
+        self.arrived = self.arrived.checked_sub(1)?;
+        let Entry { item, .. } = self.line.pop_front()?;
+        self.bytes -= item.len();
+        Some(item)
+    }
+
+    /// The receiving end reads this after all that has arrived.
+    pub(super) fn end_with(&mut self, fault: LinkFault) {
+        self.line.insert(self.arrived, Entry { due: 0, item: Item::End(fault) });
+        self.arrived += 1;
+    }
+
+    /// What the trace says of the frames under way, those that are not read included.
+    pub(super) fn passages(&self) -> impl Iterator<Item = &Passage> {
+        self.line.iter().filter_map(|entry| entry.item.passage())
     }
 
     /// Posts receives again; false if the ring has no place for them (F6).
@@ -256,30 +335,26 @@ impl Flow {
 
     /// Loses everything that has not arrived.
     pub(super) fn lose(&mut self) {
-        let lost = self.queue.iter().map(Item::len).sum::<usize>()
-            + self.flight.iter().map(|(_, item)| item.len()).sum::<usize>();
-        self.bytes -= lost;
-        self.queue.clear();
-        self.flight.clear();
-        let arrived = self.inbox.iter().filter(|item| item.ends()).count();
-        self.lost.extend(self.manifest.drain(arrived.min(self.manifest.len())..));
+        self.lose_these(self.arrived..self.line.len());
+        self.flying = 0;
     }
 
     /// Loses what has not left yet.
     pub(super) fn unsend(&mut self) {
-        self.bytes -= self.queue.iter().map(Item::len).sum::<usize>();
-        let unsent = self.queue.iter().filter(|item| item.ends()).count();
-        self.queue.clear();
-        let rest = self.manifest.len().saturating_sub(unsent);
-        self.lost.extend(self.manifest.drain(rest..));
+        self.lose_these(self.arrived + self.flying..self.line.len());
     }
 
-    /// Nobody reads any more: what waits in the inbox is lost, and all that comes.
+    /// Nobody reads any more: what has arrived is lost, and all that comes.
     pub(super) fn unread(&mut self) {
         self.unread = true;
-        self.bytes -= self.inbox.iter().map(Item::len).sum::<usize>();
-        let arrived = self.inbox.iter().filter(|item| item.ends()).count();
-        self.inbox.clear();
-        self.lost.extend(self.manifest.drain(..arrived.min(self.manifest.len())));
+        self.lose_these(0..self.arrived);
+        self.arrived = 0;
+    }
+
+    fn lose_these(&mut self, places: Range<usize>) {
+        for Entry { item, .. } in self.line.drain(places) {
+            self.bytes -= item.len();
+            self.lost.extend(item.into_passage());
+        }
     }
 }

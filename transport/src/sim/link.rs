@@ -15,6 +15,7 @@ use tokio::time::{Duration, Sleep};
 use super::flow::Item;
 use super::net::{Event, Net, Shared};
 use super::passage;
+use super::run::Run;
 use crate::address::Address;
 use crate::fault::LinkFault;
 use crate::limits::{Boundary, FirstSpeaker, LinkLimits, Readiness};
@@ -26,7 +27,7 @@ use crate::trace::{Event as Traced, Passage, SessionTag, What};
 
 /// A submitted frame.
 struct Pending {
-    bytes: Bytes,
+    bytes: Run,
     passage: Passage,
     slots: u32,
     /// Of a hello.
@@ -94,7 +95,7 @@ impl SimLink {
         self.pack(&frame)?;
         if let Some(packed) = self.pending.back_mut() {
             let bytes = std::mem::take(&mut packed.bytes);
-            packed.bytes = tamper.damage(frame.kind(), bytes);
+            packed.bytes = tamper.damage(frame.kind(), bytes.join()).into();
         }
         if tamper.repeats(frame.kind(), &self.limits) {
             self.pack(&frame)?;
@@ -146,8 +147,7 @@ impl SimLink {
             let flow = &mut wire.flows[self.end];
             let kind = passage.kind;
             passage.sent = now;
-            flow.manifest.push_back(passage);
-            flow.accept(Item::Bytes { bytes, kind, ends: true });
+            flow.accept(Item::Bytes { bytes, kind, ends: Some(passage) });
             if slots > 0 && !wire.flows[1 - self.end].repost(slots, &self.limits) {
                 net.violation(self.link, self.end, LinkFault::Overposted);
                 return Err(LinkFault::Overposted);
@@ -194,9 +194,9 @@ impl SimLink {
                     });
                 }
                 Some(Item::End(fault)) => return Err(fault),
-                Some(Item::Bytes { bytes: piece, .. }) => {
-                    bytes += piece.len();
-                    frames += self.decode(net, now, piece, out)?;
+                Some(Item::Bytes { bytes: run, ends, .. }) => {
+                    bytes += run.len();
+                    frames += self.decode(net, now, run, ends, out)?;
                 }
             }
         }
@@ -210,15 +210,14 @@ impl SimLink {
             if flow.read_at != now {
                 (flow.read_at, flow.read_bytes) = (now, 0);
             }
-            if flow.read_bytes >= u64::from(per_tick) && !flow.inbox.is_empty() {
+            if flow.read_bytes >= u64::from(per_tick) && flow.is_unread() {
                 let (link, end) = (self.link, self.end);
                 net.at(now + 1, Event::Wake { link, end });
                 return None;
             }
         }
         let full = !flow.has_window();
-        let item = flow.inbox.pop_front()?;
-        flow.bytes -= item.len();
+        let item = flow.take()?;
         flow.read_bytes += item.len() as u64;
         if full && flow.has_window() {
             net.wake(self.link, 1 - self.end);
@@ -226,14 +225,43 @@ impl SimLink {
         Some(item)
     }
 
+    /// Takes bytes that arrived, and with the last ones of a frame what the trace says of it.
     fn decode(
         &mut self,
         net: &mut Net,
         now: u64,
-        mut piece: Bytes,
+        mut run: Run,
+        mut ends: Option<Passage>,
         out: &mut Batch,
     ) -> Result<usize, LinkFault> {
-        let mut frames = 0;
+        let before = out.frames.len();
+        let apart = ends.is_some() && !run.tail.is_empty() && self.input.is_empty();
+        let decoded = match apart {
+            true => self.decoder.decode_apart(&mut run.head, &run.tail),
+            false => Ok(None),
+        };
+        let decoded = match decoded {
+            Ok(Some(frame)) => {
+                out.frames.push(frame);
+                Ok(())
+            }
+            Ok(None) => {
+                let head = self.decode_piece(run.head, out);
+                head.and_then(|()| self.decode_piece(run.tail, out))
+            }
+            Err(error) => Err(error),
+        };
+        let frames = out.frames.len() - before;
+        if frames > 0 {
+            self.record(net, now, ends.take());
+        }
+        if let (Some(passage), Some(wire)) = (ends, net.wires.get_mut(self.link)) {
+            wire.flows[1 - self.end].lost.push(passage);
+        }
+        decoded.map(|()| frames).map_err(LinkFault::Malformed)
+    }
+
+    fn decode_piece(&mut self, mut piece: Bytes, out: &mut Batch) -> Result<(), CodecError> {
         while !piece.is_empty() {
             // As a stream transport does: a long body goes straight into its final buffer.
             match self.decoder.direct() {
@@ -252,25 +280,21 @@ impl SimLink {
                     }
                 }
             }
-            while let Some(frame) =
-                self.decoder.decode(&mut self.input).map_err(LinkFault::Malformed)?
-            {
-                frames += 1;
-                self.record(net, now);
+            while let Some(frame) = self.decoder.decode(&mut self.input)? {
                 out.frames.push(frame);
             }
         }
-        Ok(frames)
+        Ok(())
     }
 
-    /// One frame more has arrived: appends it to the trace (D1).
-    fn record(&self, net: &mut Net, now: u64) {
+    /// A frame has arrived: appends it to the trace (D1).
+    fn record(&self, net: &mut Net, now: u64, passage: Option<Passage>) {
         let Some(wire) = net.wires.get_mut(self.link) else {
             return;
         };
         wire.ends[self.end].heard = true;
         let (node, peer) = (wire.places[1 - self.end], Some(wire.places[self.end]));
-        if let Some(passage) = wire.flows[1 - self.end].manifest.pop_front() {
+        if let Some(passage) = passage {
             let (link, session, what) = (self.link, wire.session, What::Frame(passage));
             net.trace.add(Traced { tick: now, node, peer, link, session, what });
         }
@@ -282,7 +306,7 @@ impl SimLink {
         !waits
             && self.pending.is_empty()
             && net.wires.get(self.link).is_some_and(|wire| {
-                !wire.ends[self.end].gone && wire.flows[1 - self.end].inbox.is_empty()
+                !wire.ends[self.end].gone && !wire.flows[1 - self.end].is_unread()
             })
     }
 
@@ -294,7 +318,7 @@ impl SimLink {
         self.flush(net, out)?;
         let again = self.fill(net, out)?;
         let drained =
-            net.wires.get(self.link).is_none_or(|wire| wire.flows[self.end].queue.is_empty());
+            net.wires.get(self.link).is_none_or(|wire| !wire.flows[self.end].is_waiting());
         if self.draining && self.pending.is_empty() && drained {
             net.leave(self.link, self.end, true);
             return Err(LinkFault::ClosedHere);

@@ -13,7 +13,6 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
-use bytes::{Buf, Bytes};
 use stellate_protocol::codec::{CodecError, Outbound, encode};
 use stellate_protocol::{Frame, Parcel};
 use tokio::time::{Duration, Instant};
@@ -23,6 +22,7 @@ use super::agenda::Agenda;
 use super::flow::{Flow, Item, Landed};
 use super::profile::Profile;
 use super::rng::Rng;
+use super::run::{COPY_MAX, Run};
 use super::tamper::Tamper;
 use super::trace::Trace;
 use super::wire::{Violation, Wire};
@@ -53,7 +53,7 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn new(seed: u64, profile: Profile) -> Self {
         let net = Mutex::new(Net::new(seed, profile));
-        let scratch = Mutex::new(Outbound::new());
+        let scratch = Mutex::new(Outbound::copying(COPY_MAX));
         Self { net, read: AtomicBool::new(false), tampers: AtomicBool::new(false), scratch }
     }
 
@@ -70,13 +70,12 @@ impl Shared {
     }
 
     /// A frame as it goes over the wire.
-    pub(super) fn encoded(&self, frame: &Frame<Parcel>) -> Result<Bytes, CodecError> {
+    pub(super) fn encoded(&self, frame: &Frame<Parcel>) -> Result<Run, CodecError> {
         let mut scratch = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
         let encoded = encode(frame, &mut scratch);
-        let len = scratch.len();
         // Also of one that failed.
-        let bytes = scratch.copy_to_bytes(len);
-        encoded.map(|()| bytes)
+        let run = Run::of(&mut scratch);
+        encoded.map(|()| run)
     }
 
     /// Changes the network and wakes whom it concerns, outside of the lock.
@@ -379,39 +378,43 @@ impl Net {
                 return;
             };
             let flow = &mut wire.flows[end];
-            let Some(item) = flow.depart(now, quality.bandwidth) else {
-                if !flow.queue.is_empty() {
+            if !flow.depart(now, quality.bandwidth) {
+                if flow.is_waiting() {
                     self.at(now + 1, Event::Pump { link, end });
                 }
                 return;
-            };
-            let mut rest = Some(item);
+            }
             for nth in 0..=PIECES_MAX {
-                let Some(whole) = &mut rest else { break };
-                let cut = if stream && nth < PIECES_MAX { self.cut_off(whole) } else { None };
-                let Some(piece) = cut.or_else(|| rest.take()) else { break };
+                let cut = stream && nth < PIECES_MAX && self.cut_off(link, end);
                 let arrival = now + self.travel(quality);
                 if let Some(wire) = self.wires.get_mut(link) {
-                    let flow = &mut wire.flows[end];
                     // One event lands all that comes within a tick.
-                    if let Some(arrival) = flow.fly(arrival, piece) {
+                    if let Some(arrival) = wire.flows[end].fly(arrival) {
                         self.at(arrival, Event::Arrive { link, end });
                     }
+                }
+                if !cut {
+                    break;
                 }
             }
         }
     }
 
-    /// Cuts a first part off the bytes of a stream, if the seed says so, at an arbitrary place.
-    fn cut_off(&mut self, rest: &mut Item) -> Option<Item> {
-        let Item::Bytes { bytes, kind, .. } = rest else {
-            return None;
+    /// Cuts a first part off the bytes that leave next on a stream, if the seed says so, at an
+    /// arbitrary place; whether it did.
+    fn cut_off(&mut self, link: u64, end: usize) -> bool {
+        let departing = self.wires.get(link).and_then(|wire| wire.flows[end].departing());
+        let Some(len) = departing.filter(|len| *len >= 2) else {
+            return false;
         };
-        if bytes.len() < 2 || !self.rng.chance(PIECE_CHANCE) {
-            return None;
+        if !self.rng.chance(PIECE_CHANCE) {
+            return false;
         }
-        let at = 1 + self.rng.below(bytes.len() as u64 - 1) as usize;
-        Some(Item::Bytes { bytes: bytes.split_to(at), kind: *kind, ends: false })
+        let at = 1 + self.rng.below(len as u64 - 1) as usize;
+        if let Some(wire) = self.wires.get_mut(link) {
+            wire.flows[end].cut_departing(at);
+        }
+        true
     }
 
     fn arrive(&mut self, link: u64, end: usize, now: u64) {

@@ -9,6 +9,7 @@ use stellate_protocol::frame::{Ack, Answer, Close, Hello, LaneState, Message, Op
 use stellate_protocol::{Frame, Lane, Parcel, Payload, Seq};
 
 use super::net::Net;
+use super::run::Run;
 use crate::trace::{Event, Passage, Tape, What};
 
 /// Where the checksums of body and header stand in a header.
@@ -16,7 +17,7 @@ const BODY_CRC_AT: usize = 12;
 const HEADER_CRC_AT: usize = 44;
 
 /// The passage of a frame that is not sent yet. `read`: somebody reads the details.
-pub(super) fn of(frame: &Frame<Parcel>, bytes: &Bytes, read: bool) -> Passage {
+pub(super) fn of(frame: &Frame<Parcel>, bytes: &Run, read: bool) -> Passage {
     let body = bytes.len().saturating_sub(HEADER_LEN) as u32;
     let mut passage = Passage {
         kind: frame.kind(),
@@ -25,8 +26,8 @@ pub(super) fn of(frame: &Frame<Parcel>, bytes: &Bytes, read: bool) -> Passage {
         message_type: 0,
         front: body,
         data: 0,
-        header_crc: field(bytes, HEADER_CRC_AT),
-        body_crc: field(bytes, BODY_CRC_AT),
+        header_crc: field(&bytes.head, HEADER_CRC_AT),
+        body_crc: field(&bytes.head, BODY_CRC_AT),
         sent: 0,
         call: None,
         detail: None,
@@ -151,7 +152,7 @@ impl Net {
             for end in 0..2 {
                 let (node, peer) = (wire.places[end], Some(wire.places[1 - end]));
                 let session = wire.session;
-                tape.events.extend(wire.flows[end].manifest.iter().map(|passage| {
+                tape.events.extend(wire.flows[end].passages().map(|passage| {
                     let what = What::Waiting(passage.clone());
                     Event { tick, node, peer, link, session, what }
                 }));

@@ -3,7 +3,8 @@
 //!
 //! ```text
 //! cargo bench --bench simulation -- osd              50 nodes: a monitor, OSDs, clients
-//! cargo bench --bench simulation -- osd 60 2 64      writes an object, runs at once, objects a client
+//! cargo bench --bench simulation -- osd 60 2 64 4096 writes an object, runs at once, objects a client,
+//!                                                    and how long they may be
 //! cargo bench --bench simulation -- database         the same, with OSDs that keep all in databases
 //! cargo bench --bench simulation -- idle 1000 3600   nodes, virtual seconds; 50 peers each
 //! cargo bench --bench simulation -- drill            50 nodes, 4 seeds a core
@@ -46,6 +47,8 @@ struct Load {
     writes: u64,
     /// Of each client.
     objects: u64,
+    /// They are shorter.
+    bytes: u64,
     keeps: Keeps,
 }
 
@@ -86,13 +89,15 @@ fn main() {
         Some("osd" | "database") => {
             let database = args[0] == "database";
             let keeps = if database { Keeps::InDatabase } else { Keeps::InMemory };
-            let load = Load { writes: number(1, WRITES), objects: number(3, DEPTH), keeps };
+            let (writes, objects, bytes) = (number(1, WRITES), number(3, DEPTH), number(4, BYTES));
+            let load = Load { writes, objects, bytes, keeps };
             measure(&args[0], number(2, cores()), |seed| osd(seed, load));
         }
         Some("idle") => measure("idle", 1, |_| idle(number(1, 1_000), number(2, 3_600))),
         Some("drill") => measure("drill", number(2, cores()), |seed| drill(seed, number(1, 4))),
         _ => {
-            let load = Load { writes: WRITES, objects: DEPTH, keeps: Keeps::InMemory };
+            let keeps = Keeps::InMemory;
+            let load = Load { writes: WRITES, objects: DEPTH, bytes: BYTES, keeps };
             measure("osd", cores(), |seed| osd(seed, load));
             measure("drill", cores(), |seed| drill(seed, 4));
             measure("idle", 1, |_| idle(200, 60));
@@ -150,7 +155,7 @@ fn resident_max() -> u64 {
 /// Clients write and read objects, as many at once as they have; each write is stored on three OSDs
 /// before it is answered; the ledger checks each, and at last every copy.
 fn osd(seed: u64, load: Load) -> Figures {
-    let Load { writes, objects, keeps } = load;
+    let Load { writes, objects, bytes, keeps } = load;
     let osds = NODES - CLIENTS - 1;
     let clients = (1..=CLIENTS).map(EntityName::client);
     let cluster = clients
@@ -162,7 +167,7 @@ fn osd(seed: u64, load: Load) -> Figures {
             let tasks = (0..CLIENTS).map(|client| {
                 let name = EntityName::client(client + 1);
                 let (first, pause) = (client * objects, Duration::ZERO);
-                let load = Work { osds, first, objects, writes, pause, bytes: BYTES };
+                let load = Work { osds, first, objects, writes, pause, bytes };
                 let site = Site::from(running.node(name).expect("it is up"));
                 let task = async move {
                     let client = work(site.clone(), load).await?;

@@ -13,11 +13,13 @@ pub(crate) fn replicas(map: &ClusterMap, object: &str) -> Vec<u64> {
     let mut longest: Vec<(u64, u64)> = Vec::with_capacity(count + 1);
     for osd in map.osds.keys() {
         let drawn = (straw(name, *osd), *osd);
-        let place = longest.partition_point(|kept| *kept > drawn);
-        if place < count {
-            longest.truncate(count - 1);
-            longest.insert(place, drawn);
+        // Most are shorter than all that are kept.
+        if longest.len() == count && longest.last() >= Some(&drawn) {
+            continue;
         }
+        let place = longest.partition_point(|kept| *kept > drawn);
+        longest.truncate(count - 1);
+        longest.insert(place, drawn);
     }
     longest.into_iter().map(|(_, osd)| osd).collect()
 }

@@ -347,6 +347,46 @@ fn s4_who_is_told_to_stop_does_first_what_it_owes() {
     }
 }
 
+/// V1, V2: a stop is for the life that it was given to. What was left of one, as of a life that could
+/// not be built or that was killed in the same turn, stopped the next, and `OnFailure` forgot the child.
+#[test]
+fn v1_a_stop_that_a_life_did_not_live_to_see_is_not_for_the_next() {
+    for killed in [false, true] {
+        local(async {
+            let tree = Tree::new(Supervisor::default());
+            let backoff = Backoff { min: 10 * MS, max: 10 * MS, reset_after: Duration::MAX };
+            let spec = Supervisor::default().backoff(backoff).intensity(1, 60_000 * MS);
+            let group = tree.supervisor("g", spec).unwrap();
+            let (log, builds) = (Log::default(), Rc::new(Cell::new(0)));
+            let (mut make, count) = (log.factory(), builds.clone());
+            let factory = move || {
+                count.set(count.get() + 1);
+                assert!(killed || count.get() != 2, "factory");
+                make()
+            };
+            let owing = builds.clone();
+            let recipe = Recipe::new(factory).owes(move || owing.get() < 2);
+            let addr = group.spawn("a", recipe, Restart::OnFailure).unwrap();
+            group.child("b", Log::default().factory(), Restart::Always).unwrap();
+            tree.wait_for("g/b", is_started).await.unwrap();
+            let mark = tree.panic(if killed { "g/b" } else { "g/a" }).unwrap();
+            if killed {
+                tree.wait_since(mark, "g/b", is_started).await.unwrap();
+            } else {
+                tree.wait_since(mark, "g/a", is_restarting).await.unwrap();
+            }
+            // One more fails the group, which stops the other: it backs off, or is killed as well.
+            let mark = tree.panic("g/b").unwrap();
+            if killed {
+                tree.kill("g/a").unwrap();
+            }
+            tree.wait_since(mark, "g/b", is_started).await.unwrap();
+            assert_eq!(addr.send(Add(1)).await, Ok(1), "killed: {killed}, {:?}", told(&tree));
+            assert_eq!(tree.history_of("g/a").last(), Some(&What::Started));
+        });
+    }
+}
+
 #[test]
 fn v4_handles_and_waits_are_send() {
     fn is_send<T: Send>(_: &T) {}

@@ -17,6 +17,8 @@
 //!   handled: `super::abandon`.
 //! * **S4** What its recipe owes is done before it stops, also by an actor that backs off.
 //! * **V2** One exit is reported for each start, and nothing starts by itself.
+//! * Orders are for the life that they are given to, which begins with its start and not with its build.
+//!   Whatever is left of them at its exit goes with it.
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -158,7 +160,6 @@ impl<A: Actor<Context = Context<A>>> ChildFuture<A> {
                     let owing = self.recipe.as_ref().and_then(Recipe::owing);
                     let owes = || contain(|| owing.is_some_and(|owes| owes())).unwrap_or(false);
                     if after >= drain || !owes() {
-                        self.orders.stop = None;
                         return self.exit(Cause::Stopped);
                     }
                 }
@@ -241,6 +242,8 @@ impl<A: Actor<Context = Context<A>>> ChildFuture<A> {
 
     fn exit(&mut self, cause: Cause) -> Turn {
         self.drop_actor();
+        // Before it is judged: what is ordered from there on is for the next.
+        (self.orders.stop, self.orders.kill, self.orders.panic) = (None, false, None);
         let fate = self.seat.exited(cause.clone());
         if let Some(recipe) = &mut self.recipe {
             recipe.exited(&Exit { path: self.seat.path.clone(), cause, fate });

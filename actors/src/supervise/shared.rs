@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::cause::{Cause, Fate};
-use super::control::Control;
+use super::control::{Control, Orders};
 use super::history::{Entry, History, What};
 use super::node::{Input, NodeId, Output};
 use super::plan::Plan;
@@ -113,9 +113,10 @@ impl Core {
                     if node == asker {
                         after.start = Some(delay);
                     }
-                    // A stop that was meant for the actor before must not hit the next.
+                    // What was meant for the actor before must not hit the next.
                     self.order(node, after, |orders| {
-                        (orders.start, orders.stop) = (Some(delay), None);
+                        let (start, paused) = (Some(delay), orders.paused);
+                        *orders = Orders { start, paused, ..Orders::default() };
                     });
                 }
                 Output::Stop { node, drain } => {
@@ -134,12 +135,7 @@ impl Core {
         }
     }
 
-    fn order(
-        &self,
-        node: NodeId,
-        after: &mut Aftermath,
-        change: impl FnOnce(&mut super::control::Orders),
-    ) {
+    fn order(&self, node: NodeId, after: &mut Aftermath, change: impl FnOnce(&mut Orders)) {
         if let Some(control) = self.controls.get(&node) {
             control.order(change);
             after.wake.push(control.clone());

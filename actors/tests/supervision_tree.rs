@@ -548,11 +548,17 @@ fn v4_a_child_on_another_arbiter() {
         assert_eq!(count, 101, "sent before it was built");
         assert_ne!(thread, std::thread::current().id());
 
-        let mark = tree.panic("osd").unwrap();
-        tree.wait_since(mark, "osd", is_started).await.unwrap();
+        // An answer may be here before it is told that the life which gave it has started.
+        let again = |mark| {
+            let mut ended = false;
+            tree.wait_since(mark, "osd", move |what| {
+                ended |= is_panicked(what) || *what == What::Stopped;
+                ended && is_started(what)
+            })
+        };
+        again(tree.panic("osd").unwrap()).await.unwrap();
         assert_eq!(addr.send(Count).await.unwrap(), (202, thread), "V1 across threads");
-        let mark = tree.kill("first").unwrap();
-        tree.wait_since(mark, "osd", is_started).await.unwrap();
+        again(tree.kill("first").unwrap()).await.unwrap();
         assert_eq!(addr.send(Count).await.unwrap(), (303, thread), "rest-for-one across threads");
 
         tree.remove("osd").unwrap().await;

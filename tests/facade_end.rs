@@ -10,7 +10,7 @@ use std::time::Duration;
 use facade_support::*;
 use futures::FutureExt;
 use stellate::prelude::*;
-use stellate::testing::{What, virtual_time};
+use stellate::testing::{NodePhase, What, World, virtual_time};
 use stellate::{Cause, Supervisor};
 use tokio::task::LocalSet;
 
@@ -145,6 +145,95 @@ fn s4_whoever_is_shut_down_is_told_of_its_ends_first() {
             assert_eq!((cause, unacked.len()), (EndCause::ClosedHere, 3));
         });
     }
+}
+
+/// Hears of ends; its first lives panic at the first they hear of.
+struct Shaky {
+    panics: bool,
+    ends: Arc<Mutex<Vec<usize>>>,
+}
+
+impl Actor for Shaky {
+    type Context = Context<Self>;
+}
+
+impl Handler<SessionEvent> for Shaky {
+    type Result = ();
+
+    fn handle(&mut self, event: SessionEvent, _: &mut Self::Context) {
+        if let SessionEvent::Ended { unacked, .. } = event {
+            assert!(!self.panics, "asked for");
+            self.ends.lock().unwrap().push(unacked.len());
+        }
+    }
+}
+
+/// A messenger, an actor of which the first so many lives panic at an end, and what it heard.
+async fn shaky(
+    world: &World,
+    panics: usize,
+    placement: Placement,
+) -> (Messenger, Arc<Mutex<Vec<usize>>>) {
+    let messenger = world.messenger(EntityName::osd(1)).build().await.unwrap();
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let (mut lives, ends) = (0, heard.clone());
+    let factory = move || {
+        lives += 1;
+        Shaky { panics: lives <= panics, ends: ends.clone() }
+    };
+    let hosting = messenger.supervise("shaky", factory, Restart::default()).events();
+    hosting.placement(placement).start().unwrap();
+    messenger.ready();
+    (messenger, heard)
+}
+
+/// Sessions to nobody, with 1, 2, 3 … messages that come back at their ends.
+fn sessions(messenger: &Messenger, count: u64) -> Vec<Connection> {
+    let open = |n| {
+        let address = format!("sim://osd.{}", 9 + n);
+        let there = messenger.connect(EntityName::osd(9 + n), &*address).unwrap();
+        (0..n).for_each(|n| drop(there.try_send(Note { n }).unwrap()));
+        there
+    };
+    (1..=count).map(open).collect()
+}
+
+/// S4, V1: a handler that panics while its actor drains costs the event in hand, and no other end.
+#[test]
+fn s4_who_panics_while_it_is_shut_down_is_told_of_the_other_ends() {
+    virtual_time(1, async |world| {
+        let (messenger, heard) = shaky(&world, 2, Placement::default()).await;
+        let there = sessions(&messenger, 4);
+        world.sleep(Duration::from_secs(1)).await;
+        messenger.tree().pause("shaky").unwrap();
+        there.iter().for_each(Connection::abort);
+        let start = world.elapsed();
+        messenger.shutdown().await;
+        assert!(world.elapsed() - start < Duration::from_secs(1));
+        assert_eq!(*heard.lock().unwrap(), [3, 4]);
+    });
+}
+
+/// S4: an actor whose thread did not come to build it before it was told to stop.
+#[test]
+fn s4_who_was_not_built_yet_is_told_of_its_ends() {
+    virtual_time(1, async |world| {
+        let thread = LocalSet::new();
+        let busy = thread.enter();
+        let (messenger, heard) = shaky(&world, 0, Placement::Current).await;
+        drop(busy);
+        let there = sessions(&messenger, 2);
+        world.sleep(Duration::from_secs(1)).await;
+        there.iter().for_each(Connection::abort);
+        let stopping = async {
+            let tree = messenger.tree();
+            world.until("a stop", || tree.phase("shaky") == Some(NodePhase::Stopping)).await;
+            assert!(heard.lock().unwrap().is_empty());
+            thread.await;
+        };
+        futures::join!(messenger.shutdown(), stopping);
+        assert_eq!(*heard.lock().unwrap(), [1, 2]);
+    });
 }
 
 /// Shuts the messenger down from where it is woken.

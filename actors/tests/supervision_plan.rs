@@ -254,6 +254,66 @@ fn v3_a_parent_restarts_the_group_that_gave_up() {
     assert_eq!(play.take(), ["start g/b"], "the group's window is fresh");
 }
 
+/// S4, V2: who fails while it drains and owes something is built again within what is left of its
+/// drain period, as often as its group allows, and is no failure of the group if it is not.
+#[test]
+fn s4_v2_who_fails_while_it_drains_is_built_again_in_its_time() {
+    let backoff = Backoff { min: 20 * MS, max: 20 * MS, reset_after: Duration::MAX };
+    let spec = Supervisor::default().backoff(backoff);
+    let cases = [
+        (Restart::Always, 3, 100, true, true),
+        (Restart::OnFailure, 3, 100, true, true),
+        (Restart::Never, 3, 100, true, false),
+        // No restart is left, no time is, nothing is owed.
+        (Restart::Always, 0, 100, true, false),
+        (Restart::Always, 3, 40, true, false),
+        (Restart::Always, 3, 100, false, false),
+    ];
+    for (n, (restart, max, drain, owes, again)) in cases.into_iter().enumerate() {
+        let mut plan = Plan::new(spec.intensity(max, 60_000 * MS));
+        let options = ChildOptions::from(restart).drain(drain * MS);
+        let id = plan.add_child(Time::ZERO, "a", options).unwrap();
+        plan.add_child(Time::ZERO, "b", ChildOptions::default()).unwrap();
+        plan.handle(MS, Input::Started(id));
+        plan.handle(10 * MS, Input::Remove { node: id, at_once: false });
+        while plan.poll_output().is_some() {}
+        let input = if owes { Input::Owing } else { Input::Exited };
+        plan.handle(40 * MS, input(id, panicked("boom")));
+        let outputs: Vec<_> = std::iter::from_fn(|| plan.poll_output())
+            .filter(|output| !matches!(output, Output::Record { .. }))
+            .collect();
+        if !again {
+            assert_eq!(outputs, [Output::Retire { node: id }], "{n}");
+            assert_eq!(plan.ended(), None, "{n}");
+            continue;
+        }
+        let [Output::Start { after, .. }, stop] = &outputs[..] else { panic!("{n}: {outputs:?}") };
+        assert!(*after >= 10 * MS && *after <= 20 * MS, "{n}: {after:?}");
+        assert_eq!(*stop, Output::Stop { node: id, drain: 70 * MS }, "{n}");
+        assert_eq!(plan.phase(id), Some(Phase::Stopping), "{n}");
+        // Told again it has no more time than before, and told to go at once it has none.
+        plan.handle(50 * MS, Input::Remove { node: id, at_once: false });
+        assert_eq!(plan.poll_output(), Some(Output::Stop { node: id, drain: 60 * MS }), "{n}");
+        plan.handle(50 * MS, Input::Remove { node: id, at_once: true });
+        assert_eq!(plan.poll_output(), Some(Output::Stop { node: id, drain: Time::ZERO }), "{n}");
+        plan.handle(50 * MS, Input::Owing(id, panicked("boom")));
+        assert_eq!(plan.phase(id), None, "{n}");
+    }
+}
+
+/// V2: what starts again in any case does so in its turn, and not before that to drain.
+#[test]
+fn v2_who_fails_while_it_drains_for_a_restart_waits_for_it() {
+    let mut plan = Plan::new(Supervisor::rest_for_one());
+    let [a, b] = ["a", "b"].map(|name| plan.add_child(MS, name, ChildOptions::default()).unwrap());
+    plan.handle(MS, Input::Started(a));
+    plan.handle(MS, Input::Started(b));
+    plan.handle(MS, Input::Exited(a, panicked("boom")));
+    assert_eq!(plan.phase(b), Some(Phase::Stopping));
+    plan.handle(2 * MS, Input::Owing(b, panicked("boom")));
+    assert_eq!((plan.phase(a), plan.phase(b)), (Some(Phase::Starting), Some(Phase::Down)));
+}
+
 #[test]
 fn v2_restart_kinds() {
     let mut play = Play::new(Supervisor::default());
@@ -351,11 +411,15 @@ fn v2_random_play_keeps_the_books() {
                     let _ = plan.add_child(now, &format!("{group}c{n}"), restart.into());
                 }
                 (1, Some(node)) => plan.handle(now, Input::Remove { node, at_once: draw(2) == 0 }),
-                (2..=4, Some(node)) => plan.handle(now, Input::Started(node)),
+                (2..=3, Some(node)) => plan.handle(now, Input::Started(node)),
                 (5.., Some(node)) => {
                     let stop = owed.remove(&node).unwrap();
                     let cause = if stop { Cause::Stopped } else { panicked("random") };
                     plan.handle(now, Input::Exited(node, cause));
+                }
+                (4, Some(node)) => {
+                    owed.remove(&node);
+                    plan.handle(now, Input::Owing(node, panicked("owing")));
                 }
                 _ => {}
             }
@@ -374,7 +438,9 @@ fn v2_random_play_keeps_the_books() {
                 break;
             };
             owed.remove(&node);
-            plan.handle(now, Input::Exited(node, Cause::Stopped));
+            // Whatever it owes, it comes to an end.
+            now += 40 * MS;
+            plan.handle(now, Input::Owing(node, panicked("owing")));
         }
         assert!(plan.is_empty() && plan.ended().is_some(), "seed {seed} does not end: {plan:?}");
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use stellate_actors::supervise::{Backoff, ChildOptions, Recipe, Restart, Supervisor, Tree, What};
-use supervision_support::{Add, Log, is_restarting, is_started, local, say, told};
+use supervision_support::{Add, Log, Worker, is_restarting, is_started, local, say, told};
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -93,17 +93,7 @@ fn s4_who_is_told_to_stop_does_first_what_it_owes() {
             let backoff = Backoff { min: 10 * MS, max: 10 * MS, reset_after: Duration::MAX };
             let tree = Tree::new(Supervisor::default().backoff(backoff));
             let (log, owed) = (Log::default(), Rc::new(Cell::new(0u32)));
-            let (owes, pays) = (owed.clone(), owed.clone());
-            let recipe = Recipe::new(log.factory()).owes(move || owes.get() > 0);
-            let recipe = recipe.on_start(move |_, ctx| {
-                let owed = pays.clone();
-                let pay = poll_fn(move |_| {
-                    owed.set(owed.get().saturating_sub(1));
-                    Poll::<()>::Pending
-                });
-                let pay = actix::fut::wrap_future(pay);
-                ctx.spawn(pay);
-            });
+            let recipe = indebted(log.factory(), &owed);
             let options = ChildOptions::default().drain(drain);
             let addr = tree.spawn("osd", recipe, options).unwrap();
             assert_eq!(addr.send(Add(1)).await, Ok(1));
@@ -116,6 +106,89 @@ fn s4_who_is_told_to_stop_does_first_what_it_owes() {
             assert_eq!((owed.get(), log.alive.get()), (left, 0), "fails: {fails}, {drain:?}");
             assert!(tree.now() <= drain);
             assert_eq!(tree.history_of("osd").last(), Some(&What::Removed));
+        });
+    }
+}
+
+/// A recipe that owes `owed` things, and does one of them at each poll of its actor.
+fn indebted(factory: impl FnMut() -> Worker + 'static, owed: &Rc<Cell<u32>>) -> Recipe<Worker> {
+    let (owes, pays) = (owed.clone(), owed.clone());
+    Recipe::new(factory).owes(move || owes.get() > 0).on_start(move |_, ctx| {
+        let owed = pays.clone();
+        let pay = poll_fn(move |_| {
+            owed.set(owed.get().saturating_sub(1));
+            Poll::<()>::Pending
+        });
+        let pay = actix::fut::wrap_future(pay);
+        ctx.spawn(pay);
+    })
+}
+
+/// S4: who was told to stop before its first poll is built for what it owes, and for nothing else.
+#[test]
+fn s4_who_was_not_built_yet_does_what_it_owes() {
+    for (owed, drain, left, built) in [(3, 50, 0, 1), (0, 50, 0, 0), (3, 0, 3, 0)] {
+        local(async {
+            let tree = Tree::new(Supervisor::default());
+            let (owed, builds) = (Rc::new(Cell::new(owed)), Rc::new(Cell::new(0)));
+            let (log, count) = (Log::default(), builds.clone());
+            let factory = log.factory_with(move |_| count.set(count.get() + 1));
+            let options = ChildOptions::default().drain(drain * MS);
+            tree.spawn("osd", indebted(factory, &owed), options).unwrap();
+            assert_eq!(tree.shutdown().await, None);
+            assert_eq!((owed.get(), builds.get(), log.alive.get()), (left, built, 0));
+            assert!(tree.now() <= 2 * MS, "{:?}", tree.now());
+        });
+    }
+}
+
+/// S4, V2: who panics, or is killed, while it drains is built again for what it owes, within its drain
+/// period; and who always fails, in its factory or once built, ends: when the restarts of its group are
+/// spent, or when no back-off fits any more.
+#[test]
+fn s4_v2_who_fails_while_it_drains_is_built_again_for_what_it_owes() {
+    const EVER: u32 = u32::MAX;
+    // How often it fails, what its group allows; then how often it was built again.
+    let cases = [
+        ("panic", 1, 8, 1..=1),
+        ("kill", 1, 8, 1..=1),
+        ("factory", 2, 8, 2..=2),
+        ("started", 2, 8, 2..=2),
+        ("factory", EVER, 3, 3..=3),
+        ("started", EVER, 3, 3..=3),
+        // Each waits for 5 to 10 ms.
+        ("factory", EVER, EVER, 9..=20),
+        ("started", EVER, EVER, 9..=20),
+    ];
+    for (how, times, max, restarts) in cases {
+        local(async {
+            let backoff = Backoff { min: 10 * MS, max: 10 * MS, reset_after: Duration::MAX };
+            let spec = Supervisor::default().backoff(backoff).intensity(max, 60_000 * MS);
+            let tree = Tree::new(spec);
+            let (log, owed, lives) = (Log::default(), Rc::new(Cell::new(0)), Cell::new(0));
+            let mut make = log.factory();
+            let factory = move || {
+                // The first does not fail by itself.
+                lives.set(lives.get() + 1);
+                let fails = lives.get() > 1 && lives.get() <= times;
+                assert!(how != "factory" || !fails, "factory");
+                let mut worker = make();
+                worker.panic_in_started = how == "started" && fails;
+                worker
+            };
+            let options = ChildOptions::default().drain(100 * MS);
+            let addr = tree.spawn("osd", indebted(factory, &owed), options).unwrap();
+            assert_eq!(addr.send(Add(1)).await, Ok(1));
+            owed.set(3);
+            let ended = tree.shutdown();
+            if how == "kill" { tree.kill("osd") } else { tree.panic("osd") }.unwrap();
+            assert_eq!(ended.await, None, "no failure of the group");
+            let history = tree.history_of("osd");
+            let again = history.iter().filter(|what| is_restarting(what)).count();
+            assert!(restarts.contains(&again), "{how} {again}: {history:?}");
+            assert_eq!(owed.get(), if times == EVER { 3 } else { 0 }, "{how}: {history:?}");
+            assert!(tree.now() <= 100 * MS, "{how}: {:?}", tree.now());
+            assert_eq!((log.alive.get(), history.last()), (0, Some(&What::Removed)));
         });
     }
 }

@@ -5,7 +5,7 @@
 //!  ┌─────► Idle ───────────► Running ──────────────┐
 //!  │        │ Start(delay)      ▲                  │
 //!  │        └────► BackOff ─────┘ delay over       │
-//!  │                  │ Stop                       │
+//!  │                  │ Stop, nothing owed         │
 //!  └──────────────────┴──────── Exited ◄───────────┘     Retire: the future ends
 //! ```
 //!
@@ -15,7 +15,8 @@
 //!   nobody may trust.
 //! * **S3** Whatever message it still holds, in a future, in its state or in the mailbox, is not
 //!   handled: `super::abandon`.
-//! * **S4** What its recipe owes is done before it stops, also by an actor that backs off.
+//! * **S4** What its recipe owes is done before it stops, also by an actor that backs off, that was not
+//!   built yet, or that fails while it drains: all within one drain period.
 //! * **V2** One exit is reported for each start, and nothing starts by itself.
 //! * Orders are for the life that they are given to, which begins with its start and not with its build.
 //!   Whatever is left of them at its exit goes with it.
@@ -31,7 +32,7 @@ use std::time::Duration;
 use actix::dev::channel::AddressReceiver;
 use actix::dev::{AsyncContextParts, ContextFut, ContextParts};
 use actix::{Actor, ActorContext, AsyncContext, Context};
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Sleep, sleep};
 
 use super::beside::Side;
 use super::cause::{Cause, Exit, Fate};
@@ -51,15 +52,15 @@ pub(super) struct Seat {
 }
 
 impl Seat {
-    fn exited(&self, cause: Cause) -> Fate {
-        self.shared.exited(self.node, cause)
+    fn exited(&self, cause: Cause, owes: bool) -> Fate {
+        self.shared.exited(self.node, cause, owes)
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
         // After a retirement the node is unknown and this does nothing.
-        self.exited(Cause::Lost);
+        self.exited(Cause::Lost, false);
     }
 }
 
@@ -68,7 +69,6 @@ struct Running<A: Actor<Context = Context<A>>> {
     beside: Option<Side>,
     probe: Rc<Probe>,
     reported: bool,
-    drain: Option<Pin<Box<Sleep>>>,
 }
 
 impl<A: Actor<Context = Context<A>>> Running<A> {
@@ -97,6 +97,8 @@ enum Turn {
 pub(super) struct ChildFuture<A: Actor<Context = Context<A>>> {
     state: State<A>,
     orders: Orders,
+    /// This life was told to stop, and has until then.
+    drain: Option<Pin<Box<Sleep>>>,
     /// What wakes this future.
     waker: Option<Waker>,
     // Before the seat: when the future is dropped these go first, then the loss is reported.
@@ -110,6 +112,7 @@ impl<A: Actor<Context = Context<A>>> ChildFuture<A> {
         Self {
             state: State::Idle,
             orders: Orders::default(),
+            drain: None,
             waker: None,
             recipe: Some(recipe),
             mailbox: Some(Rc::new(RefCell::new(mailbox))),
@@ -146,26 +149,23 @@ impl<A: Actor<Context = Context<A>>> ChildFuture<A> {
                     (self.orders.stop, self.orders.kill, self.orders.panic) = (None, false, None);
                     Turn::Wait
                 }
-                Some(_) if self.orders.stop.take().is_some() => self.exit(Cause::Stopped),
-                Some(Duration::ZERO) => self.build(),
+                Some(Duration::ZERO) if self.orders.stop.is_none() => self.build(),
                 Some(after) => {
                     self.state = State::BackOff(Box::pin(sleep(after)));
                     Turn::Again
                 }
             },
             State::BackOff(delay) => {
+                let (start, over) = (delay.deadline(), delay.as_mut().poll(task).is_ready());
                 (self.orders.kill, self.orders.panic) = (false, None);
-                if let Some(drain) = self.orders.stop {
-                    let after = delay.deadline().saturating_duration_since(Instant::now());
-                    let owing = self.recipe.as_ref().and_then(Recipe::owing);
-                    let owes = || contain(|| owing.is_some_and(|owes| owes())).unwrap_or(false);
-                    if after >= drain || !owes() {
-                        return self.exit(Cause::Stopped);
-                    }
-                }
-                match delay.as_mut().poll(task) {
-                    Poll::Ready(()) => self.build(),
-                    Poll::Pending => Turn::Wait,
+                let at_once = self.take_stop();
+                let in_time = self.drain.as_ref().is_none_or(|drain| start < drain.deadline());
+                if at_once || !in_time || (self.drain.is_some() && !self.owes()) {
+                    self.exit(Cause::Stopped)
+                } else if over {
+                    self.build()
+                } else {
+                    Turn::Wait
                 }
             }
             State::Running(_) => self.run(task),
@@ -191,7 +191,7 @@ impl<A: Actor<Context = Context<A>>> ChildFuture<A> {
         match built {
             Ok((actor, work)) => {
                 let beside = work.map(Side::new);
-                let running = Running { actor, beside, probe, reported: false, drain: None };
+                let running = Running { actor, beside, probe, reported: false };
                 self.state = State::Running(running);
                 Turn::Again
             }
@@ -200,26 +200,24 @@ impl<A: Actor<Context = Context<A>>> ChildFuture<A> {
     }
 
     fn run(&mut self, task: &mut Task<'_>) -> Turn {
-        let State::Running(running) = &mut self.state else {
-            return Turn::Wait;
-        };
         if std::mem::take(&mut self.orders.kill) {
             return self.exit(Cause::Killed);
         }
-        if let Some(drain) = self.orders.stop.take() {
-            if drain.is_zero() {
-                return self.exit(Cause::Stopped);
-            }
+        if self.take_stop() {
+            return self.exit(Cause::Stopped);
+        }
+        let State::Running(running) = &mut self.state else {
+            return Turn::Wait;
+        };
+        if self.drain.is_some() && !running.probe.draining.replace(true) {
             // Told to stop it gets its chance to drain, paused or not.
             if let (true, Some(recipe)) = (self.orders.paused, &mut self.recipe) {
                 recipe.paused(false, &self.seat.path);
             }
-            running.probe.draining.set(true);
-            running.drain = Some(Box::pin(sleep(drain)));
         }
         running.probe.panic.replace(self.orders.panic.take());
         running.probe.asked.set(false);
-        let paused = self.orders.paused && running.drain.is_none();
+        let paused = self.orders.paused && self.drain.is_none();
         let polled = contain(|| {
             let polled = if paused { Poll::Pending } else { running.poll(task) };
             // Not reached when the actor waits for a future, or is paused.
@@ -234,17 +232,33 @@ impl<A: Actor<Context = Context<A>>> ChildFuture<A> {
             Ok(Poll::Ready(())) => self.exit(Cause::Stopped),
             Ok(Poll::Pending) => {
                 let overdue =
-                    running.drain.as_mut().is_some_and(|d| d.as_mut().poll(task).is_ready());
+                    self.drain.as_mut().is_some_and(|drain| drain.as_mut().poll(task).is_ready());
                 if overdue { self.exit(Cause::Overdue) } else { Turn::Wait }
             }
         }
+    }
+
+    /// Takes an order to stop. Whether that is to be at once.
+    fn take_stop(&mut self) -> bool {
+        let stop = self.orders.stop.take();
+        if let Some(drain) = stop {
+            self.drain = Some(Box::pin(sleep(drain)));
+        }
+        stop.is_some_and(|drain| drain.is_zero())
+    }
+
+    fn owes(&self) -> bool {
+        let owing = self.recipe.as_ref().and_then(Recipe::owing);
+        contain(|| owing.is_some_and(|owes| owes())).unwrap_or(false)
     }
 
     fn exit(&mut self, cause: Cause) -> Turn {
         self.drop_actor();
         // Before it is judged: what is ordered from there on is for the next.
         (self.orders.stop, self.orders.kill, self.orders.panic) = (None, false, None);
-        let fate = self.seat.exited(cause.clone());
+        self.drain = None;
+        let failed = matches!(cause, Cause::Panicked { .. } | Cause::Killed);
+        let fate = self.seat.exited(cause.clone(), failed && self.owes());
         if let Some(recipe) = &mut self.recipe {
             recipe.exited(&Exit { path: self.seat.path.clone(), cause, fate });
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::cause::Cause;
 use super::history::What;
-use super::policy::{ChildOptions, Supervisor, Time, Window};
+use super::policy::{ChildOptions, Supervisor, Time, Window, draw, salt};
 
 /// A node, for ever: numbers are not used again, and grow in start order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -61,7 +61,23 @@ pub(super) struct Node {
     pub(super) restarts: u64,
     /// Set from start to failure.
     pub(super) up_since: Option<Time>,
+    /// Until when it may drain, once it is told to stop.
+    pub(super) stop_by: Option<Time>,
     pub(super) kind: Kind,
+}
+
+impl Node {
+    /// Counts a restart: which one in a row it is, and how long it waits.
+    pub(super) fn next_restart(&mut self, now: Time, spec: &Supervisor) -> (u32, Duration) {
+        let up_since = self.up_since.take();
+        if up_since.is_some_and(|at| now.saturating_sub(at) >= spec.backoff.reset_after) {
+            self.attempts = 0;
+        }
+        self.attempts = self.attempts.saturating_add(1);
+        self.restarts = self.restarts.wrapping_add(1);
+        let drawn = draw(spec.seed, salt(&self.path) ^ self.restarts);
+        (self.attempts, spec.backoff.delay(self.attempts, drawn))
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -109,6 +125,9 @@ pub enum Input {
     Started(NodeId),
     /// A child's actor has ended, in answer to an order or not.
     Exited(NodeId, Cause),
+    /// The same of a failure, and the child's recipe owes something yet: one that was told to stop is
+    /// built again to do it, if its back-off, its drain period and the restarts of its group allow.
+    Owing(NodeId, Cause),
     /// A node is to leave the tree, within its drain period or at once.
     Remove {
         /// The node.
@@ -123,15 +142,15 @@ pub enum Input {
 /// What is to be done, read from the plan until there is no more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
-    /// Build the child's actor after a delay. Answered by `Exited` once, and before that perhaps by
-    /// `Started`.
+    /// Build the child's actor after a delay. Answered by `Exited` or `Owing` once, and before that
+    /// perhaps by `Started`.
     Start {
         /// The child.
         node: NodeId,
         /// The delay.
         after: Duration,
     },
-    /// Stop the child's actor, or forget its pending start. Answered by `Exited`.
+    /// Stop the child's actor, or forget its pending start. Answered by `Exited` or `Owing`.
     Stop {
         /// The child.
         node: NodeId,

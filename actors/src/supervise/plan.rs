@@ -7,7 +7,8 @@
 //!  child    Down ─Start─► Starting ─Started─► Up ─Stop─► Stopping
 //!            ▲               │ Exited          │ Exited     │ Exited
 //!            └───────────────┴────────┬────────┴────────────┘
-//!                                     ▼ not ordered: a failure, judged by the group
+//!                                     ▼ not ordered: a failure, judged by the group;
+//!                                       ordered, and it owes something: Start and Stop
 //!
 //!  group    Running ─failure─► one-for-one ──────────► Start(child, delay)
 //!              ▲      │        rest-for-one ► Restarting ─younger down─► Starting
@@ -30,7 +31,7 @@ use std::time::Duration;
 use super::cause::{Cause, Fate};
 use super::history::What;
 use super::node::{Group, Input, Kind, Mode, Node, NodeId, Output, Phase, TreeError};
-use super::policy::{ChildOptions, Restart, StopOrder, Strategy, Supervisor, Time, draw, salt};
+use super::policy::{ChildOptions, Restart, StopOrder, Strategy, Supervisor, Time};
 
 /// The whole tree's supervision state.
 #[derive(Clone, Debug)]
@@ -56,6 +57,7 @@ impl Plan {
             attempts: 0,
             restarts: 0,
             up_since: None,
+            stop_by: None,
             kind: Kind::Group(Box::new(Group::new(spec, Mode::Running))),
         };
         Self {
@@ -143,7 +145,7 @@ impl Plan {
     pub fn fate(&self, node: NodeId, after: Option<Duration>) -> Fate {
         match (self.nodes.get(&node), after) {
             (None, _) => Fate::Ends,
-            (Some(node), Some(after)) if node.phase == Phase::Starting => {
+            (Some(node), Some(after)) if node.phase != Phase::Down => {
                 Fate::Restarts { attempt: node.attempts, after }
             }
             (Some(_), _) => Fate::Waits,
@@ -155,8 +157,13 @@ impl Plan {
         match input {
             Input::Started(id) => self.started(now, id),
             Input::Exited(id, cause) => self.exited(now, id, cause),
-            Input::Remove { node, at_once } => self.remove(node, at_once),
-            Input::Shutdown => self.stop(NodeId::ROOT, false),
+            Input::Owing(id, cause) => {
+                if !self.drains_on(now, id, &cause) {
+                    self.exited(now, id, cause);
+                }
+            }
+            Input::Remove { node, at_once } => self.remove(now, node, at_once),
+            Input::Shutdown => self.stop(now, NodeId::ROOT, false),
         }
         self.settle(now);
     }
@@ -195,9 +202,17 @@ impl Plan {
         self.next += 1;
         let path: Arc<str> = path.into();
         self.paths.insert(path.clone(), id);
-        let (phase, up_since) = (Phase::Down, None);
-        let node =
-            Node { path, parent, phase, removing: false, attempts: 0, restarts: 0, up_since, kind };
+        let node = Node {
+            path,
+            parent,
+            phase: Phase::Down,
+            removing: false,
+            attempts: 0,
+            restarts: 0,
+            up_since: None,
+            stop_by: None,
+            kind,
+        };
         self.nodes.insert(id, node);
         if running {
             self.start(id, Duration::ZERO);
@@ -271,19 +286,50 @@ impl Plan {
         let Some(node) = self.nodes.get_mut(&child) else {
             return;
         };
-        let up_since = node.up_since.take();
-        if up_since.is_some_and(|at| now.saturating_sub(at) >= spec.backoff.reset_after) {
-            node.attempts = 0;
-        }
-        node.attempts = node.attempts.saturating_add(1);
-        node.restarts = node.restarts.wrapping_add(1);
-        let attempt = node.attempts;
-        let after = spec.backoff.delay(attempt, draw(spec.seed, salt(&path) ^ node.restarts));
+        let (attempt, after) = node.next_restart(now, &spec);
         self.record(path, What::Restarting { attempt, after });
         match spec.strategy {
             Strategy::RestForOne => self.restart_rest(parent, child, after),
             _ => self.start(child, after),
         }
+    }
+
+    /// A child has failed that owes something. Whether it was told to stop and is built once more for
+    /// that, within what is left of its drain period: S4. It counts as any restart (V2), and one that
+    /// is refused is no failure of the group.
+    fn drains_on(&mut self, now: Time, id: NodeId, cause: &Cause) -> bool {
+        let Some(Node { kind: Kind::Child(options), phase: Phase::Stopping, parent, .. }) =
+            self.nodes.get(&id)
+        else {
+            return false;
+        };
+        let (restart, parent) = (options.restart, *parent);
+        let Some(spec) = self.group(parent).map(|group| group.spec) else {
+            return false;
+        };
+        let Some(node) = self.nodes.get_mut(&id) else {
+            return false;
+        };
+        let left = node.stop_by.map_or(Duration::ZERO, |by| by.saturating_sub(now));
+        let (removing, path) = (node.removing, node.path.clone());
+        let (attempt, after) = node.next_restart(now, &spec);
+        let Some(group) = self.group_mut(parent) else {
+            return false;
+        };
+        // It starts again in any case, in its turn.
+        let again = matches!(group.mode, Mode::Restarting { .. }) && !removing;
+        if restart == Restart::Never
+            || again
+            || after >= left
+            || !group.window.admit(now, spec.intensity)
+        {
+            return false;
+        }
+        self.record(path.clone(), What::of(cause));
+        self.record(path, What::Restarting { attempt, after });
+        self.outputs.push_back(Output::Start { node: id, after });
+        self.outputs.push_back(Output::Stop { node: id, drain: left });
+        true
     }
 
     fn restart_rest(&mut self, parent: NodeId, child: NodeId, after: Duration) {
@@ -309,28 +355,32 @@ impl Plan {
         }
     }
 
-    fn remove(&mut self, id: NodeId, at_once: bool) {
+    fn remove(&mut self, now: Time, id: NodeId, at_once: bool) {
         let Some(node) = self.nodes.get_mut(&id) else {
             return;
         };
         if id == NodeId::ROOT {
-            return self.stop(id, at_once);
+            return self.stop(now, id, at_once);
         }
         node.removing = true;
         match node.phase {
             Phase::Down => self.forget(id),
-            _ => self.stop(id, at_once),
+            _ => self.stop(now, id, at_once),
         }
     }
 
     /// Orders a node down that is not.
-    fn stop(&mut self, id: NodeId, at_once: bool) {
+    fn stop(&mut self, now: Time, id: NodeId, at_once: bool) {
         let Some(node) = self.nodes.get_mut(&id) else {
             return;
         };
         match &mut node.kind {
             Kind::Child(options) => {
                 let drain = if at_once { Duration::ZERO } else { options.drain };
+                // Told again it has no more time than before.
+                let by = now.saturating_add(drain);
+                let by = *node.stop_by.insert(node.stop_by.map_or(by, |known| known.min(by)));
+                let drain = by.saturating_sub(now);
                 self.outputs.push_back(Output::Stop { node: id, drain });
             }
             Kind::Group(group) => {
@@ -350,6 +400,7 @@ impl Plan {
         let Some(node) = self.nodes.get_mut(&id) else {
             return;
         };
+        node.stop_by = None;
         match &mut node.kind {
             Kind::Child(_) => self.outputs.push_back(Output::Start { node: id, after }),
             Kind::Group(group) => {
@@ -392,17 +443,17 @@ impl Plan {
                 Mode::Running | Mode::Down => {}
                 Mode::Starting { after } => self.go_up(now, id, after),
                 Mode::Restarting { from, after } => {
-                    if !self.go_down(id, Some(from)) {
+                    if !self.go_down(now, id, Some(from)) {
                         self.set_mode(id, Mode::Starting { after });
                     }
                 }
                 Mode::Failing { cause } => {
-                    if !self.go_down(id, None) {
+                    if !self.go_down(now, id, None) {
                         self.group_down(now, id, Some(cause));
                     }
                 }
                 Mode::Stopping => {
-                    if !self.go_down(id, None) {
+                    if !self.go_down(now, id, None) {
                         self.group_down(now, id, None);
                     }
                 }
@@ -435,7 +486,7 @@ impl Plan {
 
     /// Stops the next child in reverse order, of those after `from`; false when all of them are
     /// down.
-    fn go_down(&mut self, id: NodeId, from: Option<NodeId>) -> bool {
+    fn go_down(&mut self, now: Time, id: NodeId, from: Option<NodeId>) -> bool {
         let Some(group) = self.group_mut(id) else {
             return false;
         };
@@ -448,17 +499,17 @@ impl Plan {
             // Told once: to look again at each exit would cost O(n) every time.
             if !std::mem::replace(&mut group.told, true) {
                 let all: Vec<_> = group.alive.iter().rev().copied().take_while(after).collect();
-                all.into_iter().for_each(|child| self.stop_unless_stopping(child, at_once));
+                all.into_iter().for_each(|child| self.stop_unless_stopping(now, child, at_once));
             }
         } else {
-            self.stop_unless_stopping(last, false);
+            self.stop_unless_stopping(now, last, false);
         }
         true
     }
 
-    fn stop_unless_stopping(&mut self, id: NodeId, at_once: bool) {
+    fn stop_unless_stopping(&mut self, now: Time, id: NodeId, at_once: bool) {
         if at_once || self.phase(id) != Some(Phase::Stopping) {
-            self.stop(id, at_once);
+            self.stop(now, id, at_once);
         }
     }
 

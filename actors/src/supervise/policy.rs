@@ -175,7 +175,7 @@ pub struct ChildOptions {
     /// How long it may drain when told to stop. It handles what its mailbox holds and does what its
     /// recipe [owes](super::Recipe::owes), then is asked to stop; while its `stopping` answers
     /// `Running::Continue` it is asked again at every wake. When the time is over it is dropped. Zero
-    /// drops it at once.
+    /// drops it at once. Told to stop again, it has no more time than before.
     pub drain: Duration,
     /// Capacity of its mailbox in messages. It bounds `try_send` only, see the crate's notes on
     /// actix.

@@ -63,9 +63,11 @@ impl<A: Actor<Context = Context<A>>> Recipe<A> {
     }
 
     /// Asked once the child is told to stop and its mailbox is empty: while it says true, the actor is
-    /// polled on and not asked to stop, and one that waits for its next start still gets that, if its
-    /// drain period allows. What it owes must get less with each poll of the actor that does not wait
-    /// for a future. It runs on the child's thread.
+    /// polled on and not asked to stop. One that was not built yet, or waits for its next start, still
+    /// is built, and one that panics or is killed is built again, if its [`Restart`](super::Restart),
+    /// the intensity of its group and what is left of its drain period allow. What it owes must get less
+    /// with each poll of the actor that does not wait for a future. It runs on the child's thread, where
+    /// a panic of it is no.
     pub fn owes(mut self, owes: impl Fn() -> bool + 'static) -> Self {
         self.owes = Some(Rc::new(owes));
         self

@@ -72,8 +72,10 @@ impl Shared {
         self.change(|core| core.plan.handle(core.now, Input::Started(node)));
     }
 
-    pub(super) fn exited(&self, node: NodeId, cause: Cause) -> Fate {
-        let exited = |core: &mut Core| core.plan.handle(core.now, Input::Exited(node, cause));
+    /// `owes`: what the child's recipe owes is not done.
+    pub(super) fn exited(&self, node: NodeId, cause: Cause, owes: bool) -> Fate {
+        let input = if owes { Input::Owing } else { Input::Exited };
+        let exited = |core: &mut Core| core.plan.handle(core.now, input(node, cause));
         let ((), start) = self.change_for(node, exited);
         self.read(|core| core.plan.fate(node, start))
     }

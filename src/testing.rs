@@ -46,7 +46,9 @@
 //!
 //! A plan of [`Faults`] wraps any transport, virtual or real, and breaks what it names: the nth
 //! passage of a kind of frame in one direction fails, waits at a [`Gate`], is the last that
-//! passes, or comes late.
+//! passes, or comes late. It is counted for each session apart, over all its links: a link's frames
+//! are those of the session that its hello names. Dials and accepts, which come before any hello, are
+//! counted over the whole plan.
 //!
 //! ```
 //! # use std::sync::Arc;

@@ -216,6 +216,59 @@ async fn s2_a_cut_link_loses_nothing_and_doubles_nothing() {
     assert!(!two.rest().iter().any(|seen| matches!(seen, Seen::Note(..))));
 }
 
+/// Of two sessions under one plan, the one is cut that comes to its third message first.
+async fn cut_at_the_third(one: MessengerBuilder, others: [MessengerBuilder; 2], faults: &Faults) {
+    faults.on(FrameKind::Message, Direction::Sent, 3, Fault::Fail);
+    let one = Side::new(one).await;
+    let [two, three] = others;
+    let (mut two, mut three) = (Side::new(two).await, Side::new(three).await);
+    let connect = |to: &Side| one.messenger.connect(to.messenger.name(), to.addresses()).unwrap();
+    let there = [connect(&two), connect(&three)];
+    let lost = || [0, 1].map(|at: usize| there[at].counters().links_lost);
+    for (at, n, expected) in [
+        (0, 0, [0, 0]),
+        (0, 1, [0, 0]),
+        (1, 0, [0, 0]),
+        (1, 1, [0, 0]),
+        (1, 2, [0, 1]),
+        (0, 2, [0, 1]),
+        (0, 3, [0, 1]),
+    ] {
+        let sent = within(there[at].send(Note { n })).await.unwrap();
+        within(there[at].received(sent)).await.unwrap();
+        assert_eq!(lost(), expected, "after {n} to {at}");
+    }
+    for (to, count) in [(&mut two, 4), (&mut three, 3)] {
+        for n in 0..count {
+            assert_eq!(to.note().await, n);
+        }
+    }
+    let hits = faults.hits();
+    assert_eq!((hits.len(), hits[0].nth), (1, 3));
+    // Three and the one that was lost, and three more to the other.
+    assert_eq!(faults.seen(FrameKind::Message, Direction::Sent), 8);
+    for side in [one, two, three] {
+        side.messenger.shutdown().await;
+    }
+}
+
+#[test]
+fn a_fault_counts_the_frames_of_each_session_apart() {
+    virtual_time(1, async |world| {
+        let node = |number| world.messenger(EntityName::osd(number));
+        let faults = Faults::new();
+        let one = node(1).transport(faults.wrap(world.transport("osd.1")));
+        cut_at_the_third(one, [node(2), node(3)], &faults).await;
+    });
+}
+
+#[actix_rt::test]
+async fn a_fault_counts_the_frames_of_each_session_apart_over_tcp() {
+    let faults = Faults::new();
+    let one = osd(1).transport(faults.wrap(Arc::new(Tcp::new())));
+    cut_at_the_third(one, [osd(2), osd(3)], &faults).await;
+}
+
 #[actix_rt::test]
 async fn what_cannot_be_built_is_said_with_its_cause() {
     let one = Side::new(osd(1)).await;

@@ -4,11 +4,15 @@
 //!   session ── submit ──► [Sent edges] ──► inner link ──► … ──► inner link ──► [Received edges] ──► session
 //! ```
 //!
-//! A plan counts each kind of edge in each direction, over all links made by the transports it
-//! wraps, so "the second `Message` that is sent" means the second of the session when the plan
-//! wraps one messenger's transport and that has one session. What a rule holds back holds back
-//! everything behind it too: faults never reorder (F3).
+//! A plan counts each kind of edge in each direction, for each session apart and over all its links:
+//! "the second `Message` that is sent" means the second of a session, whatever others do. The frames of
+//! a link, both ways, are those of the session that its hello names; so are those of a dial that lost a
+//! race, though what it was to carry goes on in the session of the winner. Dials and accepts come
+//! before any hello and are nobody's: a plan counts them together, as it does the frames of a link on
+//! which there was no hello. What a rule holds back holds back everything behind it too: faults never
+//! reorder (F3).
 
+mod counts;
 mod gate;
 mod link;
 mod transport;
@@ -17,10 +21,13 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use stellate_protocol::FrameKind;
+use stellate_protocol::{FrameKind, SessionId};
 
+pub use self::counts::SESSIONS_MAX;
+use self::counts::{Counts, Sessions};
 pub use self::gate::Gate;
 use crate::link::Transport;
+use crate::trace::SessionTag;
 
 /// Most injected faults that a plan remembers; older ones are forgotten.
 pub const HITS_MAX: usize = 1024;
@@ -32,9 +39,9 @@ pub const HITS_MAX: usize = 1024;
 pub enum Edge {
     /// Any frame.
     Any,
-    /// A dial of this side; direction `Sent`.
+    /// A dial of this side, of whatever session; direction `Sent`.
     Dial,
-    /// An accepted link of this side; direction `Received`.
+    /// An accepted link of this side, of whatever session; direction `Received`.
     Accept,
     Hello,
     HelloAnswer,
@@ -103,11 +110,15 @@ pub struct Hit {
     pub edge: Edge,
     /// Which way.
     pub direction: Direction,
-    /// Which one of its kind and direction it was, from 1.
+    /// Which one of its kind and direction it was in its session, from 1.
     pub nth: u64,
+    /// The session, as a [trace](crate::trace) shows it; [`SessionTag::NONE`] of a dial, an accept, and
+    /// before a hello.
+    pub session: SessionTag,
 }
 
-/// A plan of faults. Cloning copies a handle: rules may be added while it runs.
+/// A plan of faults. Cloning copies a handle: rules may be added while it runs. It tells the last
+/// [`SESSIONS_MAX`] sessions apart.
 #[derive(Clone, Debug, Default)]
 pub struct Faults {
     plan: Arc<Mutex<Plan>>,
@@ -116,7 +127,9 @@ pub struct Faults {
 #[derive(Debug, Default)]
 struct Plan {
     rules: Vec<Rule>,
-    seen: Vec<(Edge, Direction, u64)>,
+    /// Of all sessions together.
+    seen: Counts,
+    sessions: Sessions,
     hits: VecDeque<Hit>,
 }
 
@@ -126,6 +139,16 @@ struct Rule {
     direction: Direction,
     nth: u64,
     fault: Fault,
+    /// What sessions had passed already when it began to count.
+    from: Vec<(Arc<Counts>, u64)>,
+}
+
+impl Rule {
+    /// Which passage of that session it waits for.
+    fn due(&self, session: &Arc<Counts>) -> u64 {
+        let from = self.from.iter().find(|(counts, _)| Arc::ptr_eq(counts, session));
+        self.nth.saturating_add(from.map_or(0, |(_, passed)| *passed))
+    }
 }
 
 impl Faults {
@@ -134,15 +157,16 @@ impl Faults {
         Self::default()
     }
 
-    /// Adds a fault for the `nth` passage, from 1, counted from the start of the plan. It
-    /// happens once. Two rules for one passage happen on it and on the next.
+    /// Adds a fault for the `nth` passage of a session, from 1, counted from its start over all its
+    /// links. It happens once, in the first session that comes so far; of dials and accepts it is the
+    /// `nth` of the plan. Two rules for one passage happen on it and on the next.
     pub fn on(&self, edge: impl Into<Edge>, direction: Direction, nth: u64, fault: Fault) -> &Self {
         let edge = edge.into();
-        self.lock().rules.push(Rule { edge, direction, nth, fault });
+        self.lock().rules.push(Rule { edge, direction, nth, fault, from: Vec::new() });
         self
     }
 
-    /// The same, counted from now: the `nth` passage that is still to come.
+    /// The same, counted from now: the `nth` passage of a session that is still to come.
     pub fn on_next(
         &self,
         edge: impl Into<Edge>,
@@ -151,13 +175,17 @@ impl Faults {
         fault: Fault,
     ) -> &Self {
         let edge = edge.into();
-        let seen = self.seen(edge, direction);
-        self.on(edge, direction, seen + nth, fault)
+        let mut plan = self.lock();
+        let passed = |counts: &Arc<Counts>| (counts.clone(), counts.get(edge, direction));
+        let from = plan.sessions.iter().map(passed).filter(|(_, passed)| *passed > 0).collect();
+        plan.rules.push(Rule { edge, direction, nth, fault, from });
+        drop(plan);
+        self
     }
 
-    /// How often that edge was passed so far.
+    /// How often that edge was passed so far, by all sessions together.
     pub fn seen(&self, edge: impl Into<Edge>, direction: Direction) -> u64 {
-        self.lock().count(edge.into(), direction)
+        self.lock().seen.get(edge.into(), direction)
     }
 
     /// What was injected, oldest first, at most [`HITS_MAX`].
@@ -176,9 +204,19 @@ impl Faults {
         Arc::new(transport::FaultTransport::new(inner, self.clone()))
     }
 
-    /// Counts a passage and says what happens on it.
-    fn pass(&self, edge: Edge, direction: Direction) -> Option<Fault> {
-        self.lock().pass(edge, direction)
+    /// The counts of the session that a hello names.
+    fn session(&self, id: SessionId) -> Arc<Counts> {
+        self.lock().sessions.enter(id)
+    }
+
+    /// Counts a passage, of nobody if no session is given, and says what happens on it.
+    fn pass(
+        &self,
+        edge: Edge,
+        direction: Direction,
+        session: Option<&Arc<Counts>>,
+    ) -> Option<Fault> {
+        self.lock().pass(edge, direction, session)
     }
 
     fn lock(&self) -> MutexGuard<'_, Plan> {
@@ -187,40 +225,35 @@ impl Faults {
 }
 
 impl Plan {
-    fn count(&self, edge: Edge, direction: Direction) -> u64 {
-        let found = self.seen.iter().find(|seen| (seen.0, seen.1) == (edge, direction));
-        found.map_or(0, |seen| seen.2)
-    }
-
-    fn bump(&mut self, edge: Edge, direction: Direction) -> u64 {
-        let found = self.seen.iter_mut().find(|seen| (seen.0, seen.1) == (edge, direction));
-        if let Some(seen) = found {
-            seen.2 += 1;
-            return seen.2;
-        }
-        self.seen.push((edge, direction, 1));
-        1
-    }
-
-    fn pass(&mut self, edge: Edge, direction: Direction) -> Option<Fault> {
-        let nth = self.bump(edge, direction);
+    fn pass(
+        &mut self,
+        edge: Edge,
+        direction: Direction,
+        session: Option<&Arc<Counts>>,
+    ) -> Option<Fault> {
+        let session = session.unwrap_or(&self.sessions.nobody);
+        self.seen.bump(edge, direction);
+        let nth = session.bump(edge, direction);
         let nth_any = match edge {
             Edge::Dial | Edge::Accept => 0,
-            _ => self.bump(Edge::Any, direction),
+            _ => {
+                self.seen.bump(Edge::Any, direction);
+                session.bump(Edge::Any, direction)
+            }
         };
         let due = |rule: &Rule| {
             let count = if rule.edge == Edge::Any { nth_any } else { nth };
             (rule.edge == edge || rule.edge == Edge::Any)
                 && rule.direction == direction
-                && count >= rule.nth
                 && count > 0
+                && count >= rule.due(session)
         };
         let rule = self.rules.iter().position(due)?;
         let rule = self.rules.remove(rule);
         if self.hits.len() == HITS_MAX {
             self.hits.pop_front();
         }
-        self.hits.push_back(Hit { edge, direction, nth });
+        self.hits.push_back(Hit { edge, direction, nth, session: session.session });
         Some(rule.fault)
     }
 }
@@ -234,13 +267,13 @@ mod tests {
         let faults = Faults::new();
         faults.on(FrameKind::Message, Direction::Sent, 2, Fault::Fail);
         faults.on(Edge::Any, Direction::Received, 3, Fault::Fail);
-        assert!(faults.pass(Edge::Message, Direction::Sent).is_none());
-        assert!(faults.pass(Edge::Message, Direction::Received).is_none());
-        assert!(faults.pass(Edge::Ack, Direction::Sent).is_none());
-        assert!(faults.pass(Edge::Message, Direction::Sent).is_some());
-        assert!(faults.pass(Edge::Message, Direction::Sent).is_none());
-        assert!(faults.pass(Edge::Ack, Direction::Received).is_none());
-        assert!(faults.pass(Edge::Ack, Direction::Received).is_some());
+        assert!(faults.pass(Edge::Message, Direction::Sent, None).is_none());
+        assert!(faults.pass(Edge::Message, Direction::Received, None).is_none());
+        assert!(faults.pass(Edge::Ack, Direction::Sent, None).is_none());
+        assert!(faults.pass(Edge::Message, Direction::Sent, None).is_some());
+        assert!(faults.pass(Edge::Message, Direction::Sent, None).is_none());
+        assert!(faults.pass(Edge::Ack, Direction::Received, None).is_none());
+        assert!(faults.pass(Edge::Ack, Direction::Received, None).is_some());
         assert_eq!(faults.seen(FrameKind::Message, Direction::Sent), 3);
         let nths: Vec<u64> = faults.hits().iter().map(|hit| hit.nth).collect();
         assert_eq!(nths, [2, 2]);

@@ -4,9 +4,10 @@ mod support;
 
 use std::sync::Arc;
 
-use stellate_protocol::FrameKind;
+use stellate_protocol::{Frame, FrameKind, Parcel, SessionId};
 use stellate_transport::faults::{Direction, Edge, Fault, Faults, Gate};
 use stellate_transport::sim::SimNet;
+use stellate_transport::trace::SessionTag;
 use stellate_transport::{DialError, LinkFault, Tcp, Transport};
 use support::{Pair, Rig, message, seqs};
 use tokio::time::{Duration, Instant, timeout};
@@ -245,5 +246,103 @@ fn f1_frames_that_the_inner_link_loses_are_reported_as_failed() {
         pair.until_closed().await;
         assert_eq!(pair.near.failed, pair.near.submitted - moved);
         assert!(pair.near.failed > 0);
+    });
+}
+
+/// Another listener for the same dialling side.
+fn beside(rig: &Rig) -> Rig {
+    let (listens, at): (Arc<dyn Transport>, _) = match &rig.net {
+        Some(net) => (Arc::new(net.transport("c")), "sim://c"),
+        None => (rig.listens.clone(), "tcp://127.0.0.1:0"),
+    };
+    let (dials, net) = (rig.dials.clone(), rig.net.clone());
+    Rig { dials, listens, at: at.parse().expect("an address"), net, fake: None }
+}
+
+fn hello_of(session: u128) -> Frame<Parcel> {
+    let Frame::Hello(mut hello) = support::hello() else { unreachable!("it is one") };
+    hello.session = SessionId(session);
+    Frame::Hello(hello)
+}
+
+/// A link that is up and has moved, whose hello names that session.
+async fn link_of(rig: &Rig, session: u128) -> Pair {
+    let mut pair = Pair::connected(rig).await;
+    pair.near.send(hello_of(session));
+    pair.until(|pair| pair.far.frames.len() == 1).await;
+    pair.far.send(support::answer());
+    pair.until(|pair| pair.near.frames.len() == 1).await;
+    pair.far.frames.clear();
+    pair.near.frames.clear();
+    // It goes to the thread of its session.
+    pair.near.detach_and_attach().await;
+    pair
+}
+
+/// A plan counts for each session apart, over all its links and both ways; one rule strikes once.
+#[test]
+fn the_nth_of_a_kind_is_that_of_a_session() {
+    on_both(|rig, faults| async move {
+        let other = beside(&rig);
+        faults.on(FrameKind::Message, Direction::Sent, 5, Fault::Fail);
+        faults.on(FrameKind::Message, Direction::Received, 4, Fault::Fail);
+        faults.on(FrameKind::Hello, Direction::Sent, 3, Fault::Fail);
+        let mut one = link_of(&rig, 1).await;
+        let mut two = link_of(&other, 2).await;
+        for pair in [&mut one, &mut two] {
+            for seq in 1..=3 {
+                pair.near.send(message(seq, b"out"));
+                pair.far.send(message(seq, b"in"));
+            }
+            pair.until(|pair| pair.far.frames.len() == 3 && pair.near.frames.len() == 3).await;
+        }
+        assert_eq!((faults.hits(), faults.seen(FrameKind::Message, Direction::Sent)), (vec![], 6));
+        // A later link of the session goes on where the one before was.
+        drop(two);
+        let mut two = link_of(&other, 2).await;
+        two.near.send(message(4, b"out"));
+        two.until(|pair| pair.far.frames.len() == 1).await;
+        two.near.send(message(5, b"out"));
+        two.until_closed().await;
+        one.near.send(message(4, b"out"));
+        one.near.send(message(5, b"out"));
+        one.until(|pair| pair.far.frames.len() == 5).await;
+        one.far.send(message(4, b"in"));
+        one.until_closed().await;
+        // What was refused at its hello is that session's as well.
+        let mut two = Pair::connected(&rig2(other, two)).await;
+        two.near.send(hello_of(2));
+        two.until_closed().await;
+        let hits: Vec<_> =
+            faults.hits().iter().map(|hit| (hit.edge, hit.nth, hit.session)).collect();
+        let [one, two] = [1, 2].map(|id| SessionTag::from(SessionId(id)));
+        assert_eq!(hits, [(Edge::Message, 5, two), (Edge::Message, 4, one), (Edge::Hello, 3, two)]);
+    });
+}
+
+/// Counted from now it is that of a session, too, and of dials and accepts that of the plan.
+#[test]
+fn the_next_of_a_kind_is_counted_from_now() {
+    on_both(|mut rig, faults| async move {
+        rig.listens = faults.wrap(rig.listens);
+        let other = beside(&rig);
+        let mut one = link_of(&rig, 1).await;
+        let mut two = link_of(&other, 2).await;
+        for seq in 1..=3 {
+            one.near.send(message(seq, b"out"));
+        }
+        one.until(|pair| pair.far.frames.len() == 3).await;
+        faults.on_next(FrameKind::Message, Direction::Sent, 2, Fault::Fail);
+        faults.on_next(Edge::Dial, Direction::Sent, 1, Fault::Fail);
+        one.near.send(message(4, b"out"));
+        one.until(|pair| pair.far.frames.len() == 4).await;
+        two.near.send(message(1, b"out"));
+        two.until(|pair| pair.far.frames.len() == 1).await;
+        two.near.send(message(2, b"out"));
+        two.until_closed().await;
+        assert_eq!(rig.dials.dial(&rig.at).await.expect_err("the next"), DialError::Injected);
+        let hits: Vec<_> = faults.hits().iter().map(|hit| (hit.nth, hit.session)).collect();
+        assert_eq!(hits, [(2, SessionId(2).into()), (3, SessionTag::NONE)]);
+        assert_eq!(faults.seen(FrameKind::Message, Direction::Sent), 6);
     });
 }

@@ -8,12 +8,14 @@
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use stellate_protocol::{Frame, Lane, Parcel, Seq};
 use tokio::time::Sleep;
 
-use super::{Direction, Edge, Fault, Faults, Gate};
+use super::counts::Counts;
+use super::{Direction, Fault, Faults, Gate};
 use crate::address::Address;
 use crate::fault::LinkFault;
 use crate::limits::LinkLimits;
@@ -58,6 +60,23 @@ impl Hold {
     }
 }
 
+/// The plan of a link, and whose passages it counts.
+struct Passages {
+    faults: Faults,
+    /// The one that the hello names.
+    session: Option<Arc<Counts>>,
+}
+
+impl Passages {
+    /// Counts a frame at the edge, and says what happens on it.
+    fn pass(&mut self, frame: &Frame<Parcel>, direction: Direction) -> Option<Fault> {
+        if let Frame::Hello(hello) = frame {
+            self.session = Some(self.faults.session(hello.session));
+        }
+        self.faults.pass(frame.kind().into(), direction, self.session.as_ref())
+    }
+}
+
 /// Frames that wait in one direction; the first has been counted if `counted`.
 struct Side {
     hold: Hold,
@@ -80,14 +99,14 @@ impl Side {
     fn meet(
         &mut self,
         frame: Frame<Parcel>,
-        faults: &Faults,
+        passages: &mut Passages,
         direction: Direction,
     ) -> Option<Frame<Parcel>> {
         if !self.frames.is_empty() || !matches!(self.hold, Hold::None) {
             self.push(frame);
             return None;
         }
-        if self.passes(frame.kind().into(), faults, direction) {
+        if self.takes(passages.pass(&frame, direction)) {
             return Some(frame);
         }
         self.push(frame);
@@ -95,9 +114,9 @@ impl Side {
         None
     }
 
-    /// Asks the plan about a frame at the edge, whether it passes at once, else what holds it.
-    fn passes(&mut self, edge: Edge, faults: &Faults, direction: Direction) -> bool {
-        let Some(fault) = faults.pass(edge, direction) else {
+    /// What the plan says of the frame at the edge. Whether that passes at once; else it is held.
+    fn takes(&mut self, fault: Option<Fault>) -> bool {
+        let Some(fault) = fault else {
             return true;
         };
         let after = matches!(fault, Fault::StallAfter);
@@ -129,7 +148,7 @@ impl Side {
     fn admit(
         &mut self,
         cx: &mut Context<'_>,
-        faults: &Faults,
+        passages: &mut Passages,
         direction: Direction,
     ) -> Result<Poll<()>, LinkFault> {
         if self.held(cx)?.is_pending() {
@@ -140,8 +159,8 @@ impl Side {
         };
         if !self.counted {
             self.counted = true;
-            let edge = frame.kind().into();
-            if !self.passes(edge, faults, direction) {
+            let fault = passages.pass(frame, direction);
+            if !self.takes(fault) {
                 return self.held(cx);
             }
         }
@@ -151,7 +170,7 @@ impl Side {
 
 pub(super) struct FaultLink {
     inner: Box<dyn Link>,
-    faults: Faults,
+    passages: Passages,
     tokens: Tokens,
     inner_done: u64,
     sending: Side,
@@ -167,7 +186,7 @@ impl FaultLink {
     pub(super) fn new(inner: Box<dyn Link>, faults: Faults) -> Self {
         Self {
             inner,
-            faults,
+            passages: Passages { faults, session: None },
             tokens: Tokens::default(),
             inner_done: 0,
             sending: Side::new(),
@@ -183,7 +202,7 @@ impl FaultLink {
     /// Passes held frames on to the inner link.
     fn drive_sending(&mut self, cx: &mut Context<'_>) -> Result<(), LinkFault> {
         while !self.sending.frames.is_empty() && self.inner.room() > 0 {
-            if self.sending.admit(cx, &self.faults, Direction::Sent)?.is_pending() {
+            if self.sending.admit(cx, &mut self.passages, Direction::Sent)?.is_pending() {
                 return Ok(());
             }
             let Some(frame) = self.sending.pop() else {
@@ -210,7 +229,7 @@ impl FaultLink {
         }
         let polled = self.inner.poll(cx, &mut self.scratch);
         for frame in self.scratch.frames.drain(..) {
-            out.frames.extend(self.receiving.meet(frame, &self.faults, Direction::Received));
+            out.frames.extend(self.receiving.meet(frame, &mut self.passages, Direction::Received));
         }
         if let Some(Done { upto, failed }) = self.scratch.done.take() {
             let over = upto.0 - self.inner_done;
@@ -233,7 +252,7 @@ impl FaultLink {
                 side.clear();
                 return Ok(());
             }
-            if side.admit(cx, &self.faults, Direction::Received)?.is_pending() {
+            if side.admit(cx, &mut self.passages, Direction::Received)?.is_pending() {
                 return Ok(());
             }
             out.frames.extend(side.pop());
@@ -291,7 +310,7 @@ impl Link for FaultLink {
             self.starved = true;
             return Err(Full::new(frame, closed));
         }
-        if let Some(frame) = self.sending.meet(frame, &self.faults, Direction::Sent) {
+        if let Some(frame) = self.sending.meet(frame, &mut self.passages, Direction::Sent) {
             self.submit_inner(frame);
         }
         self.starved |= self.room() == 0;
@@ -352,7 +371,7 @@ impl Link for FaultLink {
         Ok(Box::new(FaultParked {
             inner,
             rest: Rest {
-                faults: this.faults,
+                passages: this.passages,
                 tokens: this.tokens,
                 inner_done: this.inner_done,
                 sending: this.sending,
@@ -366,7 +385,7 @@ impl Link for FaultLink {
 
 /// What a fault link keeps while its inner link is between two reactors.
 struct Rest {
-    faults: Faults,
+    passages: Passages,
     tokens: Tokens,
     inner_done: u64,
     sending: Side,
@@ -383,7 +402,8 @@ struct FaultParked {
 impl Parked for FaultParked {
     fn attach(self: Box<Self>) -> Result<Box<dyn Link>, LinkFault> {
         let Self { inner, rest } = *self;
-        let mut link = FaultLink::new(inner.attach()?, rest.faults);
+        let mut link = FaultLink::new(inner.attach()?, rest.passages.faults);
+        link.passages.session = rest.passages.session;
         link.tokens = rest.tokens;
         link.inner_done = rest.inner_done;
         link.sending = rest.sending;

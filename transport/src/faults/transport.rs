@@ -52,7 +52,7 @@ impl Transport for FaultTransport {
     fn dial(&self, to: &Address) -> BoxFuture<'static, Result<Box<dyn Link>, DialError>> {
         let (inner, faults, to) = (self.inner.clone(), self.faults.clone(), to.clone());
         async move {
-            match faults.pass(Edge::Dial, Direction::Sent) {
+            match faults.pass(Edge::Dial, Direction::Sent, None) {
                 Some(Fault::Fail) => return Err(DialError::Injected),
                 Some(Fault::StallAfter) => pending().await,
                 Some(Fault::Block(gate)) => poll_fn(|cx| gate.poll_open(cx)).await,
@@ -97,7 +97,7 @@ impl Listener for FaultListener {
                 return Poll::Ready(Ok(Box::new(FaultLink::new(link, self.faults.clone()))));
             }
             let mut link = ready!(self.inner.poll_accept(cx))?;
-            let hold = match self.faults.pass(Edge::Accept, Direction::Received) {
+            let hold = match self.faults.pass(Edge::Accept, Direction::Received, None) {
                 Some(Fault::Fail) => {
                     link.close(CloseHow::Abort);
                     // An abort takes effect in a poll; the link is dropped right after.

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use codec_support::*;
 use proptest::collection::vec;
 use proptest::prelude::*;
-use stellate_protocol::codec::{CodecError, Decoder, First, HEADER_LEN, WireLimits};
+use stellate_protocol::codec::{CodecError, DIRECT_MIN, Decoder, First, HEADER_LEN, WireLimits};
 use stellate_protocol::*;
 
 fn sizes() -> impl Strategy<Value = Vec<usize>> {
@@ -121,7 +121,9 @@ proptest! {
         let bytes = Bytes::from(bytes_of(&[Frame::Message(message)]));
         let (mut head, rest) = (bytes.slice(..HEADER_LEN), bytes.slice(HEADER_LEN..));
         let mut begun = anything();
+        prop_assert_eq!(begun.gathers(), 0);
         begun.decode(&mut bytes.slice(..HEADER_LEN)).unwrap();
+        prop_assert_eq!(begun.gathers(), if rest.len() > DIRECT_MIN { 0 } else { rest.len() });
         if !begun.is_between_frames() {
             prop_assert_eq!(begun.decode_apart(&mut head, &rest), Ok(None), "a frame is half read");
         }

@@ -276,6 +276,8 @@ impl SimLink {
                         self.input =
                             piece.try_into_mut().unwrap_or_else(|shared| (&shared[..]).into());
                     } else {
+                        let whole = self.decoder.gathers().max(self.input.len() + piece.len());
+                        self.input.reserve(whole - self.input.len());
                         self.input.extend_from_slice(&piece);
                     }
                 }

@@ -154,6 +154,15 @@ impl Decoder {
         matches!(self.state, State::Header)
     }
 
+    /// Bytes that the input holds before the next frame comes out of it, where that is known: of a
+    /// body that is not gathered in a buffer of its own.
+    pub fn gathers(&self) -> usize {
+        match &self.state {
+            State::Body(header) => header.body_len(),
+            _ => 0,
+        }
+    }
+
     /// Where the next bytes should be read to instead of the input, if the rest of a long body
     /// is missing. Valid right after [`decode`](Self::decode) gave `None`.
     ///

@@ -42,6 +42,7 @@ fuzz_target!(|input: &[u8]| {
     let cut = run(first, &bytes, sizes);
     assert_eq!(whole, cut, "cuts change the outcome");
     for frame in whole.0 {
+        apart(&frame);
         again(frame);
     }
 });
@@ -121,6 +122,22 @@ fn run(first: First, bytes: &[u8], sizes: &[u8]) -> (Vec<Frame<Parcel>>, Option<
                 rest.advance(size);
             }
         }
+    }
+}
+
+/// A message comes out the same from two pieces, cut where a transport may have cut it.
+fn apart(frame: &Frame<Parcel>) {
+    let Frame::Message(message) = frame else {
+        return;
+    };
+    let mut out = Outbound::new();
+    encode(frame, &mut out).expect("what was decoded can be sent");
+    let bytes = out.copy_to_bytes(out.len());
+    for seam in [HEADER_LEN, HEADER_LEN + message.payload.front().len()] {
+        let (mut head, rest) = (bytes.slice(..seam), bytes.slice(seam..));
+        let mut decoder = Decoder::new(LIMITS, First::Anything);
+        assert_eq!(decoder.decode_apart(&mut head, &rest).as_ref(), Ok(&Some(frame.clone())));
+        assert!(head.is_empty());
     }
 }
 

@@ -95,6 +95,14 @@ pub struct Step {
     pub nth: u64,
 }
 
+impl Step {
+    /// Whether it is met in the second leg only: of each session that races the word of who has lost
+    /// is the first, the second one in the conversation is that of the race of a resume (S5).
+    pub fn is_of_a_resume(&self) -> bool {
+        self.edge == Edge::Lost && self.nth > 1
+    }
+}
+
 pub const fn sent(at: Which, edge: Edge, nth: u64) -> Step {
     Step { at, direction: Direction::Sent, edge, nth }
 }

@@ -15,9 +15,7 @@ use std::time::Duration;
 
 use stellate::prelude::*;
 use stellate::testing::sim::Quality;
-use stellate::testing::{
-    Direction, Edge, Fault, Faults, FrameKind, Gate, World, virtual_time_over,
-};
+use stellate::testing::{Direction, Edge, Fault, FrameKind, Gate, World, virtual_time_over};
 use tokio::time::Instant;
 
 use crate::case::{Case, Order, Step, Strike, Which};
@@ -71,23 +69,20 @@ pub async fn play(stage: &Stage, case: &Case) -> Result<Outcome, String> {
         let late = Fault::Delay(talk.pace.delay * 6);
         talk.node(winner(case)).faults.on(Edge::Hello, Direction::Sent, 1, late);
     }
-    if let Some((strike, step)) = case.fault {
-        arm(&talk.node(step.at).faults, strike, step, &talk.pace);
-    }
+    talk.arm(|step| !step.is_of_a_resume());
     let played = talk.play().await;
     let outcome = talk.outcome(stage).await;
     played.map(|()| outcome)
 }
 
-fn arm(faults: &Faults, strike: Strike, step: Step, pace: &Pace) {
-    let fault = match strike {
+fn fault(strike: Strike, pace: &Pace) -> Fault {
+    match strike {
         Strike::Fail => Fault::Fail,
         Strike::Block => Fault::Block(held(pace.held)),
         Strike::BlockLong => Fault::Block(held(pace.held_long)),
         Strike::StallAfter => Fault::StallAfter,
         Strike::Delay => Fault::Delay(pace.delay),
-    };
-    faults.on(step.edge, step.direction, step.nth, fault);
+    }
 }
 
 /// A gate that opens so long after something came to it.
@@ -118,6 +113,7 @@ impl Talk<'_> {
             self.b.begin(&self.a);
         }
         self.settle("the births").await?;
+        self.arm(Step::is_of_a_resume);
         if !lossy {
             self.b.faults.on_next(FrameKind::Message, Direction::Sent, 1, Fault::Fail);
         }
@@ -129,6 +125,17 @@ impl Talk<'_> {
         }
         self.settle("the last leg").await?;
         self.close().await
+    }
+
+    /// Plans the case's fault, if it is to be planned now.
+    fn arm(&self, now: impl Fn(&Step) -> bool) {
+        if let Some((strike, step)) = self.case.fault.filter(|(_, step)| now(step)) {
+            let (faults, fault) = (&self.node(step.at).faults, fault(strike, &self.pace));
+            match step.is_of_a_resume() {
+                true => faults.on_next(step.edge, step.direction, 1, fault),
+                false => faults.on(step.edge, step.direction, step.nth, fault),
+            };
+        }
     }
 
     fn speak(&self) {
@@ -174,7 +181,8 @@ impl Talk<'_> {
     fn strikes(&self) -> usize {
         let Some((_, step)) = self.case.fault else { return 0 };
         let struck = |hit: &&stellate::testing::Hit| {
-            (hit.edge, hit.direction, hit.nth) == (step.edge, step.direction, step.nth)
+            let nth = hit.nth == step.nth || step.is_of_a_resume();
+            nth && (hit.edge, hit.direction) == (step.edge, step.direction)
         };
         self.node(step.at).faults.hits().iter().filter(struck).count()
     }

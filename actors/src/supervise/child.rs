@@ -3,7 +3,8 @@
 //! ```text
 //!            Start(0)                        panic, stop, kill
 //!  ┌─────► Idle ───────────► Running ──────────────┐
-//!  │        │ Start(delay)      ▲                  │
+//!  │        │ Start(delay),     ▲                  │
+//!  │        │ Start and Stop    │                  │
 //!  │        └────► BackOff ─────┘ delay over       │
 //!  │                  │ Stop, nothing owed         │
 //!  └──────────────────┴──────── Exited ◄───────────┘     Retire: the future ends

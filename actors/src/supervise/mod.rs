@@ -3,7 +3,7 @@
 //! ```text
 //!   Tree (handle) ──────► Shared ─── Plan: who restarts, when, or who gives up (pure)
 //!                           │  ▲
-//!                    orders │  │ Started, Exited        one task each, on any arbiter
+//!                    orders │  │ Started, Exited, Owing one task each, on any arbiter
 //!                           ▼  │
 //!                        ChildFuture ── mailbox, recipe ── ContextFut ── the actor of the day
 //! ```

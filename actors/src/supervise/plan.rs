@@ -21,7 +21,7 @@
 //! * **V3** A failure that is refused by the window goes up; from the root it ends the tree, with
 //!   its chain.
 //! * Of each child at most one actor lives at a time: `Start` is put out for children that are
-//!   `Down` only.
+//!   `Down` only, or whose actor has just failed.
 //! * Every call costs O(log n) per child it touches.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -296,33 +296,34 @@ impl Plan {
 
     /// A child has failed that owes something. Whether it was told to stop and is built once more for
     /// that, within what is left of its drain period: S4. It counts as any restart (V2), and one that
-    /// is refused is no failure of the group.
+    /// is refused is no failure of the group. Where nothing is restarted nothing is for this.
     fn drains_on(&mut self, now: Time, id: NodeId, cause: &Cause) -> bool {
-        let Some(Node { kind: Kind::Child(options), phase: Phase::Stopping, parent, .. }) =
-            self.nodes.get(&id)
+        let Some(Node {
+            kind: Kind::Child(options), phase: Phase::Stopping, parent, removing, ..
+        }) = self.nodes.get(&id)
         else {
             return false;
         };
-        let (restart, parent) = (options.restart, *parent);
-        let Some(spec) = self.group(parent).map(|group| group.spec) else {
+        let (restart, parent, removing) = (options.restart, *parent, *removing);
+        let Some(group) = self.group(parent) else {
             return false;
         };
+        let spec = group.spec;
+        // It starts again in any case, in its turn.
+        let again = matches!(group.mode, Mode::Restarting { .. }) && !removing;
+        if again || restart == Restart::Never || spec.strategy == Strategy::Escalate {
+            return false;
+        }
         let Some(node) = self.nodes.get_mut(&id) else {
             return false;
         };
         let left = node.stop_by.map_or(Duration::ZERO, |by| by.saturating_sub(now));
-        let (removing, path) = (node.removing, node.path.clone());
+        let path = node.path.clone();
         let (attempt, after) = node.next_restart(now, &spec);
         let Some(group) = self.group_mut(parent) else {
             return false;
         };
-        // It starts again in any case, in its turn.
-        let again = matches!(group.mode, Mode::Restarting { .. }) && !removing;
-        if restart == Restart::Never
-            || again
-            || after >= left
-            || !group.window.admit(now, spec.intensity)
-        {
+        if after >= left || !group.window.admit(now, spec.intensity) {
             return false;
         }
         self.record(path.clone(), What::of(cause));

@@ -161,7 +161,7 @@ impl Flow {
     }
 
     /// Whether something waits to be read.
-    pub(super) fn is_unread(&self) -> bool {
+    pub(super) fn has_arrived(&self) -> bool {
         self.arrived > 0
     }
 

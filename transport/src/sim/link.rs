@@ -210,7 +210,7 @@ impl SimLink {
             if flow.read_at != now {
                 (flow.read_at, flow.read_bytes) = (now, 0);
             }
-            if flow.read_bytes >= u64::from(per_tick) && flow.is_unread() {
+            if flow.read_bytes >= u64::from(per_tick) && flow.has_arrived() {
                 let (link, end) = (self.link, self.end);
                 net.at(now + 1, Event::Wake { link, end });
                 return None;
@@ -308,7 +308,7 @@ impl SimLink {
         !waits
             && self.pending.is_empty()
             && net.wires.get(self.link).is_some_and(|wire| {
-                !wire.ends[self.end].gone && !wire.flows[1 - self.end].is_unread()
+                !wire.ends[self.end].gone && !wire.flows[1 - self.end].has_arrived()
             })
     }
 

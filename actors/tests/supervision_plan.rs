@@ -259,18 +259,19 @@ fn v3_a_parent_restarts_the_group_that_gave_up() {
 #[test]
 fn s4_v2_who_fails_while_it_drains_is_built_again_in_its_time() {
     let backoff = Backoff { min: 20 * MS, max: 20 * MS, reset_after: Duration::MAX };
-    let spec = Supervisor::default().backoff(backoff);
+    let usual = || Supervisor::default().intensity(3, 60_000 * MS);
     let cases = [
-        (Restart::Always, 3, 100, true, true),
-        (Restart::OnFailure, 3, 100, true, true),
-        (Restart::Never, 3, 100, true, false),
+        (usual(), Restart::Always, 100, true, true),
+        (usual(), Restart::OnFailure, 100, true, true),
+        (usual(), Restart::Never, 100, true, false),
+        (Supervisor::escalate(), Restart::Always, 100, true, false),
         // No restart is left, no time is, nothing is owed.
-        (Restart::Always, 0, 100, true, false),
-        (Restart::Always, 3, 40, true, false),
-        (Restart::Always, 3, 100, false, false),
+        (usual().intensity(0, 60_000 * MS), Restart::Always, 100, true, false),
+        (usual(), Restart::Always, 40, true, false),
+        (usual(), Restart::Always, 100, false, false),
     ];
-    for (n, (restart, max, drain, owes, again)) in cases.into_iter().enumerate() {
-        let mut plan = Plan::new(spec.intensity(max, 60_000 * MS));
+    for (n, (spec, restart, drain, owes, again)) in cases.into_iter().enumerate() {
+        let mut plan = Plan::new(spec.backoff(backoff));
         let options = ChildOptions::from(restart).drain(drain * MS);
         let id = plan.add_child(Time::ZERO, "a", options).unwrap();
         plan.add_child(Time::ZERO, "b", ChildOptions::default()).unwrap();

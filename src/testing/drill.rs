@@ -35,6 +35,7 @@ pub use self::case::{
     OPS_MAX, Op, Pace, SPAN_MAX,
 };
 pub use self::draw::{Draw, Mix};
+use self::poison::Tally;
 use self::promises::Promises;
 pub use self::shrink::Shrunk;
 pub use self::unreached::UNREACHED;
@@ -66,12 +67,13 @@ impl Case {
     pub fn run_as(&self, change: impl FnOnce(Cluster) -> Cluster) -> Result<Report, CaseError> {
         self.check()?;
         let delivered = Arc::new(AtomicU64::new(0));
+        let tally = Arc::new(Tally::new(self));
         let shared = Rc::new(self.clone());
         let mut cluster = Cluster::new(self.order)
             .fabric(self.fabric()?)
             .quality(self.quality)
             .script(self.script.clone())
-            .checker(Promises::new(self, delivered.clone()))
+            .checker(Promises::new(self, delivered.clone(), tally.clone()))
             .settle_within(self.settles_within());
         for node in &self.nodes {
             let case = shared.clone();
@@ -83,7 +85,7 @@ impl Case {
         let outcome = change(cluster).run(async move |running: Running| {
             let left = until.saturating_sub(running.elapsed());
             let watched = silence::watch(&running, &shared);
-            let counted = poison::watch(&running, &shared);
+            let counted = poison::watch(&running, &shared, &tally);
             futures::future::join3(running.sleep(left), watched, counted).await;
         });
         Ok(Report { outcome, messages: delivered.load(Ordering::Relaxed) })

@@ -35,12 +35,13 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard};
 
 pub use self::flow::CutAfter;
+pub(crate) use self::net::LINK_ENDS_MAX;
 use self::net::{Net, Shared};
 pub use self::profile::Profile;
 pub use self::scribe::Scribe;
 pub use self::tamper::{Tamper, UnknownTamper};
 pub use self::transport::SimTransport;
-pub use self::wire::{LinkInfo, Violation};
+pub use self::wire::{LinkEnd, LinkInfo, Violation};
 use crate::trace::{Sink, Tape, What};
 
 /// The scheme.
@@ -72,6 +73,13 @@ pub enum Origin {
     Dialler = 0,
     /// What the acceptor sends.
     Acceptor = 1,
+}
+
+impl Origin {
+    /// That end of a link.
+    pub(crate) fn of(end: usize) -> Self {
+        if end == 0 { Self::Dialler } else { Self::Acceptor }
+    }
 }
 
 /// The network. Cloning copies a handle.
@@ -198,6 +206,12 @@ impl SimNet {
     pub fn links(&self) -> Vec<LinkInfo> {
         let net = self.net();
         net.wires.iter().map(|(id, wire)| wire.info(id)).collect()
+    }
+
+    /// How links ended, oldest first: the newest 16,384. One that is closed by an end that still
+    /// sends the rest is among them, and among the [`links`](Self::links) until it is gone.
+    pub fn ends(&self) -> Vec<LinkEnd> {
+        self.net().ends.iter().cloned().collect()
     }
 
     /// Hash over every event so far, in order, recorded or not (D1).

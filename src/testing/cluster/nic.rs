@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use stellate_protocol::EntityName;
 use stellate_transport::rdma::fake::{CmWord, FakeNet, Personality, WorkFault};
 use stellate_transport::rdma::{PoolOptions, Rdma, RdmaOptions};
-use stellate_transport::sim::{CutAfter, Quality};
+use stellate_transport::sim::{CutAfter, LinkEnd, LinkInfo, Quality};
 use stellate_transport::{Address, Transport};
 
 use super::script::Action;
@@ -134,6 +134,30 @@ impl Nics {
 
     pub(super) fn trace_hash(&self) -> u64 {
         self.fake.trace_hash()
+    }
+
+    /// The connections that work at one end at least, between nodes by name.
+    pub(super) fn links(&self) -> Vec<LinkInfo> {
+        let named = |link: LinkInfo| {
+            let (dialler, acceptor) = (self.named(link.dialler), self.named(link.acceptor));
+            LinkInfo { dialler, acceptor, ..link }
+        };
+        self.fake.links().into_iter().map(named).collect()
+    }
+
+    /// How connections ended, in the same way.
+    pub(super) fn ends(&self) -> Vec<LinkEnd> {
+        let named = |end: LinkEnd| {
+            let (dialler, acceptor) = (self.named(end.dialler), self.named(end.acceptor));
+            LinkEnd { dialler, acceptor, ..end }
+        };
+        self.fake.ends().into_iter().map(named).collect()
+    }
+
+    /// The node that has that address; the address itself, if none has.
+    fn named(&self, ip: String) -> String {
+        let found = self.hosts.iter().find(|(_, of)| of.to_string() == ip);
+        found.map_or(ip, |(name, _)| name.to_string())
     }
 
     /// The first rule of the fabric that the driver broke.

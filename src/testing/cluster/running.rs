@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use stellate_protocol::EntityName;
-use stellate_transport::sim::{Quality, SimNet};
+use stellate_transport::sim::{LinkEnd, LinkInfo, Quality, SimNet};
 use tokio::task::JoinHandle;
 
 use super::check::{Breach, Desk, What};
@@ -50,6 +50,19 @@ impl Running {
     /// The network: its links, its trace, and every fault there is a method for.
     pub fn net(&self) -> &SimNet {
         &self.inner.net
+    }
+
+    /// The links that are there at one end at least, oldest first, between nodes by name: on a fabric
+    /// of NICs, its connections.
+    pub fn links(&self) -> Vec<LinkInfo> {
+        let nics = self.inner.nics.as_ref();
+        nics.map_or_else(|| self.net().links(), |nics| nics.links())
+    }
+
+    /// How links ended, oldest first, the newest 16,384.
+    pub fn link_ends(&self) -> Vec<LinkEnd> {
+        let nics = self.inner.nics.as_ref();
+        nics.map_or_else(|| self.net().ends(), |nics| nics.ends())
     }
 
     /// The nodes, in order of their names.

@@ -1,16 +1,18 @@
 //! No poison loop: what is broken at the same place again and again ends its session.
 //!
 //! ```text
-//!   frames of a way are tampered with ──► links lost there ──► nothing received meanwhile? ──► too many
+//!   frames of a way are tampered with ──► links closed there ──► nothing handed out? ──► too many
 //! ```
 //!
-//! Seen as users see it: what a session counts.
+//! Seen as the network sees links, and as actors see messages.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use stellate_protocol::EntityName;
-use stellate_transport::sim::Tamper;
+use stellate_transport::sim::{LinkEnd, Origin, Tamper};
+use stellate_transport::trace::SessionTag;
 
 use super::case::Case;
 use super::silence::{UNDER_WAY, sleep_until};
@@ -29,17 +31,37 @@ struct Spoilt {
     to: EntityName,
 }
 
-/// Links lost and messages received, of each session by life and key.
-type Tally = BTreeMap<(u64, u64), (u64, u64)>;
+/// Messages that handlers were called with, of each way on which something is spoilt.
+#[derive(Debug)]
+pub(super) struct Tally(BTreeMap<(EntityName, EntityName), AtomicU64>);
+
+impl Tally {
+    pub(super) fn new(case: &Case) -> Self {
+        Self(spoilt(case).iter().map(|of| ((of.from, of.to), AtomicU64::new(0))).collect())
+    }
+
+    /// A handler of `to` was called with a message of `from`.
+    pub(super) fn count(&self, from: EntityName, to: EntityName) {
+        if let Some(counted) = self.0.get(&(from, to)) {
+            counted.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn of(&self, from: EntityName, to: EntityName) -> u64 {
+        self.0.get(&(from, to)).map_or(0, |counted| counted.load(Ordering::Relaxed))
+    }
+}
 
 /// Looks at what is spoilt of a case while it runs; resolves when the last has been looked at.
-pub(super) async fn watch(running: &Running, case: &Case) {
+pub(super) async fn watch(running: &Running, case: &Case, tally: &Tally) {
     let look = |spoilt: Spoilt| async move {
-        sleep_until(running, spoilt.begin).await;
-        let before = tally(running, spoilt.to, spoilt.from);
-        sleep_until(running, spoilt.end).await;
-        let after = tally(running, spoilt.to, spoilt.from);
-        if let Some(breach) = spoilt.judge(&before, &after) {
+        let Spoilt { begin, end, from, to } = spoilt;
+        sleep_until(running, begin).await;
+        let before = tally.of(from, to);
+        sleep_until(running, end).await;
+        if tally.of(from, to) == before
+            && let Some(breach) = spoilt.judge(&running.link_ends())
+        {
             running.fail(breach);
         }
     };
@@ -47,32 +69,28 @@ pub(super) async fn watch(running: &Running, case: &Case) {
 }
 
 impl Spoilt {
-    /// What the sessions counted before and after that time.
-    fn judge(&self, before: &Tally, after: &Tally) -> Option<Breach> {
-        let Self { begin, from, to, .. } = self;
-        after.iter().find_map(|((life, key), now)| {
-            // One that began since then had lost and received nothing.
-            let (lost, received) = before.get(&(*life, *key)).copied().unwrap_or_default();
-            let more = now.0.saturating_sub(lost);
-            let text = format!(
-                "session {key} of {to} lost {more} links at one place since {begin:?}, while all \
-                 that {from} sent was spoilt"
-            );
-            (more > LOST_MAX && now.1 == received).then(|| Breach::new("poison", text))
-        })
+    /// How links ended, of which some were in that time.
+    fn judge(&self, ends: &[LinkEnd]) -> Option<Breach> {
+        let Self { begin, end, from, to } = self;
+        let (sender, receiver) = (from.to_string(), to.to_string());
+        let by_receiver = |of: &&LinkEnd| {
+            let at = Duration::from_millis(of.tick);
+            let there = match of.by {
+                Some(Origin::Dialler) => (&of.acceptor, &of.dialler),
+                Some(Origin::Acceptor) => (&of.dialler, &of.acceptor),
+                None => return false,
+            };
+            there == (&sender, &receiver) && (*begin..*end).contains(&at)
+        };
+        let mut closed: BTreeMap<SessionTag, u64> = BTreeMap::new();
+        ends.iter().filter(by_receiver).for_each(|of| *closed.entry(of.session).or_default() += 1);
+        let (session, links) = closed.into_iter().find(|(_, links)| *links > LOST_MAX)?;
+        let text = format!(
+            "{to} closed {links} links of session {session} at one place since {begin:?}, while all \
+             that {from} sent was spoilt"
+        );
+        Some(Breach::new("poison", text))
     }
-}
-
-fn tally(running: &Running, node: EntityName, peer: EntityName) -> Tally {
-    let Some(handle) = running.node(node) else { return Tally::new() };
-    let sessions = handle.messengers().into_iter().flat_map(|messenger| messenger.sessions());
-    let of_peer = sessions.filter(|session| session.name() == peer);
-    let entry = |session: crate::connection::Connection| {
-        let counters = session.counters();
-        let key = (handle.life(), session.key().0);
-        (key, (counters.links_lost, counters.messages_received))
-    };
-    of_peer.map(entry).collect()
 }
 
 /// Where nothing else goes wrong meanwhile that may end a link.
@@ -116,23 +134,42 @@ mod tests {
     #[test]
     fn links_lost_at_one_place_again_and_again_are_poison() {
         let spoilt = Spoilt { begin: secs(1), end: secs(9), from: FROM, to: TO };
-        let before = Tally::from([((0, 3), (2, 7)), ((0, 4), (0, 0))]);
-        let judge = |life, lost, received| {
-            let after = Tally::from([((life, 3), (lost, received))]);
-            spoilt.judge(&before, &after).map(|breach| (breach.invariant, breach.text))
+        let end = |dialler: EntityName, by: Origin, session: u64, tick| LinkEnd {
+            link: 1,
+            dialler: dialler.to_string(),
+            acceptor: if dialler == FROM { TO } else { FROM }.to_string(),
+            session: SessionTag((session % 7) as u32),
+            tick,
+            by: Some(by),
+            frames: [2, 2],
         };
-        let (invariant, text) = judge(0, 2 + LOST_MAX + 1, 7).unwrap();
+        let judge = |count: u64, end: &dyn Fn(u64) -> LinkEnd| {
+            let ends: Vec<LinkEnd> = (0..count).map(end).collect();
+            spoilt.judge(&ends).map(|breach| (breach.invariant, breach.text))
+        };
+        use Origin::{Acceptor, Dialler};
+        let there = |n| end(FROM, Acceptor, 3, 1_000 + n);
+        let (invariant, text) = judge(LOST_MAX + 1, &there).unwrap();
         assert_eq!(invariant, "poison");
-        assert!(
-            text.starts_with("session 3 of osd.2 lost 6 links at one place since 1s"),
-            "{text}"
-        );
-        assert_eq!(judge(0, 2 + LOST_MAX, 7), None, "a few may go for other reasons");
-        assert_eq!(judge(0, 2 + LOST_MAX + 1, 8), None, "it was another place");
-        assert_eq!(judge(1, 50, 7), None, "another session, since that one has ended");
-        let (_, text) = judge(1, LOST_MAX + 1, 0).expect("one that began since then");
-        assert!(text.starts_with("session 3 of osd.2 lost 6 links at one place"), "{text}");
-        assert_eq!(judge(1, LOST_MAX, 0), None);
+        let said = "osd.2 closed 6 links of session 00000003 at one place since 1s";
+        assert!(text.starts_with(said), "{text}");
+        assert_eq!(judge(LOST_MAX, &there), None, "a few may go for other reasons");
+        assert!(judge(LOST_MAX + 1, &|n| end(TO, Dialler, 3, 2_000 + n)).is_some());
+        assert_eq!(judge(50, &|n| end(TO, Acceptor, 3, 1_000 + n)), None, "by who spoils them");
+        assert_eq!(judge(50, &|n| end(FROM, Acceptor, 3, 900 + n)), None, "before");
+        assert_eq!(judge(35, &|n| end(FROM, Acceptor, n, 1_000 + n)), None, "of seven sessions");
+        let cut = |n| LinkEnd { by: None, ..end(FROM, Acceptor, 3, 1_000 + n) };
+        assert_eq!(judge(50, &cut), None, "the network cut them");
+    }
+
+    #[test]
+    fn what_is_handed_out_meanwhile_is_counted_where_something_is_spoilt() {
+        let tamper = Action::Tamper { from: FROM, to: TO, how: Tamper::Skip, lasts: secs(8) };
+        let mut case = Draw::default().case(1);
+        (case.script, case.quality.cut_chance) = (Script::new().at(secs(1), tamper), 0);
+        let tally = Tally::new(&case);
+        [(FROM, TO), (TO, FROM), (FROM, TO)].iter().for_each(|(from, to)| tally.count(*from, *to));
+        assert_eq!((tally.of(FROM, TO), tally.of(TO, FROM)), (2, 0));
     }
 
     #[test]

@@ -26,6 +26,7 @@ use stellate_protocol::{Class, EntityKind, EntityName, Incarnation, Instance};
 use self::allowed::Allowed;
 use super::away::Away;
 use super::case::Case;
+use super::poison::Tally;
 use super::told::{Answer, End, Place, Told, Way};
 use crate::testing::{Breach, Checker, Happening, Seen};
 
@@ -118,6 +119,7 @@ pub(super) struct Promises {
     limits: Limits,
     away: Away,
     delivered: Arc<AtomicU64>,
+    tally: Arc<Tally>,
 }
 
 /// Whether the two make a lossless pair.
@@ -126,12 +128,12 @@ pub(super) fn is_lossless(a: EntityName, b: EntityName) -> bool {
 }
 
 impl Promises {
-    /// `delivered` is where messages are counted.
-    pub(super) fn new(case: &Case, delivered: Arc<AtomicU64>) -> Self {
+    /// `delivered` and `tally` are where messages are counted.
+    pub(super) fn new(case: &Case, delivered: Arc<AtomicU64>, tally: Arc<Tally>) -> Self {
         let (talks, lives) = (BTreeMap::new(), BTreeMap::new());
         let instances = BTreeMap::new();
         let (allowed, limits, away) = (Allowed::new(case), case.limits(), Away::new(case));
-        Self { talks, lives, instances, allowed, limits, away, delivered }
+        Self { talks, lives, instances, allowed, limits, away, delivered, tally }
     }
 
     pub(super) fn talk(&mut self, id: TalkId) -> &mut Talk {
@@ -163,6 +165,7 @@ impl Promises {
             Told::Took { to, place, way } => self.took(at, id(place.key), (*to, place), *way),
             Told::Delivered { key, from, place, intact } => {
                 self.delivered.fetch_add(1, Ordering::Relaxed);
+                self.tally.count(from.0, node);
                 self.delivered(id(*key), TalkId::of(*from, place), place, *intact)
             }
             Told::Finished { key, from, place } => {

@@ -1,18 +1,19 @@
 //! S9: who falls silent is noticed within the heartbeat deadline, and nobody else is.
 //!
 //! ```text
-//!   a way falls silent ──► which sessions are up behind it? ──► deadline ──► none is, on that link
+//!   a way falls silent ──► which links lie there? ──► deadline ──► who hears nothing has closed them
 //! ```
 //!
-//! Seen as users see it: [`Connection::is_up`], and how many links a session has lost.
+//! Seen as the network sees it, which is none of what is tested: which links were there, who closed
+//! them, and how much came over each.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use stellate_protocol::EntityName;
+use stellate_transport::sim::{LinkEnd, LinkInfo};
 
-use super::case::{Case, Does, HangUp, Op};
-use crate::connection::Connection;
+use super::case::{Admission, Case, Does, HangUp, Op};
 use crate::testing::{Action, Breach, Fabric, Running, Step};
 
 /// What is under way when a way falls silent may arrive for so long, if the network is as bad as it
@@ -26,37 +27,32 @@ const TOLERANCE: Duration = Duration::from_millis(100);
 struct Silence {
     begin: Duration,
     end: Duration,
-    /// When to see which sessions it concerns: what is under way may arrive first, but who has died
+    /// When to see which links it concerns: what is under way may arrive first, but who has died
     /// may be back by then, and a stall is one of the links that are there.
     seen: Duration,
     from: EntityName,
     to: EntityName,
 }
 
-/// Sessions by life and key, and how often each has lost or changed its link.
-type Up = BTreeMap<(u64, u64), u64>;
-
 /// Looks at each silence of a case while it runs, and at what nothing has happened to; resolves when
 /// the last has been looked at.
 pub(super) async fn watch(running: &Running, case: &Case) {
-    let deadline = case.at_most(case.limits().heartbeat_deadline);
+    let deadline = closed_after(case);
     let look = |silence: Silence| async move {
         let noticed = silence.begin + UNDER_WAY + deadline + deadline / 50 + TOLERANCE;
         if noticed >= silence.end || is_hindered(case, silence.to, (silence.begin, noticed)) {
             return;
         }
         sleep_until(running, silence.seen).await;
-        let before = up(running, silence.to, silence.from);
+        let before = silence.behind(&running.links());
         sleep_until(running, noticed).await;
-        let after = up(running, silence.to, silence.from);
-        for ((life, key), links) in before {
-            if after.get(&(life, key)) == Some(&links) {
-                let Silence { from, to, begin, .. } = silence;
-                let text = format!(
-                    "{to} has heard nothing from {from} since {begin:?} and believes session {key} up"
-                );
-                running.fail(Breach::new("S9", text));
-            }
+        let after = silence.behind(&running.links());
+        if let Some(link) = before.intersection(&after).next() {
+            let Silence { from, to, begin, .. } = silence;
+            let text = format!(
+                "{to} has heard nothing from {from} since {begin:?} and keeps link {link} open"
+            );
+            running.fail(Breach::new("S9", text));
         }
     };
     let looked = futures::future::join_all(silences(case).into_iter().map(look));
@@ -64,31 +60,71 @@ pub(super) async fn watch(running: &Running, case: &Case) {
     futures::future::join(looked, futures::future::join_all(pairs)).await;
 }
 
-/// Just before something may end a link between the two for the first time, or at the end of the case
+/// Just before something may close a link between the two for the first time, or at the end of the case
 /// if nothing does: the links that they had are all there.
 async fn healthy(running: &Running, case: &Case, (a, b): (EntityName, EntityName)) {
-    let quiet = quiet_until(case, a, b).min(case.ends_at());
+    let quiet = healthy_until(case, a, b).min(case.ends_at());
     sleep_until(running, quiet.saturating_sub(Duration::from_millis(1))).await;
-    for (name, peer) in [(a, b), (b, a)] {
-        let sessions = running.messenger(name).map(|messenger| messenger.sessions());
-        for session in sessions.into_iter().flatten().filter(|session| session.name() == peer) {
-            let lost = session.counters().links_lost;
-            let moved = moves(case, (peer, name), quiet);
-            if lost > moved {
-                let text = format!(
-                    "{name} has lost {lost} healthy links with {peer}, which left {moved} at most"
-                );
-                running.fail(Breach::new("S9", text));
-            }
-        }
+    let ends = running.link_ends();
+    let lost: Vec<&LinkEnd> = ends.iter().filter(|end| was_up(end, a, b)).collect();
+    let moved = moves(case, (a, b), quiet);
+    if let Some(last) = lost.last().filter(|_| lost.len() > moved) {
+        let LinkEnd { link, tick, by, .. } = last;
+        let text = format!(
+            "{} healthy links of {a} and {b} were closed, and they moved {moved} times: the last was \
+             {link} at {tick} ms, by {by:?}",
+            lost.len()
+        );
+        running.fail(Breach::new("S9", text));
     }
 }
 
-/// How often one of the two may have gone on at another address by then, which costs the other one
-/// a link at most.
-fn moves(case: &Case, (from, to): (EntityName, EntityName), until: Duration) -> u64 {
-    let moves = |op: &&Op| (op.from, op.to) == (from, to) && op.does == Does::Readdress;
-    case.ops.iter().filter(moves).filter(|op| op.at < until).count() as u64
+/// Whether it was a link of the two that both had taken for theirs: the acceptor has answered, and the
+/// dialler gone on after that. One that lost a race was none.
+fn was_up(end: &LinkEnd, a: EntityName, b: EntityName) -> bool {
+    end.frames[0] > 1 && end.frames[1] > 0 && is_between((&end.dialler, &end.acceptor), a, b)
+}
+
+fn is_between((dialler, acceptor): (&str, &str), a: EntityName, b: EntityName) -> bool {
+    let (a, b) = (a.to_string(), b.to_string());
+    (dialler, acceptor) == (&a, &b) || (dialler, acceptor) == (&b, &a)
+}
+
+/// How often the two may have gone on at another address by then, which costs a link each time.
+fn moves(case: &Case, (a, b): (EntityName, EntityName), until: Duration) -> usize {
+    let moves = |op: &&Op| {
+        [(a, b), (b, a)].contains(&(op.from, op.to)) && op.does == Does::Readdress && op.at < until
+    };
+    case.ops.iter().filter(moves).count()
+}
+
+/// How long who hears nothing may keep a link.
+fn closed_after(case: &Case) -> Duration {
+    let limits = case.limits();
+    // The rest is still sent over a link that its session has left; what lies in the queues of a NIC
+    // is not told apart.
+    let drains = match case.fabric() {
+        Ok(Fabric::Nic(_)) => limits.drain_max,
+        _ => Duration::ZERO,
+    };
+    case.at_most(limits.heartbeat_deadline.max(drains))
+}
+
+impl Silence {
+    /// The links over which nothing comes to the one who hears nothing, by number: which it has open,
+    /// and which were up, since the answer has come.
+    fn behind(&self, links: &[LinkInfo]) -> BTreeSet<u64> {
+        let (from, to) = (self.from.to_string(), self.to.to_string());
+        let is_behind = |link: &&LinkInfo| {
+            let open = match (&link.dialler, &link.acceptor) {
+                ends if ends == (&to, &from) => link.open[0],
+                ends if ends == (&from, &to) => link.open[1],
+                _ => false,
+            };
+            open && link.frames[1] > 0
+        };
+        links.iter().filter(is_behind).map(|link| link.id).collect()
+    }
 }
 
 /// Nodes that have something to do with each other, each pair once.
@@ -126,6 +162,39 @@ fn quiet_until(case: &Case, a: EntityName, b: EntityName) -> Duration {
     steps.map(|step| step.at).chain(ops.map(|op| op.at)).min().unwrap_or(Duration::MAX)
 }
 
+/// Until when nothing in the case may close a link between the two: nor is one of them refused.
+fn healthy_until(case: &Case, a: EntityName, b: EntityName) -> Duration {
+    let refused = [a, b].map(|node| refuses_at(case, node)).into_iter().min();
+    quiet_until(case, a, b).min(refused.unwrap_or(Duration::MAX))
+}
+
+fn door(case: &Case, node: EntityName) -> Admission {
+    let found = case.nodes.iter().find(|of| of.name == node);
+    found.map_or(Admission::Open, |of| of.admission)
+}
+
+/// From when on a peer may be refused at a node's door: by its user, or because it was held too long.
+fn refuses_at(case: &Case, node: EntityName) -> Duration {
+    let most = case.at_least(case.limits().hold_max);
+    match door(case, node) {
+        Admission::Open => return Duration::MAX,
+        Admission::Holds { ms } if Duration::from_millis(ms.into()) + UNDER_WAY < most => {}
+        Admission::Holds { .. } | Admission::Refuses { .. } => return Duration::ZERO,
+    }
+    // While its actor takes nothing it lets nobody in either, and with its value goes who waits.
+    let blocks = |op: &Op| op.to == node && op.does.mail().is_some_and(|mail| mail.blocks);
+    let stands = |action: &Action| match action {
+        Action::Panic { node: of, actor } | Action::Pause { node: of, actor, .. } => {
+            *of == node && actor == "drill"
+        }
+        _ => false,
+    };
+    let blocked = case.ops.iter().filter(|op| blocks(op)).map(|op| op.at);
+    let steps = case.script.steps().iter();
+    let stood = steps.filter(|step| stands(&step.action)).map(|step| step.at);
+    blocked.chain(stood).min().unwrap_or(Duration::MAX)
+}
+
 /// When something in the case may end a link between the two for the first time, or one of them
 /// leaves it.
 pub(super) fn stirred_at(case: &Case, a: EntityName, b: EntityName) -> Duration {
@@ -137,20 +206,6 @@ pub(super) fn stirred_at(case: &Case, a: EntityName, b: EntityName) -> Duration 
 
 pub(super) async fn sleep_until(running: &Running, at: Duration) {
     running.sleep(at.saturating_sub(running.elapsed())).await;
-}
-
-fn up(running: &Running, node: EntityName, peer: EntityName) -> Up {
-    let Some(handle) = running.node(node) else { return Up::new() };
-    let sessions = handle.messengers().into_iter().flat_map(|messenger| messenger.sessions());
-    let is_up = |session: &Connection| session.name() == peer && session.is_up();
-    let entry = |session: Connection| {
-        let counters = session.counters();
-        let lost = counters.links_lost + counters.links_replaced;
-        // A readdress leaves a link that nobody lost.
-        let resumed = counters.resumes_sent + counters.resumes_received;
-        ((handle.life(), session.key().0), lost + resumed)
-    };
-    sessions.filter(is_up).map(entry).collect()
 }
 
 /// Whether the node may be late for reasons of its own: it stands still, or reads slowly what came
@@ -276,7 +331,7 @@ mod tests {
         assert_eq!(quiet(&case), [secs(6), secs(6), secs(1), secs(1)]);
         assert_eq!(quiet_until(&case, A, EntityName::osd(4)), secs(3));
         assert_eq!(pairs(&case), BTreeSet::from([(A, B), (A, C)]));
-        assert_eq!([(B, A), (A, B)].map(|way| moves(&case, way, secs(6))), [1, 0]);
+        assert_eq!([(B, A), (A, B), (A, C)].map(|pair| moves(&case, pair, secs(6))), [1, 1, 0]);
         assert_eq!(moves(&case, (B, A), secs(5)), 0);
         assert_eq!([(A, B), (A, C)].map(|(a, b)| stirred_at(&case, a, b)), [secs(5), secs(1)]);
         case.script = Script::new();
@@ -285,6 +340,66 @@ mod tests {
         case.quality.cut_chance = 1;
         assert_eq!(quiet(&case), [Duration::ZERO; 4]);
     }
+
+    #[test]
+    fn s9_who_may_be_refused_at_a_door_is_not_healthy() {
+        let mut case = Draw::default().case(1);
+        (case.quality.cut_chance, case.pace.hold_max) = (0, secs(30));
+        case.nodes.iter_mut().for_each(|node| (node.misfit, node.drift_ppm) = (false, 0));
+        case.ops.clear();
+        let mut quiet = |admission, script: Script, blocks: bool| {
+            (case.nodes[0].name, case.nodes[0].admission, case.script) = (A, admission, script);
+            let mail = Mail { count: 1, blocks, ..Mail::default() };
+            case.ops = vec![Op { at: secs(1), from: B, to: A, does: Does::Send(mail) }];
+            healthy_until(&case, B, A)
+        };
+        let pause = || Action::Pause { node: A, actor: "drill".into(), lasts: secs(1) };
+        let paused = || Script::new().at(secs(4), pause());
+        let holds = |ms| Admission::Holds { ms };
+        assert_eq!(quiet(holds(5_000), Script::new(), false), Duration::MAX);
+        assert_eq!(quiet(holds(5_000), paused(), false), secs(4));
+        assert_eq!(quiet(Admission::Open, paused(), true), Duration::MAX);
+        assert_eq!(quiet(holds(5_000), Script::new(), true), secs(1));
+        assert_eq!(quiet(holds(30_000), Script::new(), false), Duration::ZERO);
+        assert_eq!(quiet(Admission::Refuses { every: 2 }, Script::new(), false), Duration::ZERO);
+    }
+
+    #[test]
+    fn s9_who_hears_nothing_has_closed_what_it_had() {
+        let link = |id, (dialler, acceptor): (EntityName, EntityName), frames, open| {
+            let (dialler, acceptor) = (dialler.to_string(), acceptor.to_string());
+            LinkInfo { id, dialler, acceptor, frames, bytes: [0; 2], open }
+        };
+        let links = [
+            link(1, (A, B), [9, 9], [true, true]),
+            link(2, (A, B), [9, 9], [true, false]),
+            link(3, (B, A), [9, 9], [true, false]),
+            link(4, (B, A), [9, 9], [false, true]),
+            link(5, (B, A), [1, 0], [true, true]),
+            link(6, (C, B), [9, 9], [true, true]),
+        ];
+        let silence = |from, to| Silence { begin: secs(1), end: secs(9), seen: secs(1), from, to };
+        assert_eq!(silence(A, B).behind(&links), BTreeSet::from([1, 3]));
+        assert_eq!(silence(B, A).behind(&links), BTreeSet::from([1, 2, 4]));
+        assert_eq!(silence(A, C).behind(&links), BTreeSet::new());
+    }
+
+    #[test]
+    fn s9_a_link_that_lost_a_race_was_not_up() {
+        let end = |dialler: EntityName, acceptor: EntityName, frames| LinkEnd {
+            link: 1,
+            dialler: dialler.to_string(),
+            acceptor: acceptor.to_string(),
+            session: Default::default(),
+            tick: 7,
+            by: None,
+            frames,
+        };
+        assert!(was_up(&end(A, B, [2, 1]), A, B) && was_up(&end(A, B, [2, 1]), B, A));
+        assert!(!was_up(&end(A, B, [1, 1]), A, B), "the dialler was told that it lost");
+        assert!(!was_up(&end(A, C, [9, 9]), A, B));
+    }
+
     #[test]
     fn s9_a_stall_of_a_nic_is_no_silence_while_reads_are_held() {
         let seen = |profile: &str, held: Duration| {

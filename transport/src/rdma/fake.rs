@@ -17,6 +17,7 @@ mod device;
 mod disturb;
 mod driver;
 mod handles;
+mod links;
 mod pair;
 #[cfg(test)]
 mod tests;
@@ -29,7 +30,7 @@ use self::handles::FakeVerbs;
 use self::world::{Shared, World};
 pub use super::verbs::WorkFault;
 use super::verbs::{Fabric, Verbs};
-use crate::sim::{CutAfter, Quality};
+use crate::sim::{CutAfter, LinkEnd, LinkInfo, Quality};
 
 /// What a fake device is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -243,6 +244,20 @@ impl FakeNet {
     /// The process of a host is gone without a word: nobody is told.
     pub fn crash(&self, host: IpAddr) {
         self.shared.change(|world| world.crash(host));
+    }
+
+    /// Connections of which one end at least has a queue pair that works, oldest first, by the number
+    /// of the dialler's: each node is an address. An end is open while its queue pair works. Of frames
+    /// and bytes it counts SENDs, and no bytes.
+    pub fn links(&self) -> Vec<LinkInfo> {
+        self.world().links()
+    }
+
+    /// How connections ended, oldest first: the newest 16,384. By whom is who first
+    /// moved its queue pair to error, disconnected or destroyed it, which may be the one that was told
+    /// that the other leaves; a NIC's fault is nobody's.
+    pub fn ends(&self) -> Vec<LinkEnd> {
+        self.world().ends.iter().cloned().collect()
     }
 
     /// What a host has.

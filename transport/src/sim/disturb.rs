@@ -10,6 +10,7 @@ use crate::trace::What;
 impl Net {
     /// Both ends die of the same fault.
     pub(super) fn kill(&mut self, link: u64, fault: LinkFault) {
+        self.over(link, None);
         if let Some(wire) = self.wires.get_mut(link) {
             wire.dead = true;
             for flow in &mut wire.flows {
@@ -32,6 +33,7 @@ impl Net {
             return;
         }
         let notice = wire.profile.limits.close_notice;
+        self.over(link, None);
         self.tell_link(link, 0, What::Cut);
         if notice == CloseNotice::Always {
             self.kill(link, LinkFault::Reset);
@@ -97,6 +99,10 @@ impl Net {
         if !wire.dead && !blocked {
             return;
         }
+        self.over(link, None);
+        let Some(wire) = self.wires.get_mut(link) else {
+            return;
+        };
         wire.dead = true;
         wire.flows[end].lose();
         wire.flows[1 - end].lose();
@@ -220,6 +226,7 @@ impl Net {
         for (link, end) in ends {
             // A kernel that lives on says so for a stream; queue pairs go without a word.
             self.wake(link, end);
+            self.over(link, None);
             let told = self.wires.get(link).map(|wire| wire.profile.limits.close_notice);
             if told != Some(CloseNotice::Always) {
                 self.cut(link);

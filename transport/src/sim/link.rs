@@ -443,7 +443,10 @@ impl Link for SimLink {
             return;
         }
         match how {
-            CloseHow::Drain => self.draining = true,
+            CloseHow::Drain => {
+                self.draining = true;
+                self.shared.lock().leaving(self.link, self.end);
+            }
             CloseHow::Abort => {
                 self.draining = false;
                 self.ended = Some(LinkFault::ClosedHere);

@@ -17,7 +17,6 @@ use stellate_protocol::codec::{CodecError, Outbound, encode};
 use stellate_protocol::{Frame, Parcel};
 use tokio::time::{Duration, Instant};
 
-use super::Quality;
 use super::agenda::Agenda;
 use super::flow::{Flow, Item, Landed};
 use super::profile::Profile;
@@ -25,8 +24,9 @@ use super::rng::Rng;
 use super::run::{COPY_MAX, Run};
 use super::tamper::Tamper;
 use super::trace::Trace;
-use super::wire::{Violation, Wire};
+use super::wire::{LinkEnd, Violation, Wire};
 use super::wires::Wires;
+use super::{Origin, Quality};
 use crate::error::DialError;
 use crate::fault::LinkFault;
 use crate::limits::{Boundary, CloseNotice, Underflow};
@@ -34,6 +34,8 @@ use crate::trace::{Event as Traced, NodeNo, SessionTag, What};
 
 /// Violations that are kept.
 const VIOLATIONS_MAX: usize = 100;
+/// Ends of links that are kept, the newest.
+pub(crate) const LINK_ENDS_MAX: usize = 16 * 1024;
 /// Most pieces that a frame on a stream is cut into.
 const PIECES_MAX: usize = 4;
 /// Chance of each cut, in millionths.
@@ -166,6 +168,8 @@ pub(super) struct Net {
     pub(super) listeners: BTreeMap<Arc<str>, Backlog>,
     pub(super) dials: BTreeMap<u64, Dial>,
     pub(super) violations: Vec<Violation>,
+    /// How links ended, the newest last.
+    pub(super) ends: VecDeque<LinkEnd>,
     pub(super) trace: Trace,
     pub(super) driver: Option<Waker>,
     pub(super) driven: bool,
@@ -191,6 +195,7 @@ impl Net {
             listeners: BTreeMap::new(),
             dials: BTreeMap::new(),
             violations: Vec::new(),
+            ends: VecDeque::new(),
             trace: Trace::new(),
             driver: None,
             driven: false,
@@ -494,9 +499,31 @@ impl Net {
         }
     }
 
+    /// A link is over, by one of its ends or by what happened to it. The first who says so is right.
+    pub(super) fn over(&mut self, link: u64, by: Option<Origin>) {
+        let now = self.now();
+        if let Some(wire) = self.wires.get_mut(link)
+            && !std::mem::replace(&mut wire.over, true)
+        {
+            self.ends.push_back(wire.ended(link, now, by));
+            if self.ends.len() > LINK_ENDS_MAX {
+                self.ends.pop_front();
+            }
+        }
+    }
+
+    /// The user of an end has closed it, though it may still send the rest.
+    pub(super) fn leaving(&mut self, link: u64, end: usize) {
+        self.over(link, Some(Origin::of(end)));
+        if let Some(wire) = self.wires.get_mut(link) {
+            wire.ends[end].leaving = true;
+        }
+    }
+
     /// An end says that it leaves, in order after all it sent, or at once.
     pub(super) fn leave(&mut self, link: u64, end: usize, orderly: bool) {
         let now = self.now();
+        self.over(link, Some(Origin::of(end)));
         let Some(wire) = self.wires.get_mut(link) else {
             return;
         };

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::task::Waker;
 
+use super::Origin;
 use super::flow::Flow;
 use super::profile::Profile;
 use crate::fault::LinkFault;
@@ -22,6 +23,28 @@ pub struct LinkInfo {
     pub frames: [u64; 2],
     /// Bytes that arrived from the dialler and from the acceptor.
     pub bytes: [u64; 2],
+    /// Whether the dialler and the acceptor still have it: it did not close it, nor was told that it
+    /// is over. A link that is cut is open at an end that nobody tells.
+    pub open: [bool; 2],
+}
+
+/// How a link ended: what came first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkEnd {
+    /// The link's number.
+    pub link: u64,
+    /// The node that dialled.
+    pub dialler: String,
+    /// The node that accepted.
+    pub acceptor: String,
+    /// That of its last hello; [`SessionTag::NONE`] where the network cannot read one.
+    pub session: SessionTag,
+    /// When.
+    pub tick: u64,
+    /// Who closed it, for whatever reason of its own; none if the network cut it or a node crashed.
+    pub by: Option<Origin>,
+    /// Frames that had arrived from the dialler and from the acceptor.
+    pub frames: [u64; 2],
 }
 
 /// A law of the fabric that a user of a link broke.
@@ -43,6 +66,8 @@ pub(super) struct WireEnd {
     pub(super) waker: Option<Waker>,
     /// The link object is dropped or has reported its end.
     pub(super) gone: bool,
+    /// Its user has closed it; what was submitted before is still on its way.
+    pub(super) leaving: bool,
     /// Has received something.
     pub(super) heard: bool,
     /// An event that ends it for want of answers is on the agenda.
@@ -62,6 +87,8 @@ pub(super) struct Wire {
     pub(super) ends: [WireEnd; 2],
     /// Cut, and nothing gets through any more.
     pub(super) dead: bool,
+    /// How it ended is recorded.
+    pub(super) over: bool,
 }
 
 impl Wire {
@@ -74,6 +101,7 @@ impl Wire {
             flows: [Flow::new(&profile.limits), Flow::new(&profile.limits)],
             ends: Default::default(),
             dead: false,
+            over: false,
         }
     }
 
@@ -101,6 +129,13 @@ impl Wire {
             acceptor: self.nodes[1].to_string(),
             frames: [there.frames_arrived, back.frames_arrived],
             bytes: [there.bytes_arrived, back.bytes_arrived],
+            open: [0, 1].map(|end| !self.ends[end].gone && !self.ends[end].leaving),
         }
+    }
+
+    /// Its end, now.
+    pub(super) fn ended(&self, link: u64, tick: u64, by: Option<Origin>) -> LinkEnd {
+        let LinkInfo { dialler, acceptor, frames, .. } = self.info(link);
+        LinkEnd { link, dialler, acceptor, session: self.session, tick, by, frames }
     }
 }

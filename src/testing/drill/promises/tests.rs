@@ -40,7 +40,10 @@ struct History {
 
 impl History {
     fn of(case: &Case) -> Self {
-        Self { promises: Promises::new(case, Arc::default()), at: Duration::ZERO }
+        Self {
+            promises: Promises::new(case, Arc::default(), Arc::new(Tally::new(case))),
+            at: Duration::ZERO,
+        }
     }
 
     fn tell(&mut self, node: EntityName, life: u64, told: Told) -> Result<(), Breach> {

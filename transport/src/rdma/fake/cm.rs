@@ -198,15 +198,16 @@ impl World {
         let (Some(asked), Some(given)) = (params(dialler), params(child)) else {
             return;
         };
-        let _ = host;
-        for (pair, peer, dialled, params, other) in
-            [(ours, theirs, true, &asked, &given), (theirs, ours, false, &given, &asked)]
-        {
+        let there = self.ids.get(&child).map_or(host, |child| child.host);
+        for (pair, (peer, there), dialled, params, other) in [
+            (ours, (theirs, there), true, &asked, &given),
+            (theirs, (ours, host), false, &given, &asked),
+        ] {
             if let Some(pair) = self.pairs.get_mut(&pair)
                 && pair.state == PairState::Init
             {
                 pair.state = PairState::Up;
-                pair.peer = Some(peer);
+                (pair.peer, pair.there) = (Some(peer), there);
                 pair.dialled = dialled;
                 pair.reads_max = params.initiator_depth.min(other.responder_resources);
                 pair.rnr_tries = params.rnr_retry_count;
@@ -241,6 +242,7 @@ impl World {
         }
         let (pair, peer, host) = (entry.pair, entry.peer, entry.host);
         if let Some(pair) = pair {
+            self.over(pair, true);
             self.flush_pair(pair);
         }
         self.tell_later(id, CmEventKind::Disconnected, 1);

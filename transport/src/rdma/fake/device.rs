@@ -151,8 +151,13 @@ impl World {
         if self.hosts[host].personality.fabric != Fabric::RoCE {
             self.tell_of_device(host, AsyncEvent::DeviceFatal);
         }
-        for pair in self.pairs.values_mut().filter(|pair| pair.host == host) {
-            pair.state = PairState::Lost;
+        let of_host = self.pairs.iter().filter(|(_, pair)| pair.host == host);
+        let lost: Vec<u32> = of_host.map(|(number, _)| *number).collect();
+        for number in lost {
+            self.over(number, false);
+            if let Some(pair) = self.pairs.get_mut(&number) {
+                pair.state = PairState::Lost;
+            }
         }
         let bound = self.ids.iter().filter(|(_, id)| id.host == host && id.bound);
         let ids: Vec<u64> = bound.map(|(id, _)| *id).collect();

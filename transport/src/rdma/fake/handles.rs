@@ -544,7 +544,10 @@ impl QueuePair for FakePair {
     }
 
     fn to_error(&self) {
-        self.shared.change(|world| world.flush_pair(self.number));
+        self.shared.change(|world| {
+            world.over(self.number, true);
+            world.flush_pair(self.number);
+        });
     }
 
     fn posted(&self) -> Posted {

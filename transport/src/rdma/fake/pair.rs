@@ -53,9 +53,14 @@ pub(super) struct Pair {
     pub(super) state: PairState,
     /// The pair it is connected to.
     pub(super) peer: Option<u32>,
+    /// The host of that.
+    pub(super) there: usize,
     /// Whether this end may speak before it has heard.
     pub(super) dialled: bool,
-    pub(super) heard: bool,
+    /// SENDs that have arrived here.
+    pub(super) heard: u64,
+    /// How its connection ended is recorded.
+    pub(super) over: bool,
     /// READs that may be outstanding.
     pub(super) reads_max: u8,
     pub(super) rnr_tries: u8,
@@ -113,8 +118,10 @@ impl Pair {
             granted,
             state: PairState::Init,
             peer: None,
+            there: host,
             dialled: false,
-            heard: false,
+            heard: 0,
+            over: false,
             reads_max: 0,
             rnr_tries: 0,
             receives: VecDeque::new(),
@@ -178,7 +185,7 @@ impl World {
             remote,
         });
         let reads = pair.sends.iter().filter(|work| work.operation == Operation::Read).count();
-        let first = !pair.dialled && !pair.heard;
+        let first = !pair.dialled && pair.heard == 0;
         let too_many = reads > usize::from(pair.reads_max);
         if first && pair.state == PairState::Up {
             self.violation(Violation::SpokeFirst);
@@ -300,7 +307,7 @@ impl World {
             return Arrival::Later(WorkFault::RetryExceeded, GIVE_UP_TICKS);
         };
         let (tag, cqs) = (receiver.tag, receiver.cqs);
-        receiver.heard = true;
+        receiver.heard += 1;
         if bytes.len() > buf.len() {
             let result = Err(WorkFault::LocalLength);
             self.complete(cqs, peer, tag, work, Operation::Receive, result, buf);
@@ -473,6 +480,10 @@ impl World {
         if matches!(pair.state, PairState::Error | PairState::Lost) {
             return;
         }
+        self.over(number, false);
+        let Some(pair) = self.pairs.get_mut(&number) else {
+            return;
+        };
         pair.state = PairState::Error;
         let (tag, cqs) = (pair.tag, pair.cqs);
         let sends = std::mem::take(&mut pair.sends);
@@ -524,6 +535,7 @@ impl World {
 
     /// Destroys a pair; how much was posted on it.
     pub(super) fn destroy_pair(&mut self, number: u32) -> usize {
+        self.over(number, true);
         let Some(pair) = self.pairs.remove(&number) else {
             return 0;
         };

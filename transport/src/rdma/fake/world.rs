@@ -15,7 +15,7 @@ use super::{CmWord, Counts, Personality, Violation};
 use crate::rdma::audience::Audience;
 use crate::rdma::verbs::{AsyncEvent, CmEventKind, WorkFault};
 use crate::sim::rng::Rng;
-use crate::sim::{CutAfter, Quality};
+use crate::sim::{CutAfter, LinkEnd, Quality};
 
 /// Violations that are kept.
 const VIOLATIONS_MAX: usize = 100;
@@ -120,6 +120,8 @@ pub(super) struct World {
     pub(super) stalled: BTreeMap<(usize, usize), u64>,
     pub(super) quality: Quality,
     pub(super) violations: Vec<Violation>,
+    /// How connections ended, the newest last.
+    pub(super) ends: VecDeque<LinkEnd>,
     /// Over everything that arrived (D1).
     pub(super) trace: u64,
     pub(super) rng: Rng,
@@ -155,6 +157,7 @@ impl World {
             stalled: BTreeMap::new(),
             quality: Quality::default(),
             violations: Vec::new(),
+            ends: VecDeque::new(),
             trace: 0xcbf2_9ce4_8422_2325,
             rng: Rng::new(seed),
             wakes: Vec::new(),
@@ -325,6 +328,7 @@ impl World {
         let pairs: Vec<u32> =
             self.pairs.iter().filter(|(_, p)| p.host == host).map(|(n, _)| *n).collect();
         for pair in pairs {
+            self.over(pair, false);
             self.destroy_pair(pair);
         }
         let ids: Vec<u64> =

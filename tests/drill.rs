@@ -150,6 +150,7 @@ fn two_peers(action: Action) -> Case {
         incarnations: false,
         clock_ms: 0,
         misfit: false,
+        fuse_ms: 0,
         drift_ppm: 0,
     };
     let mail = Mail { count: 1, class: 2, len: 5, ..Mail::default() };

@@ -13,6 +13,7 @@ mod actor;
 mod away;
 mod case;
 mod draw;
+mod fuse;
 mod lane;
 mod pieces;
 mod poison;
@@ -31,8 +32,8 @@ use std::time::Duration;
 use stellate_protocol::Class;
 
 pub use self::case::{
-    Admission, COUNT_MAX, Case, CaseError, DRIFT_MAX, Does, HangUp, LEN_MAX, Mail, NODES_MAX, Node,
-    OPS_MAX, Op, Pace, SPAN_MAX,
+    Admission, COUNT_MAX, Case, CaseError, DRIFT_MAX, Does, FUSE_MAX, HangUp, LEN_MAX, Mail,
+    NODES_MAX, Node, OPS_MAX, Op, Pace, SPAN_MAX,
 };
 pub use self::draw::{Draw, Mix};
 use self::poison::Tally;

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use stellate_protocol::EntityName;
-use stellate_transport::sim::SimNet;
+use stellate_transport::sim::{LinkInfo, SimNet};
 use stellate_transport::{Address, Transport};
 
 use super::check::{Desk, What};
@@ -215,6 +215,18 @@ impl NodeHandle {
         if self.is_alive() {
             self.inner.desk.tell(self.inner.name, self.inner.life, What::Note(&note));
         }
+    }
+
+    /// How many links the node has open, as its network sees it; a dial under way is none.
+    pub(in crate::testing) fn open_links(&self) -> usize {
+        let nics = self.inner.nics.as_ref();
+        let links = nics.map_or_else(|| self.inner.net.links(), |nics| nics.links());
+        let place = &self.inner.place;
+        let is_open = |link: &&LinkInfo| {
+            let dialled = link.dialler == *place && link.open[0] && link.frames[0] > 0;
+            dialled || (link.acceptor == *place && link.open[1])
+        };
+        links.iter().filter(is_open).count()
     }
 
     /// The messengers that were built in this life, oldest first.

@@ -11,8 +11,8 @@ use stellate_protocol::policy::Policy;
 use stellate_protocol::{Class, EntityKind};
 
 use super::case::{Admission, Case, HangUp};
-use super::lane;
-use super::told::{Back, End, Place, Told};
+use super::told::{Back, End, LastWord, Place, Told};
+use super::{fuse, lane};
 use crate::admission::AdmissionRequest;
 use crate::event::SessionEvent;
 use crate::incoming::Incoming;
@@ -68,6 +68,9 @@ fn is_intact(place: &Place, data: &[u8]) -> bool {
     words.iter().all(|chunk| *chunk == word) && *rest == word[..rest.len()]
 }
 
+/// Where the actor is in its tree.
+pub(super) const PATH: &str = "drill";
+
 /// The actor.
 struct Drill {
     node: NodeHandle,
@@ -100,8 +103,9 @@ impl Drill {
             self.node.note(Told::Delivered { key, from, place, intact });
         }
         if tag.panics {
-            self.node.note(Told::Panics);
-            panic!("ordered: a handler panics with message {} in hand", tag.n);
+            let words = format!("ordered: a handler panics with message {} in hand", tag.n);
+            self.node.note(Told::Panics { path: PATH, words: words.clone() });
+            panic!("{words}");
         }
         match tag.hangs_up {
             HangUp::Not => {}
@@ -257,6 +261,7 @@ pub(super) async fn boot(handle: NodeHandle, case: Rc<Case>) -> Result<(), BootE
     let of_case = case.nodes.iter().find(|node| node.name == name);
     let (admission, incarnations, misfit) = of_case
         .map_or_else(Default::default, |node| (node.admission, node.incarnations, node.misfit));
+    let fuse_ms = of_case.map_or(0, |node| node.fuse_ms);
     let second = handle.own_address(Some(SECOND));
     let mut builder = handle.messenger().bind(second).limits(case.limits());
     builder = match name.kind() {
@@ -281,7 +286,7 @@ pub(super) async fn boot(handle: NodeHandle, case: Rc<Case>) -> Result<(), BootE
     let sabotage = case.sabotage;
     let mut hosting = messenger
         .supervise(
-            "drill",
+            PATH,
             move || Drill { node: node.clone(), admission, asked: 0, sabotage, taken: 0 },
             Restart::default(),
         )
@@ -296,9 +301,13 @@ pub(super) async fn boot(handle: NodeHandle, case: Rc<Case>) -> Result<(), BootE
     let (watched, node) = (messenger.ended(), handle.clone());
     actix_rt::spawn(async move {
         if let Some(cause) = watched.await {
-            node.note(Told::GaveUp(cause.to_string()));
+            let open = node.open_links();
+            node.note(Told::GaveUp(Box::new(LastWord::new(&cause, open))));
         }
     });
+    if fuse_ms > 0 && handle.life() == 0 {
+        fuse::light(&handle, &messenger, fuse_ms)?;
+    }
     lane::start_all(&handle, &messenger, &case);
     Ok(())
 }

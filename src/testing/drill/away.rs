@@ -13,6 +13,7 @@ use stellate_actors::supervise::BACKOFF;
 use stellate_protocol::EntityName;
 
 use super::case::Case;
+use super::fuse;
 use crate::testing::Action;
 
 /// What a dial takes where nothing is wrong: some round trips.
@@ -71,6 +72,11 @@ impl Away {
         troubles.push(all(Duration::ZERO));
         if case.quality.cut_chance > 0 {
             troubles.push(all(case.ends_at()));
+        }
+        for name in case.nodes.iter().map(|node| node.name) {
+            if let Some(begin) = fuse::blows_after(case, name) {
+                troubles.push(Trouble { begin, end: case.ends_at(), whom: Whom::Node(name) });
+            }
         }
         for step in case.script.steps() {
             let ends = |lasts: Duration| step.at + lasts;

@@ -25,6 +25,8 @@ pub const COUNT_MAX: u32 = 1_000_000;
 pub const LEN_MAX: u32 = 8 << 20;
 /// Most that a clock drifts, in millionths, either way.
 pub const DRIFT_MAX: u32 = 200_000;
+/// Longest that a fuse burns, in milliseconds: the tree's count of restarts goes back a minute.
+pub const FUSE_MAX: u32 = 1_000;
 /// Longest that anything in a case takes, or that it begins after.
 pub const SPAN_MAX: Duration = Duration::from_secs(3_600);
 
@@ -134,6 +136,10 @@ pub struct Node {
     /// Whether its policies fit nobody's: an `osd` dials as a client, the others as peers.
     #[serde(default)]
     pub misfit: bool,
+    /// Milliseconds that an actor deep in its tree lives each time, in its first life, until its tree
+    /// gives up; 0 for no such actor.
+    #[serde(default)]
+    pub fuse_ms: u32,
 }
 
 /// How a node answers peers at its door.
@@ -350,6 +356,9 @@ impl Case {
             }
             if node.drift_ppm.unsigned_abs() > DRIFT_MAX {
                 return wrong(format!("{}: a clock drifts by {DRIFT_MAX} ppm at most", node.name));
+            }
+            if node.fuse_ms > FUSE_MAX {
+                return wrong(format!("{}: a fuse burns for {FUSE_MAX} ms at most", node.name));
             }
             if matches!(node.admission, Admission::Refuses { every: 0 | 1 }) {
                 return wrong(format!("{}: it would refuse everybody", node.name));

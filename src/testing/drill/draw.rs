@@ -193,6 +193,7 @@ fn nodes(rng: &mut Rng, count: usize, mix: Mix) -> Vec<Node> {
             clock_ms: rng.between(0, 2_000) as i64 - 1_000,
             drift_ppm: 0,
             misfit: misfits && rng.below(2) == 0,
+            fuse_ms: 0,
         });
     }
     nodes

@@ -5,6 +5,7 @@ use stellate_transport::sim::{Quality, Tamper};
 
 use super::case::{Admission, Case, Does, Mail, Op, Pace};
 use super::draw::{Mix, mail, ms};
+use super::fuse;
 use crate::testing::{Action, Rng, Script, Step};
 
 /// Adds one to a case, now and then.
@@ -14,6 +15,7 @@ pub(super) fn add(seed: u64, mix: Mix, case: &mut Case) {
         (1, Mix::Everything | Mix::Crashes) => jam,
         (2, Mix::Everything | Mix::Crashes) => orphan,
         (3, Mix::Everything | Mix::Lossy | Mix::Partitions | Mix::Crashes) => hurry,
+        (4, Mix::Everything | Mix::Crashes) => burn,
         _ => return,
     };
     piece(&mut Rng::fork(seed, "of the piece"), case);
@@ -92,6 +94,38 @@ fn hurry(rng: &mut Rng, case: &mut Case) {
     case.span = span * 2 + ms(8_000);
 }
 
+/// A tree gives up, with much to say and to be told, and later somebody starts its daemon again.
+fn burn(rng: &mut Rng, case: &mut Case) {
+    let Some(Op { from, to: node, .. }) = rng.pick(&case.ops).cloned() else { return };
+    let burns = rng.between(1, 200) as u32;
+    let end = fuse::blown_after(burns);
+    let of_node = case.nodes.iter_mut().filter(|of| of.name == node);
+    of_node.for_each(|of| of.fuse_ms = burns);
+    let begin = fuse::blows_after(case, node).unwrap_or_default();
+    let osds = case.nodes.iter().filter(|of| of.name.kind() == EntityKind::OSD);
+    let others: Vec<_> = osds.map(|of| of.name).filter(|name| *name != node).collect();
+    let there = rng.pick(&others).copied();
+    for n in 0..30 {
+        let at = begin + ms(n * rng.between(100, 700));
+        let mail = Mail { hold_ms: 300, ..mail(rng, false) };
+        let does = match rng.below(3) {
+            0 => Does::Ask { mail: Mail { count: mail.count.min(9), ..mail }, timeout_ms: 0 },
+            1 => Does::Try(mail),
+            _ => Does::Send(mail),
+        };
+        case.ops.push(Op { at, from, to: node, does: does.clone() });
+        case.ops.extend(there.map(|to| Op { at, from: node, to, does }));
+    }
+    case.ops.sort_by_key(|op| op.at);
+    // It lives until then, and is alone of its name.
+    let dies = |action: &Action| matches!(action, Action::Crash { .. } | Action::Twin { .. });
+    let steps = case.script.steps().iter();
+    let kept = steps.filter(|step| !(dies(&step.action) && step.action.names(&node)));
+    let down = ms(rng.between(1, 2_000));
+    case.script = Script::from_iter(kept.cloned()).at(end, Action::Crash { node, down });
+    case.span = case.span.max(end + ms(3_000));
+}
+
 /// The last that is said is a question, and whoever has it in hand dies.
 fn orphan(rng: &mut Rng, case: &mut Case) {
     let osds: Vec<_> =
@@ -108,4 +142,39 @@ fn orphan(rng: &mut Rng, case: &mut Case) {
     let down = ms(rng.between(1, 500));
     let script = std::mem::take(&mut case.script);
     case.script = script.at(at + span, Action::Crash { node: to, down });
+}
+
+#[cfg(test)]
+mod tests {
+    use stellate_protocol::EntityName;
+
+    use super::*;
+    use crate::testing::drill::{Draw, Report};
+
+    /// A run without faults of its own, with such a piece in it.
+    fn run(seed: u64, piece: fn(&mut Rng, &mut Case)) -> Report {
+        let draw = Draw { nodes: Some(2), mix: Mix::Calm, ..Draw::default() };
+        let mut case = draw.case(seed);
+        case.nodes.iter_mut().zip(1..).for_each(|(node, n)| node.name = EntityName::osd(n));
+        case.profile = "stream".into();
+        case.nodes.iter_mut().for_each(|node| node.drift_ppm = 0);
+        let (one, two) = (case.nodes[0].name, case.nodes[1].name);
+        case.ops = vec![Op {
+            at: ms(10),
+            from: one,
+            to: two,
+            does: Does::Send(Mail { count: 1, ..Mail::default() }),
+        }];
+        piece(&mut Rng::new(seed), &mut case);
+        case.run().unwrap()
+    }
+
+    #[test]
+    fn v3_a_tree_gives_up_and_its_daemon_comes_back() {
+        let Report { outcome, .. } = run(1, burn);
+        outcome.assert_held();
+        let by_piece = outcome.script.steps().iter();
+        assert_eq!(by_piece.filter(|step| matches!(step.action, Action::Crash { .. })).count(), 1);
+        assert!(outcome.elapsed > fuse::blown_after(0), "{:?}", outcome.elapsed);
+    }
 }

@@ -11,6 +11,7 @@ mod allowed;
 mod calls;
 mod deliveries;
 mod ends;
+mod last_words;
 #[cfg(test)]
 mod tests;
 
@@ -103,6 +104,10 @@ pub(super) struct Life {
     started: Option<Duration>,
     /// When a handler of it panicked, since then.
     panicked: Option<Duration>,
+    /// What actors said when they panicked, by their paths, and when: the last words of each.
+    words: BTreeMap<&'static str, (Duration, String)>,
+    /// When each panicked.
+    panics: Vec<Duration>,
     /// Instances that the user let in.
     pub(super) let_in: BTreeSet<Instance>,
     /// Sessions that were seen and have not ended, by the peer's name.
@@ -149,12 +154,13 @@ impl Promises {
     }
 
     fn told(&mut self, at: Duration, me: (EntityName, u64), told: &Told) -> Result<(), Breach> {
+        self.speaks(me, told)?;
         let (node, life) = me;
         let id = |key: u64| TalkId { node, life, key };
         match told {
             Told::Started => self.started(at, me),
-            Told::Panics => {
-                self.life(node, life).panicked = Some(at);
+            Told::Panics { path, words } => {
+                self.panics(at, me, path, words);
                 Ok(())
             }
             Told::Lane(begins) => {
@@ -203,7 +209,7 @@ impl Promises {
             Told::Wrong { invariant, text } => {
                 Err(Breach::new(*invariant, format!("{node}: {text}")))
             }
-            Told::GaveUp(cause) => self.gave_up(me, cause),
+            Told::GaveUp(word) => self.gave_up(at, me, word),
         }
     }
 
@@ -229,20 +235,10 @@ impl Promises {
         }
     }
 
-    /// V3: the last word of a tree, for a reason.
-    fn gave_up(&mut self, (node, life): (EntityName, u64), cause: &str) -> Result<(), Breach> {
-        let panics = self.allowed.panics.contains(&node);
-        self.life(node, life).gave_up = true;
-        if panics {
-            return Ok(());
-        }
-        Err(Breach::new("V3", format!("the tree of {node} gave up: {cause}")))
-    }
-
     /// What the phase after healing waits for (S8), the first of it.
     fn first_open(&self) -> Option<String> {
         for ((node, life), of) in &self.lives {
-            if !of.over && !of.gave_up && of.lanes > 0 {
+            if !of.over && of.lanes > 0 {
                 return Some(format!("{} lanes of {node} in life {life}", of.lanes));
             }
         }
@@ -334,7 +330,10 @@ impl Checker for Promises {
             Happening::Booted => {
                 self.life(seen.node, seen.life);
             }
-            Happening::Crashed => self.life(seen.node, seen.life).over = true,
+            Happening::Crashed => {
+                self.is_silent(seen.at, seen.node, seen.life)?;
+                self.life(seen.node, seen.life).over = true;
+            }
             _ => {}
         }
         tracing::debug!(at = ?seen.at, node = %seen.node, told = ?seen.note::<Told>());

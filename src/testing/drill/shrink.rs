@@ -134,7 +134,7 @@ impl Work<'_> {
         for node in &mut plain.nodes {
             (node.admission, node.incarnations) = Default::default();
             (node.clock_ms, node.drift_ppm) = Default::default();
-            node.misfit = false;
+            (node.misfit, node.fuse_ms) = (false, 0);
         }
         self.try_case(plain);
         self.try_case(Case { profile: "stream".into(), ..self.case.clone() });

@@ -14,6 +14,7 @@ use stellate_protocol::EntityName;
 use stellate_transport::sim::{LinkEnd, LinkInfo};
 
 use super::case::{Admission, Case, Does, HangUp, Op};
+use super::fuse;
 use crate::testing::{Action, Breach, Fabric, Running, Step};
 
 /// What is under way when a way falls silent may arrive for so long, if the network is as bad as it
@@ -154,12 +155,14 @@ fn quiet_until(case: &Case, a: EntityName, b: EntityName) -> Duration {
     if case.quality.cut_chance > 0 || case.nodes.iter().any(odd) {
         return Duration::ZERO;
     }
+    let blown = pair.into_iter().filter_map(|node| fuse::blows_after(case, node));
     let steps = case.script.steps().iter().filter(|step| touches(&step.action));
     let ops = case.ops.iter().filter(|op| {
         let between = pair.contains(&op.from) && pair.contains(&op.to);
         between && ends(op) || pair.contains(&op.to) && panics(op)
     });
-    steps.map(|step| step.at).chain(ops.map(|op| op.at)).min().unwrap_or(Duration::MAX)
+    let ends = steps.map(|step| step.at).chain(ops.map(|op| op.at)).chain(blown);
+    ends.min().unwrap_or(Duration::MAX)
 }
 
 /// Until when nothing in the case may close a link between the two: nor is one of them refused.
@@ -181,8 +184,12 @@ fn refuses_at(case: &Case, node: EntityName) -> Duration {
         Admission::Holds { ms } if Duration::from_millis(ms.into()) + UNDER_WAY < most => {}
         Admission::Holds { .. } | Admission::Refuses { .. } => return Duration::ZERO,
     }
-    // While its actor takes nothing it lets nobody in either, and with its value goes who waits.
-    let blocks = |op: &Op| op.to == node && op.does.mail().is_some_and(|mail| mail.blocks);
+    // While its actor takes nothing it lets nobody in either, and with its value goes who waits. Who
+    // comes back over another link is asked for again, and waits anew.
+    let blocks = |op: &Op| match &op.does {
+        Does::Readdress => [op.from, op.to].contains(&node),
+        does => op.to == node && does.mail().is_some_and(|mail| mail.blocks),
+    };
     let stands = |action: &Action| match action {
         Action::Panic { node: of, actor } | Action::Pause { node: of, actor, .. } => {
             *of == node && actor == "drill"
@@ -362,6 +369,10 @@ mod tests {
         assert_eq!(quiet(holds(5_000), Script::new(), true), secs(1));
         assert_eq!(quiet(holds(30_000), Script::new(), false), Duration::ZERO);
         assert_eq!(quiet(Admission::Refuses { every: 2 }, Script::new(), false), Duration::ZERO);
+        case.nodes[0].admission = holds(5_000);
+        case.ops.push(Op { at: secs(7), from: B, to: A, does: Does::Readdress });
+        case.ops.remove(0);
+        assert_eq!(healthy_until(&case, A, B), secs(7), "it waits anew");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use stellate_actors::supervise::{Cause, Intensity};
 use stellate_protocol::event::{ClassCounts, EndCause, Fate};
 use stellate_protocol::{Class, EntityName, Identity, Instance};
 
@@ -84,8 +85,11 @@ impl End {
 pub(super) enum Told {
     /// The actor's value was built.
     Started,
-    /// A handler of the actor's is about to panic.
-    Panics,
+    /// An actor at that path is about to panic, with these words.
+    Panics {
+        path: &'static str,
+        words: String,
+    },
     /// A lane of messages to one peer begins, or has nothing more to send.
     Lane(bool),
     /// A session has taken a message.
@@ -138,6 +142,51 @@ pub(super) enum Told {
         invariant: &'static str,
         text: String,
     },
-    /// The messenger's tree gave up.
-    GaveUp(String),
+    /// The messenger's tree gave up, and is down.
+    GaveUp(Box<LastWord>),
+}
+
+/// A group that gave up, or passed a failure on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Handed {
+    /// Its path; none is the root.
+    pub(super) group: String,
+    /// The path of who failed in it.
+    pub(super) child: String,
+    /// What it was allowed, if it does not pass everything on.
+    pub(super) intensity: Option<Intensity>,
+}
+
+/// The last word of a tree (V3).
+#[derive(Clone, Debug)]
+pub(super) struct LastWord {
+    /// The chain of causes as it is shown.
+    pub(super) text: String,
+    /// From the root down.
+    pub(super) handed: Vec<Handed>,
+    /// What the first cause said, if that was a panic.
+    pub(super) words: Option<String>,
+    /// Links that the network says the node still has open.
+    pub(super) open: usize,
+}
+
+impl LastWord {
+    pub(super) fn new(cause: &Cause, open: usize) -> Self {
+        let shown: Vec<String> = cause.chain().map(ToString::to_string).collect();
+        let handed = cause.chain().filter_map(|cause| {
+            let (group, child, intensity) = match cause {
+                Cause::Exhausted { group, child, intensity, .. } => {
+                    (group, child, Some(*intensity))
+                }
+                Cause::Escalated { group, child, .. } => (group, child, None),
+                _ => return None,
+            };
+            Some(Handed { group: group.to_string(), child: child.to_string(), intensity })
+        });
+        let words = match cause.first() {
+            Cause::Panicked { message } => Some(message.to_string()),
+            _ => None,
+        };
+        Self { text: shown.join("; because "), handed: handed.collect(), words, open }
+    }
 }

@@ -8,9 +8,10 @@ use stellate_protocol::EntityName;
 use stellate_transport::sim::Tamper;
 
 use super::is_lossless;
-use crate::testing::Action;
 use crate::testing::drill::case::{Admission, Case, Does, HangUp, Node};
+use crate::testing::drill::fuse;
 use crate::testing::drill::silence::{pairs, stirred_at};
+use crate::testing::{Action, Step};
 
 /// See the module.
 #[derive(Debug)]
@@ -18,6 +19,10 @@ pub(in crate::testing::drill) struct Allowed {
     pub(super) crashes: bool,
     /// Nodes an actor of which panics.
     pub(super) panics: BTreeSet<EntityName>,
+    /// Panics that are ordered: when, of which node, and the actor's path.
+    orders: Vec<(Duration, EntityName, String)>,
+    /// Nodes whose trees give up.
+    pub(super) fuses: BTreeMap<EntityName, Blows>,
     /// Nodes of which an actor of the messenger's own panics.
     pub(super) inner_panics: BTreeSet<EntityName>,
     /// Who closes sessions, or ends them at once, and with whom.
@@ -42,6 +47,21 @@ pub(in crate::testing::drill) struct Allowed {
     tampers: BTreeSet<(EntityName, EntityName, Tamper)>,
 }
 
+/// When a tree gives up.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Blows {
+    pub(super) earliest: Duration,
+    /// It is down by then.
+    pub(super) blown: Duration,
+}
+
+impl Blows {
+    fn of(case: &Case, node: &Node) -> Self {
+        let earliest = fuse::blows_after(case, node.name).unwrap_or(Duration::MAX);
+        Self { earliest, blown: fuse::blown_after(node.fuse_ms) }
+    }
+}
+
 impl Allowed {
     pub(super) fn new(case: &Case) -> Self {
         let steps = || case.script.steps().iter().map(|step| &step.action);
@@ -54,6 +74,11 @@ impl Allowed {
             Action::Panic { node, .. } => Some(*node),
             _ => None,
         };
+        let orders = |step: &Step| match &step.action {
+            Action::Panic { node, actor } => Some((step.at, *node, actor.clone())),
+            _ => None,
+        };
+        let lit = || case.nodes.iter().filter(|node| node.fuse_ms > 0);
         let ordered = ops().filter(|op| op.does.mail().is_some_and(|mail| mail.panics));
         let closes = ops().filter_map(|op| match &op.does {
             Does::Close | Does::Abort => Some((op.from, op.to)),
@@ -77,7 +102,13 @@ impl Allowed {
         let longest = steps().filter_map(Action::lasts).max().unwrap_or_default();
         Self {
             crashes: steps().any(|action| matches!(action, Action::Crash { .. })),
-            panics: steps().filter_map(panics).chain(ordered.map(|op| op.to)).collect(),
+            panics: steps()
+                .filter_map(panics)
+                .chain(ordered.map(|op| op.to))
+                .chain(lit().map(|node| node.name))
+                .collect(),
+            orders: case.script.steps().iter().filter_map(orders).collect(),
+            fuses: lit().map(|node| (node.name, Blows::of(case, node))).collect(),
             inner_panics: steps().filter_map(inner).collect(),
             closes: closes.collect(),
             timeouts: case.at_least(case.pace.standby_max) <= longest.max(case.dials_until()),
@@ -95,6 +126,21 @@ impl Allowed {
                 })
                 .collect(),
         }
+    }
+
+    /// Whether a panic of that actor was ordered by then.
+    pub(super) fn ordered(&self, node: EntityName, path: &str, by: Duration) -> bool {
+        self.orders.iter().any(|(at, of, actor)| *of == node && actor == path && *at <= by)
+    }
+
+    /// How many panics are ordered of a node.
+    pub(super) fn orders(&self, node: EntityName) -> usize {
+        self.orders.iter().filter(|(_, of, _)| *of == node).count()
+    }
+
+    /// Whether the tree of one of the two may be about to give up.
+    pub(super) fn may_give_up(&self, nodes: [EntityName; 2], at: Duration) -> bool {
+        nodes.iter().any(|node| self.fuses.get(node).is_some_and(|fuse| at >= fuse.earliest))
     }
 
     /// Whether frames between the two are tampered with in that way.

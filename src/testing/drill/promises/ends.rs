@@ -75,7 +75,7 @@ impl Promises {
         let is_one_of = |nodes: &BTreeSet<EntityName>| pair.iter().any(|name| nodes.contains(name));
         let lossy = allowed.may_lose_link(me.node, peer, at);
         let orphan = self.is_orphan(talk, peer);
-        let gave_up = self.gave_up_one_of(pair);
+        let gave_up = self.gave_up_one_of(pair, at);
         let tampered = |how: &[Tamper]| how.iter().any(|how| allowed.tampers(me.node, peer, *how));
         let violated = tampered(&VIOLATIONS);
         let twin = allowed.twin(me.node, peer);
@@ -116,9 +116,10 @@ impl Promises {
         self.died_with_it(peer, talk) || talk.mate.is_some_and(|mate| self.is_over(&mate))
     }
 
-    /// Whether the tree of one of them has given up, in any life.
-    fn gave_up_one_of(&self, nodes: [EntityName; 2]) -> bool {
+    /// Whether the tree of one of them has given up, in any life, or may be about to.
+    fn gave_up_one_of(&self, nodes: [EntityName; 2], at: Duration) -> bool {
         self.lives.iter().any(|((node, _), life)| life.gave_up && nodes.contains(node))
+            || self.allowed.may_give_up(nodes, at)
     }
 
     /// A lossless session that has something to say waits in vain only while its peer is away. When
@@ -131,7 +132,7 @@ impl Promises {
         peer: EntityName,
     ) -> Option<Duration> {
         let allowed = &self.allowed;
-        let gave_up = self.gave_up_one_of([me.node, peer]);
+        let gave_up = self.gave_up_one_of([me.node, peer], at);
         let excused = self.is_orphan(talk, peer) || gave_up || talk.closed;
         let elsewhere = allowed.stray(me.node, peer) || allowed.twin(me.node, peer);
         if excused || elsewhere || !is_lossless(me.node, peer) {

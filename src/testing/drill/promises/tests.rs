@@ -1,5 +1,6 @@
 //! Histories that must not be, and the checkers that say so.
 
+use stellate_actors::supervise::INTENSITY;
 use stellate_protocol::Identity;
 use stellate_protocol::event::{ClassCounts, EndCause};
 use stellate_protocol::frame::RefuseReason;
@@ -7,8 +8,8 @@ use stellate_protocol::frame::RefuseReason;
 use super::*;
 use crate::testing::drill::Draw;
 use crate::testing::drill::case::{Admission, Does, HangUp, Mail, Op};
-use crate::testing::drill::told::Back;
-use crate::testing::{Action, Script};
+use crate::testing::drill::told::{Back, LastWord};
+use crate::testing::{Action, Cause, Script, Step};
 
 const ME: EntityName = EntityName::osd(1);
 const PEER: EntityName = EntityName::osd(2);
@@ -299,9 +300,97 @@ fn s2_what_panics_elsewhere_faults_nobody() {
     let said = "the actor of osd.1 was built twice, for nothing";
     broken(built_twice(&panics(PEER, "drill")), "V1", said);
     broken(built_twice(&done(ME, PEER, told())), "V1", said);
-    let gives_up = |case: &Case| History::of(case).tell(ME, 0, Told::GaveUp("often".into()));
-    gives_up(&panics(ME, "endpoint")).unwrap();
-    broken(gives_up(&panics(PEER, "endpoint")), "V3", "the tree of osd.1 gave up: often");
+    let gives_up = |case: &Case| History::of(case).tell(ME, 0, last_word("endpoint", 0));
+    broken(gives_up(&panics(PEER, "endpoint")), "V3", "the tree of osd.1 gave up, and nothing");
+}
+
+/// The last word of a tree in which the actor at that path has panicked as it was ordered to.
+fn last_word(path: &str, open: usize) -> Told {
+    Told::GaveUp(Box::new(LastWord::new(&exhausted(path, &ordered(path)), open)))
+}
+
+fn ordered(path: &str) -> Cause {
+    Cause::Panicked { message: format!("panic ordered for {path}").as_str().into() }
+}
+
+fn exhausted(path: &str, cause: &Cause) -> Cause {
+    let (intensity, cause) = (INTENSITY, Box::new(cause.clone()));
+    Cause::Exhausted { group: "".into(), child: path.into(), intensity, cause }
+}
+
+#[test]
+fn v3_the_last_word_says_who_panicked_and_is_the_last() {
+    let often = |times: u64| {
+        let panic = || Action::Panic { node: ME, actor: "endpoint".into() };
+        case(Script::from_iter((0..times).map(|n| Step { at: secs(n), action: panic() })))
+    };
+    let says = |case: &Case, told: Told| {
+        let mut history = History::of(case);
+        history.at = secs(30);
+        history.tell(ME, 0, told)
+    };
+    says(&often(9), last_word("endpoint", 0)).unwrap();
+    broken(says(&often(8), last_word("endpoint", 0)), "V3", "gave up, after 0 panics");
+    broken(says(&often(9), last_word("endpoint", 2)), "V3", "gave up, and has 2 links open");
+    broken(says(&often(9), last_word("drill", 0)), "V3", "and drill did not say that");
+    let word = |cause: &Cause| Told::GaveUp(Box::new(LastWord::new(cause, 0)));
+    let gap = exhausted("osd/endpoint", &ordered("endpoint"));
+    broken(says(&often(9), word(&gap)), "V3", "does not say how it came from an actor to the root");
+    let lost = exhausted("endpoint", &Cause::Stopped);
+    broken(says(&often(9), word(&lost)), "V3", "does not say who panicked first");
+    let handed = Cause::Escalated {
+        group: "".into(),
+        child: "endpoint".into(),
+        cause: Box::new(ordered("endpoint")),
+    };
+    broken(says(&often(9), word(&handed)), "V3", "and the root passes nothing on");
+    let mut history = History::of(&often(9));
+    history.at = secs(30);
+    history.tell(ME, 0, last_word("endpoint", 0)).unwrap();
+    broken(history.tell(ME, 0, Told::Started), "V3", "osd.1 goes on after the last word");
+    broken(history.tell(ME, 0, last_word("endpoint", 0)), "V3", "for the second time");
+}
+
+#[test]
+fn v3_the_words_are_those_that_the_actor_said_last() {
+    let mut case = case(Script::new());
+    case.nodes[0].fuse_ms = 10;
+    let says = |path: &'static str, words: &[&str], last: &str| {
+        let mut history = History::of(&case);
+        for word in words {
+            let words = (*word).to_owned();
+            history.tell(ME, 0, Told::Panics { path, words }).unwrap();
+        }
+        let cause = exhausted("drill", &Cause::Panicked { message: last.into() });
+        history.tell(ME, 0, Told::GaveUp(Box::new(LastWord::new(&cause, 0))))
+    };
+    let words = ["1", "2", "3", "4", "5", "6", "7", "8", "9"];
+    says("drill", &words, "9").unwrap();
+    broken(says("drill", &words, "8"), "V3", "and drill did not say that");
+    broken(says("fuses/inner/fuse", &words, "9"), "V3", "and drill did not say that");
+    broken(says("drill", &words[1..], "9"), "V3", "gave up, after 8 panics");
+}
+
+#[test]
+fn v3_a_tree_in_which_something_panics_for_ever_gives_up() {
+    let mut case = case(Script::new());
+    case.nodes[0].fuse_ms = 10;
+    let dies = |at: Duration, gives_up: bool| {
+        let mut history = History::of(&case);
+        for n in 1..=9 {
+            let (path, words) = ("drill", n.to_string());
+            history.tell(ME, 0, Told::Panics { path, words }).unwrap();
+        }
+        if gives_up {
+            let cause = exhausted("drill", &Cause::Panicked { message: "9".into() });
+            history.tell(ME, 0, Told::GaveUp(Box::new(LastWord::new(&cause, 0)))).unwrap();
+        }
+        let what = Happening::Crashed;
+        history.promises.see(&Seen { at, node: ME, life: 0, what })
+    };
+    dies(secs(60), true).unwrap();
+    dies(secs(5), false).expect("it had no time to");
+    broken(dies(secs(60), false), "V3", "the tree of osd.1 goes on after 9 panics");
 }
 
 #[test]

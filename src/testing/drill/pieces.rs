@@ -16,6 +16,7 @@ pub(super) fn add(seed: u64, mix: Mix, case: &mut Case) {
         (2, Mix::Everything | Mix::Crashes) => orphan,
         (3, Mix::Everything | Mix::Lossy | Mix::Partitions | Mix::Crashes) => hurry,
         (4, Mix::Everything | Mix::Crashes) => burn,
+        (5, Mix::Everything) => overtake,
         _ => return,
     };
     piece(&mut Rng::fork(seed, "of the piece"), case);
@@ -94,6 +95,42 @@ fn hurry(rng: &mut Rng, case: &mut Case) {
     case.span = span * 2 + ms(8_000);
 }
 
+/// One side dials twice while the other side's session stands still, and what the first dial says comes
+/// after what the second one says.
+fn overtake(rng: &mut Rng, case: &mut Case) {
+    let osds = case.nodes.iter().filter(|of| of.name.kind() == EntityKind::OSD);
+    let osds: Vec<_> = osds.map(|of| of.name).collect();
+    let (Some(from), Some(to)) = (rng.pick(&osds).copied(), rng.pick(&osds).copied()) else {
+        return;
+    };
+    if from == to {
+        return;
+    }
+    // Alone, when all else is over, over ways that take as long for all.
+    let at = case.ends_at() + ms(1_000);
+    let quality = Quality { latency: 20, ..Quality::default() };
+    let (lasts, stalls) = (ms(1_200), ms(300));
+    let mut script = std::mem::take(&mut case.script)
+        .at(at, Action::Weather { quality, lasts: lasts * 2 })
+        // The hello of the first dial is on its way, on the only link that there is.
+        .at(at + ms(550), Action::Stall { from, to, lasts: stalls });
+    for n in 1..=8 {
+        let actor = format!("sessions/{n}");
+        script = script.at(at + ms(450), Action::Pause { node: to, actor, lasts: ms(800) });
+    }
+    case.script = script;
+    let mail = Mail { count: 1, ..Mail::default() };
+    for (after, does) in [
+        (0, Does::Send(mail.clone())),
+        (500, Does::Readdress),
+        (600, Does::Readdress),
+        (2_000, Does::Send(mail)),
+    ] {
+        case.ops.push(Op { at: at + ms(after), from, to, does });
+    }
+    case.span = at + ms(4_000);
+}
+
 /// A tree gives up, with much to say and to be told, and later somebody starts its daemon again.
 fn burn(rng: &mut Rng, case: &mut Case) {
     let Some(Op { from, to: node, .. }) = rng.pick(&case.ops).cloned() else { return };
@@ -167,6 +204,17 @@ mod tests {
         }];
         piece(&mut Rng::new(seed), &mut case);
         case.run().unwrap()
+    }
+
+    #[test]
+    fn s6_a_hello_is_overtaken_by_a_later_one() {
+        let taken = (0..8).filter(|seed| {
+            let Report { outcome, .. } = run(*seed, overtake);
+            outcome.assert_held();
+            outcome.rows_taken().contains(&"HelloStale".into())
+        });
+        let taken = taken.count();
+        assert!(taken > 0, "in none of eight");
     }
 
     #[test]

@@ -111,13 +111,47 @@ fn v3_the_roots_last_word_is_a_chain_and_a_clean_end() {
         assert_eq!(sources.map(ToString::to_string).collect::<Vec<_>>(), expected);
         let last = tree.history().into_iter().filter(|e| e.path.is_empty()).map(|e| e.what);
         assert_eq!(last.collect::<Vec<_>>(), [What::GaveUp { cause }, What::ShutDown]);
-        tokio::task::yield_now().await;
         assert!(!first.connected() && !addr.connected(), "mailboxes are closed");
         assert_eq!(log.alive.get(), 0, "no actor is left");
         assert_eq!(tree.wait_for("osd", |_| true).await, Err(WaitError::Ended));
         let late = tree.child("late", Log::default().factory(), Restart::Always);
         assert_eq!(late.err(), Some(TreeError::ShuttingDown));
     });
+}
+
+/// A port that a factory holds is free when the tree has ended, whichever way.
+#[test]
+fn v3_nothing_is_left_of_a_tree_that_has_ended() {
+    for gives_up in [false, true] {
+        local(async {
+            let tree = Tree::new(Supervisor::one_for_one().intensity(0, Duration::from_secs(60)));
+            // It stops after the other one.
+            tree.child("endpoint", || Idle, Restart::Always).unwrap();
+            let port = Arc::new(());
+            let held = port.clone();
+            let make = move || {
+                let _held = &held;
+                Idle
+            };
+            tree.child("listener", make, Restart::Always).unwrap();
+            tree.wait_for("listener", is_started).await.unwrap();
+            // A task of its own, as others in that thread.
+            let ended = tree.ended();
+            let left = async move { (ended.await.is_some(), Arc::strong_count(&port)) };
+            let left = tokio::task::spawn_local(left);
+            match gives_up {
+                true => drop(tree.panic("listener").unwrap()),
+                false => drop(tree.shutdown()),
+            }
+            assert_eq!(left.await.unwrap(), (gives_up, 1));
+        });
+    }
+}
+
+struct Idle;
+
+impl Actor for Idle {
+    type Context = Context<Self>;
 }
 
 #[test]

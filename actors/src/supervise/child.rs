@@ -62,6 +62,7 @@ impl Drop for Seat {
     fn drop(&mut self) {
         // After a retirement the node is unknown and this does nothing.
         self.exited(Cause::Lost, false);
+        self.shared.left();
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the tree's handles and its children share: the plan, the children's slots, the history.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -25,7 +26,9 @@ pub(super) struct Core {
 pub(super) struct Shared {
     core: Mutex<Core>,
     epoch: Instant,
-    /// Told after every recorded entry.
+    /// Children whose futures are not gone: they have left the plan before.
+    seats: AtomicUsize,
+    /// Told after every recorded entry, and when the last child is gone.
     pub(super) changed: Notify,
     /// Told every entry.
     pub(super) watch: OnceLock<Watch>,
@@ -53,9 +56,28 @@ impl Shared {
         Self {
             core: Mutex::new(core),
             epoch: Instant::now(),
+            seats: AtomicUsize::new(0),
             changed: Notify::new(),
             watch: OnceLock::new(),
         }
+    }
+
+    /// A child gets its place.
+    pub(super) fn seated(&self) {
+        self.seats.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A child is gone, with all that it held.
+    pub(super) fn left(&self) {
+        if self.seats.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.changed.notify_waiters();
+        }
+    }
+
+    /// Why the tree has ended, once it has and nothing of it is left.
+    pub(super) fn ended(&self) -> Option<Option<Cause>> {
+        let ended = self.read(|core| core.plan.ended().cloned())?;
+        (self.seats.load(Ordering::Acquire) == 0).then_some(ended)
     }
 
     /// Looks at the state.

@@ -168,14 +168,14 @@ impl Tree {
         self.ended()
     }
 
-    /// Resolves when the tree has ended: with `None` after a shutdown, with the chain of causes
-    /// when the root gave up.
+    /// Resolves when the tree has ended and nothing of it is left, so that a port its actors listened
+    /// on is free: with `None` after a shutdown, with the chain of causes when the root gave up.
     pub fn ended(&self) -> impl Future<Output = Option<Cause>> + Send + 'static {
         let shared = self.shared.clone();
         async move {
             loop {
                 let changed = shared.changed.notified();
-                if let Some(cause) = shared.read(|core| core.plan.ended().cloned()) {
+                if let Some(cause) = shared.ended() {
                     return cause;
                 }
                 changed.await;
@@ -213,6 +213,7 @@ impl Tree {
             Ok(node)
         })?;
         let (sender, mailbox) = channel(options.mailbox.min(MAILBOX_MAX));
+        self.shared.seated();
         let seat = Seat { shared: self.shared.clone(), control, node, path };
         Ok((Addr::new(sender), seat, mailbox))
     }

@@ -237,6 +237,31 @@ fn v3_exhaustion_goes_up_with_the_whole_chain() {
     assert!(play.plan.is_empty(), "and nothing is left");
 }
 
+/// What came into a group that is down, in a tree that goes down, would neither start nor end.
+#[test]
+fn v3_nobody_comes_into_a_tree_that_goes_down() {
+    for gives_up in [false, true] {
+        let root = Supervisor::default().intensity(0, Duration::from_secs(1));
+        let mut plan = Plan::new(root);
+        let (now, options) = (Time::ZERO, ChildOptions::default());
+        let older = plan.add_child(now, "older", options).unwrap();
+        plan.add_group(now, "sessions", Supervisor::default()).unwrap();
+        let failing = plan.add_child(now, "failing", options).unwrap();
+        [older, failing].iter().for_each(|id| plan.handle(now, Input::Started(*id)));
+        match gives_up {
+            true => plan.handle(now, Input::Exited(failing, panicked("boom"))),
+            false => {
+                plan.handle(now, Input::Shutdown);
+                plan.handle(now, Input::Exited(failing, Cause::Stopped));
+            }
+        }
+        let late = plan.add_child(now, "sessions/1", options);
+        assert_eq!(late, Err(TreeError::ShuttingDown), "gives up: {gives_up}");
+        plan.handle(now, Input::Exited(older, Cause::Stopped));
+        assert!(plan.is_empty());
+    }
+}
+
 #[test]
 fn v3_a_parent_restarts_the_group_that_gave_up() {
     let mut play = Play::new(Supervisor::default());

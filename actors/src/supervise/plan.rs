@@ -191,12 +191,12 @@ impl Plan {
         let parent = self.find(path.rsplit_once('/').map_or("", |(parent, _)| parent));
         let parent = parent.ok_or(TreeError::NotFound)?;
         let id = NodeId(self.next);
+        if self.group(parent).is_some() && self.goes_down(parent) {
+            return Err(TreeError::ShuttingDown);
+        }
         let Some(group) = self.group_mut(parent) else {
             return Err(TreeError::WrongKind);
         };
-        if matches!(group.mode, Mode::Stopping | Mode::Failing { .. }) {
-            return Err(TreeError::ShuttingDown);
-        }
         let running = group.mode == Mode::Running;
         group.down.insert(id);
         self.next += 1;
@@ -220,6 +220,17 @@ impl Plan {
             self.todo.push_back(parent);
         }
         Ok(id)
+    }
+
+    /// Whether a group, or one that it lies in, is being stopped. What came into one that is down
+    /// already would never start, nor end.
+    fn goes_down(&self, group: NodeId) -> bool {
+        let above = |at: &NodeId| {
+            let parent = self.nodes.get(at).map(|node| node.parent);
+            parent.filter(|_| *at != NodeId::ROOT)
+        };
+        let mut groups = std::iter::successors(Some(group), above).filter_map(|at| self.group(at));
+        groups.any(|group| matches!(group.mode, Mode::Stopping | Mode::Failing { .. }))
     }
 
     fn started(&mut self, now: Time, id: NodeId) {

@@ -191,6 +191,9 @@ impl Messenger {
     /// its own: make one with [`Tree::supervisor`] and name the actor as a path in it. A group that
     /// has spent its count is one restart to the group above.
     ///
+    /// Hosted actors go before the sessions then, and are not told the ends of those; whoever waits
+    /// for a receipt or a reply is.
+    ///
     /// Dropping the future changes nothing. Call `shutdown` after it all the same: it stops the
     /// threads.
     pub fn ended(&self) -> impl Future<Output = Option<Cause>> + Send + 'static {

@@ -208,10 +208,22 @@ impl SimNet {
         net.wires.iter().map(|(id, wire)| wire.info(id)).collect()
     }
 
+    /// Those between two nodes.
+    pub fn links_between(&self, a: &str, b: &str) -> Vec<LinkInfo> {
+        let net = self.net();
+        let between = net.wires.iter().filter(|(_, wire)| wire.is_between(a, b));
+        between.map(|(id, wire)| wire.info(id)).collect()
+    }
+
     /// How links ended, oldest first: the newest 16,384. One that is closed by an end that still
     /// sends the rest is among them, and among the [`links`](Self::links) until it is gone.
     pub fn ends(&self) -> Vec<LinkEnd> {
         self.net().ends.iter().cloned().collect()
+    }
+
+    /// Those between two nodes.
+    pub fn ends_between(&self, a: &str, b: &str) -> Vec<LinkEnd> {
+        self.net().ends.iter().filter(|end| end.is_between(a, b)).cloned().collect()
     }
 
     /// Hash over every event so far, in order, recorded or not (D1).

@@ -100,6 +100,7 @@ fn the_end_that_closes_first_is_the_one_that_closed() {
                     let first = how == CloseHow::Abort || world.rig.net.is_some();
                     assert!(end.by == Some(by) || (!first && end.by.is_some()), "{end:?}");
                     assert_eq!(end.link, links[0].id);
+                    assert_eq!(end.accepted, world.rig.net.is_some().then_some(true));
                     // Over a NIC grants are sent beside them.
                     let least = [2, 1].iter().zip(end.frames).all(|(sent, seen)| seen >= *sent);
                     assert!(least && (world.rig.fake.is_some() || end.frames == [2, 1]), "{end:?}");

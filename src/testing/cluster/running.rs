@@ -52,17 +52,27 @@ impl Running {
         &self.inner.net
     }
 
-    /// The links that are there at one end at least, oldest first, between nodes by name: on a fabric
-    /// of NICs, its connections.
-    pub fn links(&self) -> Vec<LinkInfo> {
-        let nics = self.inner.nics.as_ref();
-        nics.map_or_else(|| self.net().links(), |nics| nics.links())
+    /// The links between two nodes that are there at one end at least, oldest first: on a fabric of
+    /// NICs, its connections.
+    pub fn links_between(&self, a: EntityName, b: EntityName) -> Vec<LinkInfo> {
+        let (a, b) = (a.to_string(), b.to_string());
+        let Some(nics) = &self.inner.nics else {
+            return self.net().links_between(&a, &b);
+        };
+        let between = |link: &LinkInfo| {
+            let ends = (&link.dialler, &link.acceptor);
+            ends == (&a, &b) || ends == (&b, &a)
+        };
+        nics.links().into_iter().filter(between).collect()
     }
 
-    /// How links ended, oldest first, the newest 16,384.
-    pub fn link_ends(&self) -> Vec<LinkEnd> {
-        let nics = self.inner.nics.as_ref();
-        nics.map_or_else(|| self.net().ends(), |nics| nics.ends())
+    /// How links between two nodes ended, oldest first, of the newest 16,384 ends of all.
+    pub fn link_ends_between(&self, a: EntityName, b: EntityName) -> Vec<LinkEnd> {
+        let (a, b) = (a.to_string(), b.to_string());
+        match &self.inner.nics {
+            Some(nics) => nics.ends().into_iter().filter(|end| end.is_between(&a, &b)).collect(),
+            None => self.net().ends_between(&a, &b),
+        }
     }
 
     /// The nodes, in order of their names.

@@ -60,7 +60,7 @@ pub(super) async fn watch(running: &Running, case: &Case, tally: &Tally) {
         let before = tally.of(from, to);
         sleep_until(running, end).await;
         if tally.of(from, to) == before
-            && let Some(breach) = spoilt.judge(&running.link_ends())
+            && let Some(breach) = spoilt.judge(&running.link_ends_between(from, to))
         {
             running.fail(breach);
         }
@@ -142,6 +142,7 @@ mod tests {
             tick,
             by: Some(by),
             frames: [2, 2],
+            accepted: None,
         };
         let judge = |count: u64, end: &dyn Fn(u64) -> LinkEnd| {
             let ends: Vec<LinkEnd> = (0..count).map(end).collect();

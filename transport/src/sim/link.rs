@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use stellate_protocol::codec::{CodecError, Decoder, First, HEADER_LEN, WireLimits};
+use stellate_protocol::frame::Verdict;
 use stellate_protocol::{Frame, FrameKind, Lane, Parcel, Seq};
 use tokio::time::{Duration, Sleep};
 
@@ -32,6 +33,8 @@ struct Pending {
     slots: u32,
     /// Of a hello.
     session: Option<SessionTag>,
+    /// An answer that lets the dialler in.
+    accepts: bool,
     /// Nobody submitted it, so nobody waits for it to be done.
     forged: bool,
 }
@@ -117,13 +120,15 @@ impl SimLink {
             Frame::Grant(grant) => grant.slots,
             _ => 0,
         };
-        let session = match frame {
-            Frame::Hello(hello) => Some(hello.session.into()),
-            _ => None,
+        let (session, accepts) = match frame {
+            Frame::Hello(hello) => (Some(hello.session.into()), false),
+            Frame::Answer(answer) => (None, matches!(answer.verdict, Verdict::Accepted { .. })),
+            _ => (None, false),
         };
         let read = self.shared.read.load(Ordering::Relaxed);
         let passage = passage::of(frame, &bytes, read);
-        self.pending.push_back(Pending { bytes, passage, slots, session, forged: false });
+        let forged = false;
+        self.pending.push_back(Pending { bytes, passage, slots, session, accepts, forged });
         Ok(())
     }
 
@@ -135,7 +140,7 @@ impl SimLink {
             && wire.takes(self.end)
             && let Some(packed) = self.pending.pop_front()
         {
-            let Pending { bytes, mut passage, slots, session, forged } = packed;
+            let Pending { bytes, mut passage, slots, session, accepts, forged } = packed;
             let dialler_first = self.limits.first_speaker == FirstSpeaker::Dialer;
             if dialler_first && self.end == 1 && !wire.ends[1].heard {
                 net.violation(self.link, self.end, LinkFault::SpokeFirst);
@@ -155,6 +160,9 @@ impl SimLink {
             if slots > 0 {
                 let (link, end) = (self.link, 1 - self.end);
                 net.at(now + 1, Event::Arrive { link, end });
+            }
+            if accepts {
+                net.accepted(self.link);
             }
             moved += 1;
             done += u64::from(!forged);

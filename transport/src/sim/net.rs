@@ -512,6 +512,19 @@ impl Net {
         }
     }
 
+    /// The acceptor of a link lets its dialler in, which may be after that has closed it.
+    pub(super) fn accepted(&mut self, link: u64) {
+        let Some(wire) = self.wires.get_mut(link) else {
+            return;
+        };
+        wire.accepted = true;
+        if wire.over
+            && let Some(end) = self.ends.iter_mut().rev().find(|end| end.link == link)
+        {
+            end.accepted = Some(true);
+        }
+    }
+
     /// The user of an end has closed it, though it may still send the rest.
     pub(super) fn leaving(&mut self, link: u64, end: usize) {
         self.over(link, Some(Origin::of(end)));

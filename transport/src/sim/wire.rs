@@ -45,6 +45,17 @@ pub struct LinkEnd {
     pub by: Option<Origin>,
     /// Frames that had arrived from the dialler and from the acceptor.
     pub frames: [u64; 2],
+    /// Whether the acceptor has let the dialler in, by its answer; none where the network cannot read
+    /// that.
+    pub accepted: Option<bool>,
+}
+
+impl LinkEnd {
+    /// Whether it was a link between the two.
+    pub fn is_between(&self, a: &str, b: &str) -> bool {
+        let ends = (&*self.dialler, &*self.acceptor);
+        ends == (a, b) || ends == (b, a)
+    }
 }
 
 /// A law of the fabric that a user of a link broke.
@@ -85,6 +96,8 @@ pub(super) struct Wire {
     pub(super) profile: Profile,
     pub(super) flows: [Flow; 2],
     pub(super) ends: [WireEnd; 2],
+    /// The acceptor has let the dialler in.
+    pub(super) accepted: bool,
     /// Cut, and nothing gets through any more.
     pub(super) dead: bool,
     /// How it ended is recorded.
@@ -100,6 +113,7 @@ impl Wire {
             profile,
             flows: [Flow::new(&profile.limits), Flow::new(&profile.limits)],
             ends: Default::default(),
+            accepted: false,
             dead: false,
             over: false,
         }
@@ -136,6 +150,7 @@ impl Wire {
     /// Its end, now.
     pub(super) fn ended(&self, link: u64, tick: u64, by: Option<Origin>) -> LinkEnd {
         let LinkInfo { dialler, acceptor, frames, .. } = self.info(link);
-        LinkEnd { link, dialler, acceptor, session: self.session, tick, by, frames }
+        let (session, accepted) = (self.session, Some(self.accepted));
+        LinkEnd { link, dialler, acceptor, session, tick, by, frames, accepted }
     }
 }

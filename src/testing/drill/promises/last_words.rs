@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use stellate_protocol::EntityName;
 
-use super::Promises;
+use super::{Promises, Talk, TalkId};
 use crate::testing::Breach;
 use crate::testing::drill::fuse::STOPS;
 use crate::testing::drill::told::{Handed, LastWord, Told};
@@ -96,8 +96,8 @@ impl Promises {
         Ok(())
     }
 
-    /// A life is over. A tree in which something panics on and on has given up by then, and nobody
-    /// waits for what it had.
+    /// A life is over. A tree in which something panics on and on has given up by then, and whoever
+    /// waited there for an answer has been told (S4).
     pub(super) fn is_silent(
         &self,
         at: Duration,
@@ -112,7 +112,20 @@ impl Promises {
             let text = format!("the tree of {node} goes on after {} panics", of.panics.len());
             return Err(Breach::new("V3", text));
         }
-        Ok(())
+        let mine = self.talks.range(TalkId { node, life, key: 0 }..);
+        let mut mine = mine.take_while(|(id, _)| (id.node, id.life) == (node, life));
+        let waits =
+            |(_, talk): &(&TalkId, &Talk)| talk.out.iter().any(|out| out.asked > out.answers.len());
+        match mine.find(waits).filter(|_| of.gave_up) {
+            Some((id, _)) => {
+                let text = format!(
+                    "session {} of {node} owes answers after the last word of its tree",
+                    id.key
+                );
+                Err(Breach::new("V3", text))
+            }
+            None => Ok(()),
+        }
     }
 }
 

@@ -318,12 +318,14 @@ fn exhausted(path: &str, cause: &Cause) -> Cause {
     Cause::Exhausted { group: "".into(), child: path.into(), intensity, cause }
 }
 
+/// One of the messenger's own actors is ordered to panic so often.
+fn often(times: u64) -> Case {
+    let panic = || Action::Panic { node: ME, actor: "endpoint".into() };
+    case(Script::from_iter((0..times).map(|n| Step { at: secs(n), action: panic() })))
+}
+
 #[test]
 fn v3_the_last_word_says_who_panicked_and_is_the_last() {
-    let often = |times: u64| {
-        let panic = || Action::Panic { node: ME, actor: "endpoint".into() };
-        case(Script::from_iter((0..times).map(|n| Step { at: secs(n), action: panic() })))
-    };
     let says = |case: &Case, told: Told| {
         let mut history = History::of(case);
         history.at = secs(30);
@@ -391,6 +393,21 @@ fn v3_a_tree_in_which_something_panics_for_ever_gives_up() {
     dies(secs(60), true).unwrap();
     dies(secs(5), false).expect("it had no time to");
     broken(dies(secs(60), false), "V3", "the tree of osd.1 goes on after 9 panics");
+    let answered = |answer: Option<Answer>| {
+        let mut history = History::of(&often(9));
+        history.at = secs(30);
+        let place = Place { key: 1, class: Class::Normal, n: 1 };
+        let asks = Told::Took { to: PEER, place, way: Way::Ask { timed: false } };
+        history.tell(ME, 0, asks).unwrap();
+        history.tell(ME, 0, last_word("endpoint", 0)).unwrap();
+        answer.into_iter().for_each(|answer| {
+            history.tell(ME, 0, Told::Answered(place, answer)).unwrap();
+        });
+        let what = Happening::Crashed;
+        history.promises.see(&Seen { at: secs(40), node: ME, life: 0, what })
+    };
+    answered(Some(Answer::MaybeHandled)).unwrap();
+    broken(answered(None), "V3", "session 1 of osd.1 owes answers after the last word");
 }
 
 #[test]

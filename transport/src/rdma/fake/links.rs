@@ -60,8 +60,9 @@ impl World {
         let (here, there) = (name(pair.host), name(pair.there));
         let (dialler, acceptor) = if end == 0 { (here, there) } else { (there, here) };
         let (frames, by) = (self.heard(number, pair), by_owner.then(|| Origin::of(end)));
-        let (link, session) = (id.into(), SessionTag::NONE);
-        self.ends.push_back(LinkEnd { link, dialler, acceptor, session, tick, by, frames });
+        let (link, session, accepted) = (id.into(), SessionTag::NONE, None);
+        let end = LinkEnd { link, dialler, acceptor, session, tick, by, frames, accepted };
+        self.ends.push_back(end);
         if self.ends.len() > LINK_ENDS_MAX {
             self.ends.pop_front();
         }

@@ -186,8 +186,8 @@ impl Messenger {
     /// [`INTENSITY`](stellate_actors::supervise::INTENSITY) allows, 8 within 60 seconds, end all
     /// the others too, the youngest first. Every exit that calls for a restart counts, a panic or a
     /// kill as much as a stop under [`Restart::Always`], and also one of an actor that was told to
-    /// stop and is built once more for the ends of sessions that it was not told; one after which the actor is not built
-    /// again, as under [`Restart::Never`], does not. An actor gets a count of its own in a group of
+    /// stop and is built once more for the ends of sessions that it was not told; one after which
+    /// the actor is not built again, as under [`Restart::Never`], does not. An actor gets a count of its own in a group of
     /// its own: make one with [`Tree::supervisor`] and name the actor as a path in it. A group that
     /// has spent its count is one restart to the group above.
     ///
@@ -226,7 +226,8 @@ impl Messenger {
     /// received, before it stops (S4). It has its [drain period](crate::ChildOptions) for that, also
     /// to be built, for the first time or again after a panic, which costs the event in hand; an actor
     /// that waits longer for a future of its own, that fails and has no restart left, or that is down
-    /// while a rest-for-one group of its restarts, is dropped with what it was not told. So do not `ctx.wait` for the shutdown in one of them.
+    /// while a rest-for-one group of its restarts, is dropped with what it was not told. So do not
+    /// `ctx.wait` for the shutdown in one of them.
     pub async fn shutdown(&self) {
         self.node.shutdown().await;
     }

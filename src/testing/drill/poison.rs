@@ -14,7 +14,7 @@ use stellate_protocol::EntityName;
 use stellate_transport::sim::{LinkEnd, Origin, Tamper};
 use stellate_transport::trace::SessionTag;
 
-use super::case::Case;
+use super::case::{Admission, Case, Does, Node, Op};
 use super::silence::{UNDER_WAY, sleep_until};
 use crate::testing::{Action, Breach, Running, Step};
 
@@ -111,11 +111,20 @@ fn spoilt(case: &Case) -> Vec<Spoilt> {
             };
             !std::ptr::eq(*other, step) && !alone && other.at <= end && over(other) >= step.at
         };
-        if begin < end && case.quality.cut_chance == 0 && steps.iter().find(disturbs).is_none() {
+        let alone = case.quality.cut_chance == 0 && steps.iter().find(disturbs).is_none();
+        if begin < end && alone && !is_unseen(case, *from, *to) {
             spoilt.push(Spoilt { begin, end, from: *from, to: *to });
         }
     }
     spoilt
+}
+
+/// Whether something of `from` may get to `to` that no handler is called with: an answer, or what is
+/// held until it is let in. The place is another one then.
+fn is_unseen(case: &Case, from: EntityName, to: EntityName) -> bool {
+    let asks = |op: &Op| (op.from, op.to) == (to, from) && matches!(op.does, Does::Ask { .. });
+    let holds = |node: &Node| node.name == to && node.admission != Admission::Open;
+    case.ops.iter().any(asks) || case.nodes.iter().any(holds)
 }
 
 #[cfg(test)]
@@ -168,9 +177,14 @@ mod tests {
         let tamper = Action::Tamper { from: FROM, to: TO, how: Tamper::Skip, lasts: secs(8) };
         let mut case = Draw::default().case(1);
         (case.script, case.quality.cut_chance) = (Script::new().at(secs(1), tamper), 0);
+        case.ops.clear();
+        case.nodes.iter_mut().for_each(|node| node.admission = Admission::Open);
+        assert!(!is_unseen(&case, FROM, TO));
         let tally = Tally::new(&case);
         [(FROM, TO), (TO, FROM), (FROM, TO)].iter().for_each(|(from, to)| tally.count(*from, *to));
         assert_eq!((tally.of(FROM, TO), tally.of(TO, FROM)), (2, 0));
+        case.nodes.iter_mut().for_each(|node| node.admission = Admission::Holds { ms: 1 });
+        assert_eq!(spoilt(&case).len(), 0, "what is held is handed out later");
     }
 
     #[test]
@@ -179,6 +193,8 @@ mod tests {
         let spoils = |script: Script, cut_chance: u32| {
             let mut case = Draw::default().case(1);
             (case.script, case.quality.cut_chance) = (script, cut_chance);
+            case.ops.clear();
+            case.nodes.iter_mut().for_each(|node| node.admission = Admission::Open);
             spoilt(&case).len()
         };
         let one = || Script::new().at(secs(1), tamper(FROM, TO));

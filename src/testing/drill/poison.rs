@@ -183,7 +183,7 @@ mod tests {
         let tally = Tally::new(&case);
         [(FROM, TO), (TO, FROM), (FROM, TO)].iter().for_each(|(from, to)| tally.count(*from, *to));
         assert_eq!((tally.of(FROM, TO), tally.of(TO, FROM)), (2, 0));
-        case.nodes.iter_mut().for_each(|node| node.admission = Admission::Holds { ms: 1 });
+        (case.nodes[0].name, case.nodes[0].admission) = (TO, Admission::Holds { ms: 1 });
         assert_eq!(spoilt(&case).len(), 0, "what is held is handed out later");
     }
 

@@ -188,8 +188,8 @@ impl Messenger {
     /// kill as much as a stop under [`Restart::Always`], and also one of an actor that was told to
     /// stop and is built once more for the ends of sessions that it was not told; one after which
     /// the actor is not built again, as under [`Restart::Never`], does not. An actor gets a count of
-    /// its own in a group of its own: make one with [`Tree::supervisor`] and name the actor as a path in it. A group that
-    /// has spent its count is one restart to the group above.
+    /// its own in a group of its own: make one with [`Tree::supervisor`] and name the actor as a
+    /// path in it. A group that has spent its count is one restart to the group above.
     ///
     /// Hosted actors go before the sessions then, and are not told the ends of those; whoever waits
     /// for a receipt or a reply is.

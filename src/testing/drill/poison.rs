@@ -14,8 +14,8 @@ use stellate_protocol::EntityName;
 use stellate_transport::sim::{LinkEnd, Origin, Tamper};
 use stellate_transport::trace::SessionTag;
 
-use super::case::{Admission, Case, Does, Node, Op};
-use super::silence::{UNDER_WAY, sleep_until};
+use super::case::{Admission, Case, Node, Op};
+use super::silence::{UNDER_WAY, moves, sleep_until, was_up};
 use crate::testing::{Action, Breach, Running, Step};
 
 /// Links that a session may lose at one place: the third fault ends it, and links may end for other
@@ -29,6 +29,8 @@ struct Spoilt {
     end: Duration,
     from: EntityName,
     to: EntityName,
+    /// How often the two leave a link for another address until then.
+    moved: u64,
 }
 
 /// Messages that handlers were called with, of each way on which something is spoilt.
@@ -55,7 +57,7 @@ impl Tally {
 /// Looks at what is spoilt of a case while it runs; resolves when the last has been looked at.
 pub(super) async fn watch(running: &Running, case: &Case, tally: &Tally) {
     let look = |spoilt: Spoilt| async move {
-        let Spoilt { begin, end, from, to } = spoilt;
+        let Spoilt { begin, end, from, to, .. } = spoilt;
         sleep_until(running, begin).await;
         let before = tally.of(from, to);
         sleep_until(running, end).await;
@@ -71,7 +73,7 @@ pub(super) async fn watch(running: &Running, case: &Case, tally: &Tally) {
 impl Spoilt {
     /// How links ended, of which some were in that time.
     fn judge(&self, ends: &[LinkEnd]) -> Option<Breach> {
-        let Self { begin, end, from, to } = self;
+        let Self { begin, end, from, to, moved } = self;
         let (sender, receiver) = (from.to_string(), to.to_string());
         let by_receiver = |of: &&LinkEnd| {
             let at = Duration::from_millis(of.tick);
@@ -80,11 +82,11 @@ impl Spoilt {
                 Some(Origin::Acceptor) => (&of.dialler, &of.acceptor),
                 None => return false,
             };
-            there == (&sender, &receiver) && (*begin..*end).contains(&at)
+            there == (&sender, &receiver) && (*begin..*end).contains(&at) && was_up(of)
         };
         let mut closed: BTreeMap<SessionTag, u64> = BTreeMap::new();
         ends.iter().filter(by_receiver).for_each(|of| *closed.entry(of.session).or_default() += 1);
-        let (session, links) = closed.into_iter().find(|(_, links)| *links > LOST_MAX)?;
+        let (session, links) = closed.into_iter().find(|(_, links)| *links > LOST_MAX + moved)?;
         let text = format!(
             "{to} closed {links} links of session {session} at one place since {begin:?}, while all \
              that {from} sent was spoilt"
@@ -113,18 +115,20 @@ fn spoilt(case: &Case) -> Vec<Spoilt> {
         };
         let alone = case.quality.cut_chance == 0 && steps.iter().find(disturbs).is_none();
         if begin < end && alone && !is_unseen(case, *from, *to) {
-            spoilt.push(Spoilt { begin, end, from: *from, to: *to });
+            let moved = [(*from, *to), (*to, *from)].map(|way| moves(case, way, end) as u64);
+            spoilt.push(Spoilt { begin, end, from: *from, to: *to, moved: moved.iter().sum() });
         }
     }
     spoilt
 }
 
-/// Whether something of `from` may get to `to` that no handler is called with: an answer, or what is
-/// held until it is let in. The place is another one then.
+/// Whether something of `from` may get to `to` that no handler is called with yet: what is held until it
+/// is let in. A long message gets through, since announcements are not spoilt, and the place is another one
+/// then. Answers are short.
 fn is_unseen(case: &Case, from: EntityName, to: EntityName) -> bool {
-    let asks = |op: &Op| (op.from, op.to) == (to, from) && matches!(op.does, Does::Ask { .. });
+    let says = |op: &Op| (op.from, op.to) == (from, to) && op.does.mail().is_some();
     let holds = |node: &Node| node.name == to && node.admission != Admission::Open;
-    case.ops.iter().any(asks) || case.nodes.iter().any(holds)
+    case.ops.iter().any(says) && case.nodes.iter().any(holds)
 }
 
 #[cfg(test)]
@@ -132,6 +136,7 @@ mod tests {
     use super::*;
     use crate::testing::Script;
     use crate::testing::drill::Draw;
+    use crate::testing::drill::case::{Does, Mail};
 
     const FROM: EntityName = EntityName::osd(1);
     const TO: EntityName = EntityName::osd(2);
@@ -142,7 +147,7 @@ mod tests {
 
     #[test]
     fn links_lost_at_one_place_again_and_again_are_poison() {
-        let spoilt = Spoilt { begin: secs(1), end: secs(9), from: FROM, to: TO };
+        let spoilt = Spoilt { begin: secs(1), end: secs(9), from: FROM, to: TO, moved: 0 };
         let end = |dialler: EntityName, by: Origin, session: u64, tick| LinkEnd {
             link: 1,
             dialler: dialler.to_string(),
@@ -170,6 +175,11 @@ mod tests {
         assert_eq!(judge(35, &|n| end(FROM, Acceptor, n, 1_000 + n)), None, "of seven sessions");
         let cut = |n| LinkEnd { by: None, ..end(FROM, Acceptor, 3, 1_000 + n) };
         assert_eq!(judge(50, &cut), None, "the network cut them");
+        let refused = |n| LinkEnd { accepted: Some(false), ..there(n) };
+        assert_eq!(judge(50, &refused), None, "the session never had them");
+        let twice = Spoilt { moved: 2, ..spoilt };
+        let left = |count: u64| twice.judge(&(0..count).map(there).collect::<Vec<_>>()).is_some();
+        assert_eq!([LOST_MAX + 2, LOST_MAX + 3].map(left), [false, true], "it left two by itself");
     }
 
     #[test]
@@ -177,14 +187,15 @@ mod tests {
         let tamper = Action::Tamper { from: FROM, to: TO, how: Tamper::Skip, lasts: secs(8) };
         let mut case = Draw::default().case(1);
         (case.script, case.quality.cut_chance) = (Script::new().at(secs(1), tamper), 0);
-        case.ops.clear();
+        case.ops = vec![Op { at: secs(1), from: FROM, to: TO, does: Does::Send(Mail::default()) }];
         case.nodes.iter_mut().for_each(|node| node.admission = Admission::Open);
-        assert!(!is_unseen(&case, FROM, TO));
         let tally = Tally::new(&case);
         [(FROM, TO), (TO, FROM), (FROM, TO)].iter().for_each(|(from, to)| tally.count(*from, *to));
         assert_eq!((tally.of(FROM, TO), tally.of(TO, FROM)), (2, 0));
         (case.nodes[0].name, case.nodes[0].admission) = (TO, Admission::Holds { ms: 1 });
         assert_eq!(spoilt(&case).len(), 0, "what is held is handed out later");
+        case.ops[0].does = Does::Readdress;
+        assert_eq!(spoilt(&case).first().map(|spoilt| spoilt.moved), Some(1));
     }
 
     #[test]

@@ -97,12 +97,12 @@ fn closer(end: &LinkEnd) -> Option<&str> {
 
 /// Whether it was the link of a session: the acceptor has let the dialler in. Where the network cannot
 /// read that, the dialler has gone on after the answer.
-fn was_up(end: &LinkEnd) -> bool {
+pub(super) fn was_up(end: &LinkEnd) -> bool {
     end.accepted.unwrap_or(end.frames[0] > 1 && end.frames[1] > 0)
 }
 
 /// How often one of the two may have gone on at another address by then, and closed a link for it.
-fn moves(case: &Case, (from, to): (EntityName, EntityName), until: Duration) -> usize {
+pub(super) fn moves(case: &Case, (from, to): (EntityName, EntityName), until: Duration) -> usize {
     let moves = |op: &&Op| (op.from, op.to) == (from, to) && op.does == Does::Readdress;
     case.ops.iter().filter(moves).filter(|op| op.at < until).count()
 }

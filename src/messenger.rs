@@ -224,10 +224,10 @@ impl Messenger {
     ///
     /// A hosted actor that registered for events is told of every end, and gets back what was not
     /// received, before it stops (S4). It has its [drain period](crate::ChildOptions) for that, also
-    /// to be built, for the first time or again after a panic, which costs the event in hand; an actor
-    /// that waits longer for a future of its own, that fails and has no restart left, or that is down
-    /// while a rest-for-one group of its restarts, is dropped with what it was not told. So do not
-    /// `ctx.wait` for the shutdown in one of them.
+    /// to be built, for the first time, again after a panic, which costs the event in hand, or while its
+    /// rest-for-one group restarts; an actor that waits longer for a future of its own, or that fails
+    /// and has no restart left, is dropped with what it was not told. So do not `ctx.wait` for the
+    /// shutdown in one of them.
     pub async fn shutdown(&self) {
         self.node.shutdown().await;
     }

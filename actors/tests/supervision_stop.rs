@@ -10,7 +10,9 @@ use std::task::Poll;
 use std::time::Duration;
 
 use actix::prelude::*;
-use stellate_actors::supervise::{Backoff, ChildOptions, Recipe, Restart, Supervisor, Tree, What};
+use stellate_actors::supervise::{
+    Backoff, ChildOptions, Phase, Recipe, Restart, StopOrder, Supervisor, Tree, What,
+};
 use supervision_support::{Add, Log, Worker, is_restarting, is_started, local, say, told};
 
 const MS: Duration = Duration::from_millis(1);
@@ -138,6 +140,53 @@ fn s4_who_was_not_built_yet_does_what_it_owes() {
             assert_eq!(tree.shutdown().await, None);
             assert_eq!((owed.get(), builds.get(), log.alive.get()), (left, built, 0));
             assert!(tree.now() <= 2 * MS, "{:?}", tree.now());
+        });
+    }
+}
+
+/// S4: who is down because its rest-for-one group restarts does what it owes before it goes, in its
+/// turn; also in a group that is down with it, and when it is removed alone.
+#[test]
+fn s4_who_is_down_for_a_restart_does_what_it_owes() {
+    for (together, alone, drain, left) in
+        [(false, false, 50, 0), (true, false, 50, 0), (false, true, 50, 0), (false, false, 1, 3)]
+    {
+        local(async {
+            let backoff = Backoff { min: 10 * MS, max: 10 * MS, reset_after: Duration::MAX };
+            let stop_order = if together { StopOrder::Together } else { StopOrder::OneByOne };
+            let spec = Supervisor { stop_order, ..Supervisor::rest_for_one().backoff(backoff) };
+            let tree = Tree::new(spec);
+            let log = Log::default();
+            let owed: Vec<_> = (0..3).map(|_| Rc::new(Cell::new(0))).collect();
+            let options = ChildOptions::default().drain(drain * MS);
+            let spawn = |path: &str, owed| {
+                tree.spawn(path, indebted(log.factory(), owed), options).unwrap();
+            };
+            spawn("a", &owed[0]);
+            spawn("b", &owed[1]);
+            let group = tree.supervisor("g", Supervisor::default()).unwrap();
+            group.spawn("c", indebted(log.factory(), &owed[2]), options).unwrap();
+            tree.wait_for("g/c", is_started).await.unwrap();
+            let mark = tree.panic("a").unwrap();
+            tree.wait_since(mark, "b", |what| *what == What::Stopped).await.unwrap();
+            assert_eq!((tree.phase("b"), tree.phase("g")), (Some(Phase::Down), Some(Phase::Down)));
+            owed.iter().for_each(|owed| owed.set(3));
+            if alone {
+                tree.remove("b").unwrap().await;
+                assert_eq!((tree.phase("b"), owed[1].get()), (None, 0));
+            }
+            let before = tree.now();
+            assert_eq!(tree.shutdown().await, None);
+            let owed: Vec<_> = owed.iter().map(|owed| owed.get()).collect();
+            assert_eq!(owed, [left; 3], "{together} {alone} {drain}: {:?}", told(&tree));
+            assert!(tree.now() - before <= 3 * drain * MS);
+            let told = told(&tree);
+            let gone =
+                |path: &str| told.iter().rposition(|line| line == &format!("{path} stopped"));
+            let (a, b, c) = (gone("a"), gone("b"), gone("g/c"));
+            let in_turn = c < a && (alone || (c < b && b < a));
+            assert!(together || in_turn, "{told:?}");
+            assert_eq!(log.alive.get(), 0);
         });
     }
 }

@@ -101,6 +101,10 @@ pub(super) struct Group {
     pub(super) told: bool,
     /// Children are dropped rather than drained.
     pub(super) at_once: bool,
+    /// While it is stopped: what was down before, and may owe something.
+    pub(super) undrained: BTreeSet<NodeId>,
+    /// How long these wait before they start for that.
+    pub(super) pause: Duration,
 }
 
 impl Group {
@@ -114,6 +118,8 @@ impl Group {
             starting: 0,
             told: false,
             at_once: false,
+            undrained: BTreeSet::new(),
+            pause: Duration::ZERO,
         }
     }
 }

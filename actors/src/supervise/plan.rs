@@ -8,7 +8,8 @@
 //!            ▲               │ Exited          │ Exited     │ Exited
 //!            └───────────────┴────────┬────────┴────────────┘
 //!                                     ▼ not ordered: a failure, judged by the group;
-//!                                       ordered, and it owes something: Start and Stop
+//!                                       ordered, and it owes something: Start and Stop, as for
+//!                                       who is down for a restart and is told to go
 //!
 //!  group    Running ─failure─► one-for-one ──────────► Start(child, delay)
 //!              ▲      │        rest-for-one ► Restarting ─younger down─► Starting
@@ -338,9 +339,10 @@ impl Plan {
             return self.stop(now, id, at_once);
         }
         node.removing = true;
-        match node.phase {
-            Phase::Down => self.forget(id),
-            _ => self.stop(now, id, at_once),
+        if node.phase != Phase::Down {
+            self.stop(now, id, at_once);
+        } else if at_once || !self.drains_late(now, id) {
+            self.forget(id);
         }
     }
 
@@ -361,9 +363,7 @@ impl Plan {
             Kind::Group(group) => {
                 group.at_once |= at_once;
                 group.told = false;
-                if !matches!(group.mode, Mode::Failing { .. }) {
-                    group.mode = Mode::Stopping;
-                }
+                group.stop();
                 self.todo.push_back(id);
             }
         }
@@ -395,6 +395,7 @@ impl Plan {
         if let Some(parent) = self.group_mut(node.parent) {
             parent.down.remove(&id);
             parent.alive.remove(&id);
+            parent.undrained.remove(&id);
             self.todo.push_back(node.parent);
         }
         match node.kind {
@@ -466,16 +467,24 @@ impl Plan {
             return false;
         };
         let after = |child: &NodeId| from.is_none_or(|from| *child > from);
-        let Some(last) = group.alive.last().copied().filter(after) else {
+        let at_once = group.at_once;
+        if at_once {
+            group.undrained.clear();
+        }
+        let Some(last) = group.alive.last().max(group.undrained.last()).copied().filter(after)
+        else {
             return false;
         };
-        let at_once = group.at_once;
         if at_once || group.spec.stop_order == StopOrder::Together {
             // Told once: to look again at each exit would cost O(n) every time.
             if !std::mem::replace(&mut group.told, true) {
                 let all: Vec<_> = group.alive.iter().rev().copied().take_while(after).collect();
+                let late = std::mem::take(&mut group.undrained);
                 all.into_iter().for_each(|child| self.stop_unless_stopping(now, child, at_once));
+                late.into_iter().rev().for_each(|child| self.drain_late(now, child));
             }
+        } else if group.undrained.remove(&last) {
+            self.drain_late(now, last);
         } else {
             self.stop_unless_stopping(now, last, false);
         }

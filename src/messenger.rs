@@ -191,8 +191,8 @@ impl Messenger {
     /// its own in a group of its own: make one with [`Tree::supervisor`] and name the actor as a
     /// path in it. A group that has spent its count is one restart to the group above.
     ///
-    /// Hosted actors go before the sessions then, and are not told the ends of those; whoever waits
-    /// for a receipt or a reply is.
+    /// Every session ends first then, as by [`Connection::abort`], so hosted actors are told as by
+    /// [`shutdown`](Self::shutdown), but for the one that failed.
     ///
     /// Dropping the future changes nothing. Call `shutdown` after it all the same: it stops the
     /// threads.

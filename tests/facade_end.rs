@@ -25,6 +25,13 @@ impl Actor for Broken {
     }
 }
 
+/// Fails when it is told to.
+struct Spare;
+
+impl Actor for Spare {
+    type Context = Context<Self>;
+}
+
 async fn messenger() -> Messenger {
     let builder = Messenger::builder(EntityName::osd(1)).arbiters(0);
     builder.build().await.unwrap()
@@ -268,4 +275,43 @@ fn s4_a_shutdown_waits_for_an_end_that_is_about_to_be_told() {
         assert_eq!(*hasty.seen.lock().unwrap(), ["None, Some(Up)"]);
         one.messenger.shutdown().await;
     });
+}
+
+/// S4, V3: when the tree gives up its sessions go first, so that hosted actors are told of the ends and
+/// get their messages back, wherever they run: one that waits for its next start, too.
+#[test]
+fn s4_v3_who_is_left_when_a_tree_gives_up_is_told_of_the_ends() {
+    for (backs_off, placement) in
+        [(false, Placement::Current), (true, Placement::Current), (false, Placement::OwnArbiter)]
+    {
+        virtual_time(1, async |world| {
+            let (messenger, heard) = shaky(&world, 0, placement).await;
+            let there = sessions(&messenger, 3);
+            world.sleep(Duration::from_secs(1)).await;
+            let tree = messenger.tree();
+            let spare = messenger.supervise("spare", || Spare, Restart::default());
+            spare.placement(Placement::Current).start().unwrap();
+            let disk = messenger.supervise("disk", || Broken, Restart::default());
+            disk.placement(Placement::Current).start().unwrap();
+            for _ in 0..7 {
+                tree.wait_for("disk", |what| matches!(what, What::Panicked { .. })).await.unwrap();
+            }
+            if backs_off {
+                let mark = tree.panic("shaky").unwrap();
+                let restarting = |what: &_| matches!(what, What::Restarting { .. });
+                tree.wait_since(mark, "shaky", restarting).await.unwrap();
+                tree.panic("spare").unwrap();
+            }
+            let cause = messenger.ended().await.unwrap();
+            let Cause::Exhausted { child, .. } = &cause else { panic!("{cause:?}") };
+            assert_eq!(&**child, if backs_off { "spare" } else { "disk" });
+            let mut heard = heard.lock().unwrap().clone();
+            heard.sort_unstable();
+            assert_eq!(heard, [1, 2, 3], "backs off: {backs_off}");
+            for there in there {
+                assert_eq!(there.ended().await, Some(EndCause::ClosedHere));
+            }
+            messenger.shutdown().await;
+        });
+    }
 }

@@ -183,10 +183,11 @@ impl Node {
             )
             .map_err(StartError::Tree)?;
         *lock(&self.inner.endpoint) = Some(endpoint);
-        for group in ["sessions", "links"] {
-            let group_of_many = Supervisor::default().together();
-            self.inner.tree.supervisor(group, group_of_many).map_err(StartError::Tree)?;
-        }
+        let group_of_many = Supervisor::default().together();
+        // It is stopped first, also when the tree gives up: whoever is hosted is told the ends, S4.
+        let tree = &self.inner.tree;
+        tree.outer_supervisor("sessions", group_of_many).map_err(StartError::Tree)?;
+        tree.supervisor("links", group_of_many).map_err(StartError::Tree)?;
         for index in 0..self.inner.reactor.len() {
             let (dispatch, reconnect) = self.start_services(index).map_err(StartError::Tree)?;
             lock(&self.inner.dispatches).push(dispatch);

@@ -25,7 +25,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, Waker};
 
-use actix::{Actor, Addr, AsyncContext, Context, Handler, Message};
+use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, Running};
 use stellate_protocol::event::{Input, LinkFacts, Notice as PeerNotice, Submit};
 use stellate_protocol::frame::{Feature, Hello};
 use stellate_protocol::session::{Config, Phase, Session};
@@ -498,6 +498,17 @@ impl Actor for SessionActor {
 
     fn started(&mut self, _: &mut Self::Context) {
         self.0.borrow_mut().begin();
+    }
+
+    /// Its tree goes down before it: it ends as by an abort, so that both sides are told and what is
+    /// unacked comes back (S4). With the turn that this wakes it for it is over.
+    fn stopping(&mut self, _: &mut Self::Context) -> Running {
+        let driver = self.0.borrow();
+        if driver.over {
+            return Running::Stop;
+        }
+        driver.shared.stage(Staged::Abort);
+        Running::Continue
     }
 }
 

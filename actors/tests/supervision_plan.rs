@@ -386,6 +386,27 @@ fn v3_together_tells_all_even_if_one_was_told_before() {
     assert!(plan.is_empty());
 }
 
+/// An outer group goes first, whatever came after it, told to stop or failing.
+#[test]
+fn v3_an_outer_group_stops_first() {
+    for fails in [false, true] {
+        let mut play = Play::new(Supervisor::escalate());
+        play.child("a", Restart::Always);
+        play.plan.add_outer_group(play.now, "outer", Supervisor::default()).unwrap();
+        play.child("outer/x", Restart::Always);
+        let last = play.child("b", Restart::Always);
+        play.child("outer/y", Restart::Always);
+        play.take();
+        play.input(if fails { Input::Exited(last, panicked("boom")) } else { Input::Shutdown });
+        let stops: Vec<_> =
+            play.take().into_iter().filter(|line| line.starts_with("stop")).collect();
+        let expected = ["stop outer/y", "stop outer/x", "stop b", "stop a"];
+        let left = expected.iter().filter(|line| !fails || !line.ends_with(" b"));
+        assert!(stops.iter().eq(left), "{stops:?}");
+        assert!(play.plan.is_empty());
+    }
+}
+
 /// Random exits, removals and additions: orders stay sane whatever happens.
 #[test]
 fn v2_random_play_keeps_the_books() {

@@ -8,13 +8,15 @@ use super::cause::Cause;
 use super::history::What;
 use super::policy::{ChildOptions, Supervisor, Time, Window, draw, salt};
 
-/// A node, for ever: numbers are not used again, and grow in start order.
+/// A node, for ever: numbers are not used again, and grow in start order, an outer group's beyond all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeId(pub(super) u64);
 
 impl NodeId {
     /// The root group.
     pub const ROOT: Self = Self(0);
+    /// Added to the number of a node that is to stop before all that have none of it.
+    pub(super) const OUTER: u64 = 1 << 63;
 }
 
 /// Where a node stands, from its parent's point of view.

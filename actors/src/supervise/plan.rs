@@ -81,7 +81,7 @@ impl Plan {
         path: &str,
         options: ChildOptions,
     ) -> Result<NodeId, TreeError> {
-        let id = self.add(path, Kind::Child(options))?;
+        let id = self.add(path, Kind::Child(options), 0)?;
         self.settle(now);
         Ok(id)
     }
@@ -93,7 +93,21 @@ impl Plan {
         path: &str,
         spec: Supervisor,
     ) -> Result<NodeId, TreeError> {
-        let id = self.add(path, Kind::Group(Box::new(Group::new(spec, Mode::Down))))?;
+        let id = self.add(path, Kind::Group(Box::new(Group::new(spec, Mode::Down))), 0)?;
+        self.settle(now);
+        Ok(id)
+    }
+
+    /// Adds an empty group that counts as started after everything else, also after what is added
+    /// later: it is the first that its own group stops. For what the others are to see the end of.
+    pub fn add_outer_group(
+        &mut self,
+        now: Time,
+        path: &str,
+        spec: Supervisor,
+    ) -> Result<NodeId, TreeError> {
+        let kind = Kind::Group(Box::new(Group::new(spec, Mode::Down)));
+        let id = self.add(path, kind, NodeId::OUTER)?;
         self.settle(now);
         Ok(id)
     }
@@ -181,7 +195,7 @@ impl Plan {
         self.outputs.pop_front()
     }
 
-    fn add(&mut self, path: &str, kind: Kind) -> Result<NodeId, TreeError> {
+    fn add(&mut self, path: &str, kind: Kind, rank: u64) -> Result<NodeId, TreeError> {
         if path.is_empty() || path.split('/').any(str::is_empty) {
             return Err(TreeError::BadName);
         }
@@ -193,7 +207,7 @@ impl Plan {
         }
         let parent = self.find(path.rsplit_once('/').map_or("", |(parent, _)| parent));
         let parent = parent.ok_or(TreeError::NotFound)?;
-        let id = NodeId(self.next);
+        let id = NodeId(self.next | rank);
         if self.group(parent).is_some() && self.goes_down(parent) {
             return Err(TreeError::ShuttingDown);
         }

@@ -46,6 +46,18 @@ impl Tree {
         Ok(Self { shared: self.shared.clone(), base })
     }
 
+    /// As [`Tree::supervisor`], of a group that counts as started after everything else beside it, also
+    /// after what comes later: it is the first to be stopped.
+    ///
+    /// # Errors
+    ///
+    /// See [`TreeError`]; nothing has changed then.
+    pub fn outer_supervisor(&self, path: &str, spec: Supervisor) -> Result<Self, TreeError> {
+        let base = self.absolute(path);
+        self.shared.change(|core| core.plan.add_outer_group(core.now, &base, spec))?;
+        Ok(Self { shared: self.shared.clone(), base })
+    }
+
     /// A handle to a group that exists.
     ///
     /// # Errors

@@ -7,10 +7,12 @@
 
 use std::time::Duration;
 
+use stellate_actors::supervise::BACKOFF;
 use stellate_protocol::EntityName;
 
 use super::{Promises, Talk, TalkId};
 use crate::testing::Breach;
+use crate::testing::drill::actor::PATH as ACTOR;
 use crate::testing::drill::fuse::STOPS;
 use crate::testing::drill::told::{Handed, LastWord, Told};
 
@@ -34,9 +36,10 @@ impl Promises {
     pub(super) fn gave_up(
         &mut self,
         at: Duration,
-        (node, life): (EntityName, u64),
+        me: (EntityName, u64),
         word: &LastWord,
     ) -> Result<(), Breach> {
+        let (node, life) = me;
         let broken = |what: &str| {
             let LastWord { text, .. } = word;
             Err(Breach::new("V3", format!("the tree of {node} gave up, {what}: {text}")))
@@ -70,7 +73,31 @@ impl Promises {
         if word.open > 0 {
             return broken(&format!("and has {} links open", word.open));
         }
-        Ok(())
+        self.ends_were_told(at, me, path)
+    }
+
+    /// S4: the sessions of a tree that gives up go before its actors, which are told the ends, but for one
+    /// that fails too often or waits too long for its next start.
+    fn ends_were_told(
+        &self,
+        at: Duration,
+        (node, life): (EntityName, u64),
+        path: &str,
+    ) -> Result<(), Breach> {
+        let Some(of) = self.lives.get(&(node, life)) else {
+            return Ok(());
+        };
+        let shaken = |(last, _): &(Duration, String)| *last + BACKOFF.max + STOPS >= at;
+        let excused = path == ACTOR
+            || of.words.get(ACTOR).is_some_and(shaken)
+            || self.allowed.ordered(node, ACTOR, at);
+        match of.open.iter().find_map(|(peer, keys)| Some((peer, keys.first()?))) {
+            Some((peer, key)) if !excused => {
+                let text = format!("gave up, and its actor was not told the end of session {key}");
+                Err(Breach::new("S4", format!("the tree of {node} {text} with {peer}")))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Nobody is told anything by a tree after its last word.

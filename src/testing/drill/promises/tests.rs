@@ -374,6 +374,33 @@ fn v3_the_words_are_those_that_the_actor_said_last() {
 }
 
 #[test]
+fn s4_v3_a_tree_that_gives_up_tells_its_actor_the_ends() {
+    let says = |case: &Case, path: &str, ended: bool| {
+        let mut history = History::of(case);
+        let instance = history.boots(0, 5);
+        history.connects(1, instance);
+        history.at = secs(30);
+        if ended {
+            let end = Box::new(End {
+                cause: EndCause::ClosedHere,
+                counts: Default::default(),
+                back: Vec::new(),
+            });
+            history.tell(ME, 0, Told::Ended { key: 1, peer: PEER, end }).unwrap();
+        }
+        history.tell(ME, 0, last_word(path, 0))
+    };
+    // The tree is about to give up when the end is told.
+    let mut fused = often(9);
+    fused.nodes[0].fuse_ms = 10;
+    says(&fused, "endpoint", true).unwrap();
+    broken(says(&fused, "endpoint", false), "S4", "was not told the end of session 1 with osd.2");
+    let panic = || Action::Panic { node: ME, actor: "drill".into() };
+    let itself = case((0..9).map(|n| Step { at: secs(n), action: panic() }).collect());
+    says(&itself, "drill", false).unwrap();
+}
+
+#[test]
 fn v3_a_tree_in_which_something_panics_for_ever_gives_up() {
     let mut case = case(Script::new());
     case.nodes[0].fuse_ms = 10;

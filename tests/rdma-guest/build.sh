@@ -20,7 +20,7 @@ any() {
 }
 
 {
-    if (($# == 0)) || [[ " $*" == *" figures"* ]]; then
+    if [[ " $*" == *" figures"* ]]; then
         binaries --release -p stellate-transport --features rdma,rsockets --test figures
     fi
     if any "$@"; then

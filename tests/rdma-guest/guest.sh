@@ -92,7 +92,7 @@ leaks_over() { STELLATE_CONNECTS=$connects STELLATE_RDMA=$1 rust leaks --ignored
 test_leaks_rxe() { leaks_over 10.77.0.2; }
 test_leaks_siw() { leaks_over 10.78.0.2; }
 
-# Links beside the tools of rdma-core. Reported, not judged: only that all of them came to an end.
+# Links beside the tools of rdma-core, by name. Reported, not judged: only that all came to an end.
 figures_over() {
     serve ib_send_lat ib_send_lat -R -d "$2" -n 1000 -s 64 -p 7176
     listens 7176 && ib_send_lat -R -d "$1" -n 1000 -s 64 -p 7176 "$3" | awk '$1 == 64 { print "ib_send_lat: 64 B one way", $5, "us, doubled", 2 * $5 }'
@@ -107,8 +107,8 @@ figures_over() {
     STELLATE_RDMA=$3 rust figures --ignored --nocapture | tee "/tmp/figures-$1"
     (($(grep -c 'ours: ' "/tmp/figures-$1") == 5))
 }
-test_figures_rxe() { figures_over rxe0 rxe1 10.77.0.2; }
-test_figures_siw() { figures_over siw0 siw1 10.78.0.2; }
+check_figures_rxe() { figures_over rxe0 rxe1 10.77.0.2; }
+check_figures_siw() { figures_over siw0 siw1 10.78.0.2; }
 
 # Calls of the kernel that small messages need, where strace is installed.
 calls_over() {

@@ -192,7 +192,7 @@ impl Messenger {
     /// path in it. A group that has spent its count is one restart to the group above.
     ///
     /// Every session ends first then, as by [`Connection::abort`], so hosted actors are told as by
-    /// [`shutdown`](Self::shutdown), but for the one that failed.
+    /// [`shutdown`](Self::shutdown), but for the one over which it gave up.
     ///
     /// Dropping the future changes nothing. Call `shutdown` after it all the same: it stops the
     /// threads.

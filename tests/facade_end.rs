@@ -277,17 +277,57 @@ fn s4_a_shutdown_waits_for_an_end_that_is_about_to_be_told() {
     });
 }
 
+/// Another actor that hears of ends, beside one that fails for ever and takes its group along.
+async fn ends_in_a_group(messenger: &Messenger, heard: &Arc<Mutex<Vec<usize>>>) {
+    let tree = messenger.tree();
+    tree.supervisor("g", Supervisor::escalate()).unwrap();
+    let ends = heard.clone();
+    let factory = move || Shaky { panics: false, ends: ends.clone() };
+    let other = messenger.supervise("g/shaky", factory, Restart::default()).events();
+    other.placement(Placement::Current).start().unwrap();
+    let disk = messenger.supervise("g/disk", || Broken, Restart::default());
+    disk.placement(Placement::Current).start().unwrap();
+    assert!(matches!(messenger.ended().await, Some(Cause::Exhausted { .. })));
+    let mut heard = heard.lock().unwrap().clone();
+    heard.sort_unstable();
+    assert_eq!(heard, [1, 1, 2, 2, 3, 3]);
+    messenger.shutdown().await;
+}
+
+/// S4: a session that is not built yet when its tree goes down ends as closed here.
+#[test]
+fn s4_a_session_that_was_not_built_yet_ends_as_closed() {
+    virtual_time(1, async |world| {
+        let (messenger, heard) = shaky(&world, 0, Placement::Current).await;
+        let there = sessions(&messenger, 2);
+        assert_eq!(messenger.tree().shutdown().await, None);
+        for there in there {
+            assert_eq!(there.ended().await, Some(EndCause::ClosedHere));
+        }
+        let mut heard = heard.lock().unwrap().clone();
+        heard.sort_unstable();
+        assert_eq!(heard, [1, 2]);
+        messenger.shutdown().await;
+    });
+}
+
 /// S4, V3: when the tree gives up its sessions go first, so that hosted actors are told of the ends and
 /// get their messages back, wherever they run: one that waits for its next start, too.
 #[test]
 fn s4_v3_who_is_left_when_a_tree_gives_up_is_told_of_the_ends() {
-    for (backs_off, placement) in
-        [(false, Placement::Current), (true, Placement::Current), (false, Placement::OwnArbiter)]
+    let (here, own) = (Placement::Current, Placement::OwnArbiter);
+    // The last is told where it is down with its group, which gave up first.
+    for (backs_off, inner, placement) in
+        [(false, false, here), (true, false, here), (false, false, own), (false, true, here)]
     {
         virtual_time(1, async |world| {
             let (messenger, heard) = shaky(&world, 0, placement).await;
             let there = sessions(&messenger, 3);
             world.sleep(Duration::from_secs(1)).await;
+            if inner {
+                ends_in_a_group(&messenger, &heard).await;
+                return;
+            }
             let tree = messenger.tree();
             let spare = messenger.supervise("spare", || Spare, Restart::default());
             spare.placement(Placement::Current).start().unwrap();

@@ -1,8 +1,9 @@
 //! A messenger without types: the root of the actors, and what they all refer to.
 //!
 //! ```text
-//!   tree: endpoint ─ listener-0 … ─ reconnect-0 … ─ dispatch-0 … ─ sessions/N ─ links/N
-//!                    (arbiter 0)    (one an arbiter)               (their session's arbiter)
+//!   tree: endpoint ─ links/N ─ dispatch-0 … ─ reconnect-0 … ─ listener-0 … ─ hosted ─ sessions/N
+//!                    (their session's arbiter)  (one an arbiter)  (arbiter 0)    (as they say)
+//!         ◄────────────────────────── stopped in this order ──────────────────────────
 //! ```
 //!
 //! [`Node`] owns what must outlive any actor: the registry of sessions, the router, the queues of

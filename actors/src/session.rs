@@ -19,14 +19,14 @@ mod outputs;
 mod seen;
 mod transmit;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, Waker};
 
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, Running};
-use stellate_protocol::event::{Input, LinkFacts, Notice as PeerNotice, Submit};
+use stellate_protocol::event::{EndCause, Input, LinkFacts, Notice as PeerNotice, Submit};
 use stellate_protocol::frame::{Feature, Hello};
 use stellate_protocol::session::{Config, Phase, Session};
 use stellate_protocol::{Class, Lane, LaneSet, LinkId, Parcel, SessionId, Time};
@@ -40,7 +40,7 @@ use crate::link::{Bound, Carried, Line, LinkActor, Role};
 use crate::node::Node;
 use crate::reconnect::ReconnectSupervisor;
 use crate::shared::{Entries, SessionShared, Staged, lock};
-use crate::supervise::Recipe;
+use crate::supervise::{Cause, Recipe};
 use crate::waiting::Watch;
 use endings::died;
 use order::Kept;
@@ -168,7 +168,10 @@ impl SessionActor {
     ) -> Recipe<Self> {
         let (owner, session) = (node.clone(), shared.clone());
         let mut begin = Some(begin);
+        let built = Rc::new(Cell::new(false));
+        let was_built = built.clone();
         Recipe::with_context(move |ctx: &mut Context<Self>| {
+            built.set(true);
             let driver = Driver {
                 own: ctx.address(),
                 over: false,
@@ -206,7 +209,15 @@ impl SessionActor {
             let driver = actor.0.clone();
             Box::new(move |cx| driver.borrow_mut().poll(cx))
         })
-        .on_exit(move |_| died(&owner, &session))
+        .on_exit(move |exit| {
+            // Its tree went down before it was built: nothing is wrong with it.
+            let closed = !was_built.get() && exit.cause == Cause::Stopped;
+            died(
+                &owner,
+                &session,
+                if closed { EndCause::ClosedHere } else { EndCause::InternalFault },
+            );
+        })
     }
 }
 

@@ -191,6 +191,78 @@ fn s4_who_is_down_for_a_restart_does_what_it_owes() {
     }
 }
 
+/// S4: so does who is down when its tree gives up (V3), but for the child over which it does.
+#[test]
+fn s4_v3_who_is_down_when_a_tree_gives_up_does_what_it_owes() {
+    for escalates in [false, true] {
+        local(async {
+            let backoff = Backoff { min: 10 * MS, max: 10 * MS, reset_after: Duration::MAX };
+            let tree = Tree::new(Supervisor::default().backoff(backoff).intensity(0, MS));
+            let rest = Supervisor::rest_for_one().backoff(backoff).intensity(1, 60_000 * MS);
+            // The one group restarts and finds that it cannot; the other has given up before the root does.
+            let spec = if escalates { Supervisor::escalate() } else { rest };
+            tree.supervisor("g", spec).unwrap();
+            let (log, owed, spent) = (Log::default(), Rc::new(Cell::new(0)), Rc::default());
+            let (mut make, mut builds) = (log.factory(), 0);
+            let factory = move || {
+                builds += 1;
+                assert!(builds == 1, "factory");
+                make()
+            };
+            let fails = indebted(factory, &spent);
+            tree.spawn("g/fails", fails, Restart::Always).unwrap();
+            // From when it is down.
+            let (later, more, mut exits) = (owed.clone(), spent.clone(), 0);
+            let other = indebted(log.factory(), &owed).on_exit(move |_| {
+                exits += 1;
+                if exits == 1 {
+                    later.set(3);
+                    more.set(3);
+                }
+            });
+            tree.spawn("g/other", other, Restart::Always).unwrap();
+            tree.wait_for("g/other", is_started).await.unwrap();
+            tree.panic("g/fails").unwrap();
+            assert!(tree.ended().await.is_some());
+            let told = told(&tree);
+            assert_eq!((owed.get(), spent.get(), log.alive.get()), (0, 3, 0), "{told:?}");
+        });
+    }
+}
+
+/// S4: so does who is removed from a group that is down for a restart.
+#[test]
+fn s4_who_is_removed_from_a_group_that_is_down_does_what_it_owes() {
+    local(async {
+        let tree = Tree::new(Supervisor::rest_for_one());
+        let (log, owed) = (Log::default(), Rc::new(Cell::new(0)));
+        tree.child("fails", log.factory(), Restart::Always).unwrap();
+        tree.supervisor("g", Supervisor::default()).unwrap();
+        for path in ["g/a", "g/b"] {
+            tree.spawn(path, indebted(log.factory(), &owed), Restart::Always).unwrap();
+        }
+        tree.wait_for("g/b", is_started).await.unwrap();
+        let mark = tree.panic("fails").unwrap();
+        tree.wait_since(mark, "g/a", |what| *what == What::Stopped).await.unwrap();
+        assert_eq!(tree.phase("g"), Some(Phase::Down));
+        owed.set(3);
+        tree.remove("g/a").unwrap().await;
+        assert_eq!((owed.get(), tree.phase("g")), (0, Some(Phase::Down)), "{:?}", told(&tree));
+        // And to be dropped, alone or with its group, is to be dropped, while it drains, too.
+        owed.set(u32::MAX);
+        let gone = tree.remove("g/b").unwrap();
+        tree.discard("g").unwrap().await;
+        gone.await;
+        assert_eq!(
+            (owed.get() > 3, tree.len(), log.alive.get()),
+            (true, 1, 0),
+            "{:?}",
+            told(&tree)
+        );
+        assert_eq!(tree.shutdown().await, None);
+    });
+}
+
 /// S4, V2: who panics, or is killed, while it drains is built again for what it owes, within its drain
 /// period; and who always fails, in its factory or once built, ends: when the restarts of its group are
 /// spent, or when no back-off fits any more.

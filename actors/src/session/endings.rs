@@ -117,19 +117,19 @@ fn last_word(shared: &SessionShared, link: &Bound) {
 }
 
 /// The actor is gone. If the session had not ended it has now, with what the ledger knows.
-pub(super) fn died(node: &Node, shared: &Arc<SessionShared>) {
+pub(super) fn died(node: &Node, shared: &Arc<SessionShared>, cause: EndCause) {
     if shared.is_over() {
         return;
     }
     let mut end = Box::new(End {
-        cause: EndCause::InternalFault,
+        cause,
         id: SessionId(0),
         peer: shared.snapshot().peer,
         counts: shared.ledger_counts(),
         goes_on: false,
         unacked: Vec::new(),
     });
-    for staged in shared.shut(EndCause::InternalFault) {
+    for staged in shared.shut(cause) {
         take_back(shared, &mut end, staged);
     }
     conclude(node, shared, end);

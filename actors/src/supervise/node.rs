@@ -57,6 +57,8 @@ pub(super) struct Node {
     pub(super) phase: Phase,
     /// Leaves the tree as soon as it is down.
     pub(super) removing: bool,
+    /// Its group gave up over it: it is not built again, whatever it owes.
+    pub(super) spent: bool,
     /// Restarts in a row.
     pub(super) attempts: u32,
     /// Restarts ever: salts the jitter.
@@ -103,10 +105,10 @@ pub(super) struct Group {
     pub(super) told: bool,
     /// Children are dropped rather than drained.
     pub(super) at_once: bool,
-    /// While it is stopped: what was down before, and may owe something.
+    /// While it ends: what is down, may owe something, and has yet to drain.
     pub(super) undrained: BTreeSet<NodeId>,
-    /// How long these wait before they start for that.
-    pub(super) pause: Duration,
+    /// While it ends: these were told.
+    pub(super) drains: bool,
 }
 
 impl Group {
@@ -121,7 +123,7 @@ impl Group {
             told: false,
             at_once: false,
             undrained: BTreeSet::new(),
-            pause: Duration::ZERO,
+            drains: false,
         }
     }
 }

@@ -31,6 +31,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use drains::PAUSE;
+
 use super::cause::{Cause, Fate};
 use super::history::What;
 use super::node::{Group, Input, Kind, Mode, Node, NodeId, Output, Phase, TreeError};
@@ -57,6 +59,7 @@ impl Plan {
             parent: NodeId::ROOT,
             phase: Phase::Up,
             removing: false,
+            spent: false,
             attempts: 0,
             restarts: 0,
             up_since: None,
@@ -99,13 +102,19 @@ impl Plan {
     }
 
     /// Adds an empty group that counts as started after everything else, also after what is added
-    /// later: it is the first that its own group stops. For what the others are to see the end of.
+    /// later: it is the first that its own group stops. For what the others are to see the end of. Not in
+    /// a rest-for-one group, where what came later would have to start before it.
     pub fn add_outer_group(
         &mut self,
         now: Time,
         path: &str,
         spec: Supervisor,
     ) -> Result<NodeId, TreeError> {
+        let parent = self.find(path.rsplit_once('/').map_or("", |(parent, _)| parent));
+        let group = parent.and_then(|parent| self.group(parent));
+        if group.is_some_and(|group| group.spec.strategy == Strategy::RestForOne) {
+            return Err(TreeError::WrongKind);
+        }
         let kind = Kind::Group(Box::new(Group::new(spec, Mode::Down)));
         let id = self.add(path, kind, NodeId::OUTER)?;
         self.settle(now);
@@ -224,6 +233,7 @@ impl Plan {
             parent,
             phase: Phase::Down,
             removing: false,
+            spent: false,
             attempts: 0,
             restarts: 0,
             up_since: None,
@@ -309,6 +319,9 @@ impl Plan {
                 Strategy::Escalate => Cause::Escalated { group, child: path, cause },
                 _ => Cause::Exhausted { group, child: path, intensity: spec.intensity, cause },
             };
+            if let Some(node) = self.nodes.get_mut(&child) {
+                node.spent = true;
+            }
             return self.give_up(parent, cause);
         }
         let Some(node) = self.nodes.get_mut(&child) else {
@@ -343,6 +356,7 @@ impl Plan {
             group.told = false;
             self.todo.push_back(id);
         }
+        self.drain_down(id);
     }
 
     fn remove(&mut self, now: Time, id: NodeId, at_once: bool) {
@@ -377,8 +391,11 @@ impl Plan {
             Kind::Group(group) => {
                 group.at_once |= at_once;
                 group.told = false;
-                group.stop();
+                if !matches!(group.mode, Mode::Failing { .. }) {
+                    group.mode = Mode::Stopping;
+                }
                 self.todo.push_back(id);
+                self.drain_down(id);
             }
         }
         self.set_phase(id, Phase::Stopping);
@@ -389,11 +406,12 @@ impl Plan {
         let Some(node) = self.nodes.get_mut(&id) else {
             return;
         };
-        node.stop_by = None;
+        (node.stop_by, node.spent) = (None, false);
         match &mut node.kind {
             Kind::Child(_) => self.outputs.push_back(Output::Start { node: id, after }),
             Kind::Group(group) => {
                 group.mode = Mode::Starting { after };
+                group.drains = false;
                 self.todo.push_back(id);
             }
         }
@@ -430,7 +448,12 @@ impl Plan {
                 continue;
             };
             match group.mode.clone() {
-                Mode::Running | Mode::Down => {}
+                Mode::Down => {}
+                // One drained, for a child of it that was to go, while the others came up.
+                Mode::Running if !group.down.is_empty() => {
+                    self.set_mode(id, Mode::Starting { after: PAUSE });
+                }
+                Mode::Running => {}
                 Mode::Starting { after } => self.go_up(now, id, after),
                 Mode::Restarting { from, after } => {
                     if !self.go_down(now, id, Some(from)) {
@@ -495,10 +518,10 @@ impl Plan {
                 let all: Vec<_> = group.alive.iter().rev().copied().take_while(after).collect();
                 let late = std::mem::take(&mut group.undrained);
                 all.into_iter().for_each(|child| self.stop_unless_stopping(now, child, at_once));
-                late.into_iter().rev().for_each(|child| self.drain_late(now, child));
+                late.into_iter().rev().for_each(|child| self.order_drain(now, child));
             }
         } else if group.undrained.remove(&last) {
-            self.drain_late(now, last);
+            self.order_drain(now, last);
         } else {
             self.stop_unless_stopping(now, last, false);
         }

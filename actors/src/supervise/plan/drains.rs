@@ -1,71 +1,90 @@
 //! Children that are built once more for what they owe: they failed while they drained, or were down
 //! when they, or their group, were told to stop.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::super::cause::Cause;
 use super::super::history::What;
-use super::super::node::{Group, Kind, Mode, Node, NodeId, Output, Phase};
+use super::super::node::{Kind, Mode, Node, NodeId, Output, Phase};
 use super::super::policy::{Restart, Strategy, Time};
 use super::Plan;
 
-/// V2: nothing starts again sooner.
-const PAUSE_MIN: Duration = Duration::from_millis(1);
-
-impl Group {
-    /// It is told to stop. Children that are down because it restarts have not had their time to
-    /// drain: they get it in their turn.
-    pub(super) fn stop(&mut self) {
-        match self.mode {
-            Mode::Failing { .. } | Mode::Stopping => return,
-            Mode::Running => {}
-            Mode::Starting { after } | Mode::Restarting { after, .. } => {
-                self.pause = after;
-                self.undrained = self.down.clone();
-            }
-            // As the group that it lies in says.
-            Mode::Down => self.undrained = self.down.clone(),
-        }
-        self.mode = Mode::Stopping;
-    }
-}
+/// V2: nothing starts again sooner. It is not the back-off, which would outlast most drain periods.
+pub(super) const PAUSE: Duration = Duration::from_millis(1);
 
 impl Plan {
-    /// A child, or a group, that is down is to go. Whether it has first been given its time to drain,
-    /// and so may yet start for it.
-    pub(super) fn drains_late(&mut self, now: Time, id: NodeId) -> bool {
-        let parent = self.nodes.get(&id).map(|node| node.parent);
-        let Some(group) = parent.and_then(|parent| self.group(parent)) else {
+    /// Whether a group is going down and will not come up again.
+    fn ends(&self, id: NodeId) -> bool {
+        let Some(Node { parent, removing, kind: Kind::Group(group), .. }) = self.nodes.get(&id)
+        else {
             return false;
         };
-        match group.mode {
-            Mode::Starting { after } | Mode::Restarting { after, .. } => {
-                self.order_drain(now, id, after);
-                true
-            }
-            _ => group.undrained.contains(&id),
-        }
+        matches!(group.mode, Mode::Stopping | Mode::Failing { .. })
+            && (*removing || id == NodeId::ROOT || self.ends(*parent))
     }
 
-    /// The turn has come of one of those that were down when their group was told to stop.
-    pub(super) fn drain_late(&mut self, now: Time, id: NodeId) {
-        let parent = self.nodes.get(&id).map(|node| node.parent);
-        if let Some(group) = parent.and_then(|parent| self.group(parent)) {
-            self.order_drain(now, id, group.pause);
+    /// A group is going down. If it is for good, its children that are down have not had their time to
+    /// drain: they get it once, in their turn. Whether there are any.
+    pub(super) fn drain_down(&mut self, id: NodeId) -> bool {
+        if !self.ends(id) {
+            return false;
         }
+        let spent: BTreeSet<_> = match self.group(id) {
+            Some(group) => group.down.iter().copied().filter(|id| self.is_spent(*id)).collect(),
+            None => return false,
+        };
+        let Some(group) = self.group_mut(id).filter(|group| !group.drains && !group.at_once) else {
+            return false;
+        };
+        (group.drains, group.told) = (true, false);
+        group.undrained = group.down.difference(&spent).copied().collect();
+        !group.undrained.is_empty()
     }
 
-    fn order_drain(&mut self, now: Time, id: NodeId, pause: Duration) {
+    fn is_spent(&self, id: NodeId) -> bool {
+        self.nodes.get(&id).is_some_and(|node| node.spent && matches!(node.kind, Kind::Child(_)))
+    }
+
+    /// A child, or a group, that is down is to go alone. Whether it is first given its time to drain, now
+    /// or in its turn.
+    pub(super) fn drains_late(&mut self, now: Time, id: NodeId) -> bool {
+        let Some(parent) = self.nodes.get(&id).map(|node| node.parent) else {
+            return false;
+        };
+        let Some(group) = self.group(parent) else {
+            return false;
+        };
+        if group.drains {
+            return group.undrained.contains(&id);
+        }
+        if group.at_once || self.is_spent(id) {
+            return false;
+        }
+        self.rouse(parent);
+        self.order_drain(now, id);
+        true
+    }
+
+    /// One of a group that is down is to drain: it counts as stopping until that is done, and so do
+    /// those that it lies in.
+    fn rouse(&mut self, id: NodeId) {
+        let Some(&Node { parent, phase: Phase::Down, .. }) = self.nodes.get(&id) else {
+            return;
+        };
+        self.rouse(parent);
+        self.set_mode(id, Mode::Stopping);
+        self.set_phase(id, Phase::Stopping);
+    }
+
+    /// Its turn has come, or it goes alone.
+    pub(super) fn order_drain(&mut self, now: Time, id: NodeId) {
         let Some(node) = self.nodes.get_mut(&id) else {
             return;
         };
         node.stop_by = None;
-        match &mut node.kind {
-            Kind::Child(_) => {
-                let after = pause.max(PAUSE_MIN);
-                self.outputs.push_back(Output::Start { node: id, after });
-            }
-            Kind::Group(group) => group.pause = pause,
+        if let Kind::Child(_) = node.kind {
+            self.outputs.push_back(Output::Start { node: id, after: PAUSE });
         }
         self.stop(now, id, false);
     }
@@ -85,8 +104,8 @@ impl Plan {
             return false;
         };
         let spec = group.spec;
-        // It starts again in any case, in its turn.
-        let again = matches!(group.mode, Mode::Restarting { .. }) && !removing;
+        // It starts again, in its turn, or drains when it turns out that it does not.
+        let again = !removing && !self.ends(parent);
         if again || restart == Restart::Never || spec.strategy == Strategy::Escalate {
             return false;
         }

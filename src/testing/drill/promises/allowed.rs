@@ -133,6 +133,19 @@ impl Allowed {
         self.orders.iter().any(|(at, of, actor)| *of == node && actor == path && *at <= by)
     }
 
+    /// Whether one was, in that time.
+    pub(super) fn ordered_since(
+        &self,
+        node: EntityName,
+        path: &str,
+        since: Duration,
+        by: Duration,
+    ) -> bool {
+        self.orders
+            .iter()
+            .any(|(at, of, actor)| *of == node && actor == path && (since..=by).contains(at))
+    }
+
     /// How many panics are ordered of a node.
     pub(super) fn orders(&self, node: EntityName) -> usize {
         self.orders.iter().filter(|(_, of, _)| *of == node).count()

@@ -90,7 +90,7 @@ impl Promises {
         let shaken = |(last, _): &(Duration, String)| *last + BACKOFF.max + STOPS >= at;
         let excused = path == ACTOR
             || of.words.get(ACTOR).is_some_and(shaken)
-            || self.allowed.ordered(node, ACTOR, at);
+            || self.allowed.ordered_since(node, ACTOR, at.saturating_sub(BACKOFF.max + STOPS), at);
         match of.open.iter().find_map(|(peer, keys)| Some((peer, keys.first()?))) {
             Some((peer, key)) if !excused => {
                 let text = format!("gave up, and its actor was not told the end of session {key}");

@@ -69,7 +69,8 @@ impl<M: Message> Incoming<M> {
     ///
     /// True if it goes to the requester. False if nobody waits for a reply, since the message is no
     /// request; or if the reply does not encode: that is logged, and the requester gets `NoReply`.
-    /// A reply over the requester's limits reaches it as `Undeliverable(TooLarge)`.
+    /// Of a reply over the requester's limits, that is all it learns:
+    /// [`ReplyTooLarge`](crate::RequestError::ReplyTooLarge).
     pub fn reply(self, reply: impl Into<Outgoing<M::Reply>>) -> bool {
         respond::<M>(self.arrived, reply.into())
     }

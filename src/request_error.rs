@@ -28,7 +28,12 @@ pub enum RequestError {
     HandlerPanicked,
     /// The handler was done with the request and had not replied.
     NoReply,
-    /// The peer has no handler that can take it.
+    /// A handler there has replied, with more than this side's `front_max` or `data_max`: the reply was
+    /// dropped there, and the request is handled all the same. Ask for less at once, or raise the
+    /// limit here.
+    ReplyTooLarge,
+    /// The peer has no handler that can take it. [`TooLarge`](UndeliverableReason::TooLarge) is said
+    /// here, of what was sent before the peer's limits were known and is over them.
     Undeliverable(UndeliverableReason),
     /// Its time was over before it was handed out: it was not handled.
     Expired,
@@ -57,6 +62,13 @@ impl RequestError {
         match result {
             CallResult::Answered(Outcome::HandlerPanicked, _) => Self::HandlerPanicked,
             CallResult::Answered(Outcome::Expired, _) => Self::Expired,
+            // One's own message comes back, with its bytes, and is never sent. What a peer says so of is
+            // its reply, and an answer that is no reply has no bytes.
+            CallResult::Answered(Outcome::Undeliverable(UndeliverableReason::TooLarge), parcel)
+                if parcel.bytes() == 0 =>
+            {
+                Self::ReplyTooLarge
+            }
             CallResult::Answered(Outcome::Undeliverable(reason), _) => Self::Undeliverable(reason),
             CallResult::Answered(Outcome::NoReply | Outcome::Handled | Outcome::Reply, _) => {
                 Self::NoReply
@@ -90,7 +102,7 @@ impl RequestError {
             Self::Local(fault) => {
                 !matches!(fault, RequestFault::BadReply(_) | RequestFault::ReplyTooNew(_))
             }
-            Self::Timeout | Self::HandlerPanicked | Self::NoReply => false,
+            Self::Timeout | Self::HandlerPanicked | Self::NoReply | Self::ReplyTooLarge => false,
         }
     }
 
@@ -100,7 +112,8 @@ impl RequestError {
             Self::Timeout | Self::Expired => Some(Blame::Transport),
             Self::SessionEnded { cause, .. } => cause.as_ref().and_then(blame_of),
             Self::HandlerPanicked | Self::NoReply => Some(Blame::PeerMisbehaved),
-            Self::Undeliverable(_) => Some(Blame::PeerIncompatible),
+            Self::Undeliverable(UndeliverableReason::TooLarge) => Some(Blame::Local),
+            Self::Undeliverable(_) | Self::ReplyTooLarge => Some(Blame::PeerIncompatible),
             Self::Local(RequestFault::BadReply(_) | RequestFault::ReplyTooNew(_)) => {
                 Some(Blame::PeerIncompatible)
             }
@@ -123,6 +136,10 @@ impl fmt::Display for RequestError {
             }
             Self::HandlerPanicked => f.write_str("the peer's handler panicked with the request"),
             Self::NoReply => f.write_str("the peer's handler was done and had not replied"),
+            Self::ReplyTooLarge => f.write_str(
+                "the request was handled there, and its reply is over our limits: ask for less, or raise \
+                 data_max or front_max here",
+            ),
             Self::Undeliverable(reason) => f.write_str(undeliverable(*reason)),
             Self::Expired => f.write_str("the request's time was over before it was handed out"),
             Self::Local(fault) => fault.fmt(f),
@@ -150,6 +167,6 @@ fn undeliverable(reason: UndeliverableReason) -> &'static str {
         UndeliverableReason::UnknownType => "nobody there handles the message's type",
         UndeliverableReason::BadFront => "the message's front does not decode there",
         UndeliverableReason::TooNew => "the message demands a newer version of its type there",
-        UndeliverableReason::TooLarge => "the message is over the peer's limits",
+        UndeliverableReason::TooLarge => "the message is over the peer's limits: split it",
     }
 }

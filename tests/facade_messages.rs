@@ -246,3 +246,30 @@ async fn over_the_peers_limit_is_too_large_and_comes_back() {
     within(there.send(Note { n: 5 }.with(vec![0; 1000]))).await.unwrap();
     assert_eq!(two.note().await, 5);
 }
+
+/// The handler has run: who sends the request again has it done twice.
+#[actix_rt::test]
+async fn a_reply_over_our_limits_is_said_to_be_the_reply_and_its_request_is_handled() {
+    let limits = Limits { data_max: 1000, ..Limits::default() };
+    let (one, mut two) = (Side::new(osd(1).limits(limits)).await, Side::new(osd(2)).await);
+    let there = one.messenger.connect(EntityName::osd(2), two.addresses()).unwrap();
+    // By then what the peer takes is known.
+    within(there.try_send(Note { n: 1 }).unwrap().received()).await.unwrap();
+    // The data comes back with the reply.
+    let asked = there.request(Ask { n: 7, how: How::Reply }.with(vec![0; 1001]));
+    let error = within(asked).await.unwrap_err();
+    assert!(matches!(error, RequestError::ReplyTooLarge), "{error}");
+    assert!(!error.is_unhandled(), "it was handled");
+    assert_eq!(error.blame(), Some(Blame::PeerIncompatible));
+    assert!(error.to_string().contains("its reply is over our limits"), "{error}");
+    two.next(|seen| matches!(seen, Seen::Ask(7)).then_some(())).await;
+    // A request that goes back before it was sent is another matter.
+    let three = Side::new(osd(3)).await;
+    let there = three.messenger.connect(EntityName::osd(1), one.addresses()).unwrap();
+    let asked = there.request(Ask { n: 8, how: How::Reply }.with(vec![0; 1001]));
+    let error = within(asked).await.unwrap_err();
+    let reason = UndeliverableReason::TooLarge;
+    assert!(matches!(error, RequestError::Undeliverable(found) if found == reason), "{error}");
+    assert!(error.is_unhandled());
+    assert_eq!(error.blame(), Some(Blame::Local));
+}

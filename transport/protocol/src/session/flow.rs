@@ -414,7 +414,12 @@ impl<P: Payload> Session<P> {
         }
         match message.call {
             Call::Reply { id, outcome } if self.requests.resolve(id) => {
-                let result = CallResult::Answered(outcome, message.payload);
+                // Only a reply has bytes, whatever a peer sends.
+                let payload = match outcome {
+                    Outcome::Reply => message.payload,
+                    _ => P::empty(),
+                };
+                let result = CallResult::Answered(outcome, payload);
                 self.emit(Output::Outcome { id, result });
             }
             Call::Rejected { reason, .. } if self.may_be_rejected(message.lane.class()) => {

@@ -252,6 +252,24 @@ fn a_reply_that_is_too_large_is_undeliverable() {
     assert_eq!(outcome(&world, a, id), due);
 }
 
+/// Only a reply has bytes: who asked can tell it from a message of its own that comes back.
+fn an_answer_that_is_no_reply_has_no_bytes_whatever_a_peer_sends() {
+    let (mut world, a, b) = up();
+    world.side_mut(b).answers = Answers::Silent;
+    let id = world.request(a, Class::Normal, None);
+    world.run();
+    let outcome = Outcome::Undeliverable(UndeliverableReason::TooLarge);
+    let payload = crate::pair::parcel(0, 100);
+    world.feed(b, Input::Reply { class: Class::Normal, id, outcome, payload });
+    world.run();
+    match world.side(a).outcome(id) {
+        Some(CallResult::Answered(told, payload)) => {
+            assert_eq!((*told, payload.bytes()), (outcome, 0));
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
 /// S2: a reply is not lost with its link, nor told twice.
 fn a_reply_survives_a_cut_at_every_frame() {
     for cut in 1..40 {

@@ -12,6 +12,7 @@ mod table;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -34,13 +35,14 @@ pub enum Placement {
     /// On a thread of its own, made for it and stopped when it has left the tree for good: with it
     /// end the plain actors and futures that it started there. A handler that blocks it stalls
     /// nobody else. A message costs a hop between threads, shared by its batch. In a
-    /// messenger without arbiters, as in simulation, the same as `Current`.
+    /// messenger without arbiters, as in simulation or if it was built outside of an actix system, the
+    /// same as `Current`. Else any thread may start it, also one without a runtime.
     #[default]
     OwnArbiter,
     /// On a thread of the messenger: no hop, the least latency. A handler that blocks stalls every
-    /// session on that thread.
+    /// session on that thread. In a messenger without arbiters, the same as `Current`.
     Inline,
-    /// On the caller's thread, in its actix system or `LocalSet`.
+    /// On the caller's thread, in its actix system or `LocalSet`: it must be in one.
     Current,
 }
 
@@ -147,20 +149,33 @@ impl<A: Actor<Context = Context<A>>> Hosting<A> {
         if node.tree().phase(&name).is_some() {
             return Err(SuperviseError::Tree(TreeError::Taken, name));
         }
+        let here = match placement {
+            Placement::Current => supervise::Placement::Here,
+            Placement::Inline | Placement::OwnArbiter => node.inline_placement(),
+        };
+        let here = matches!(here, supervise::Placement::Here);
+        if here && tokio::runtime::Handle::try_current().is_err() {
+            return Err(SuperviseError::NoLocalSet);
+        }
         let inbox = Inbox::named(&name, node.limits().inbox_messages);
         node.router()
             .register(&inbox, &table.types(), table.events.is_some(), table.admission.is_some())
             .map_err(SuperviseError::route)?;
+        // From here on its drop takes it out again, however this ends.
+        let mut registration =
+            Registration { node: node.clone(), inbox: inbox.clone(), thread: None };
         if let Some(scribe) = node.scribe() {
             table.names.iter().for_each(|(kind, name)| scribe.name_type(*kind, name));
         }
-        let thread = (placement == Placement::OwnArbiter).then(|| node.own_thread());
-        let place = match (&thread, placement) {
-            (Some(thread), _) => thread.placement(),
-            (None, Placement::Inline) => node.inline_placement(),
-            (None, _) => supervise::Placement::Here,
+        let place = match placement {
+            Placement::Current => supervise::Placement::Here,
+            Placement::Inline => node.inline_placement(),
+            Placement::OwnArbiter => {
+                let thread = node.own_thread();
+                let thread = thread.map_err(|error| SuperviseError::NoThread(error.kind()))?;
+                registration.thread.insert(thread).placement()
+            }
         };
-        let registration = Registration { node: node.clone(), inbox: inbox.clone(), thread };
         // Moves to the actor's thread, or is dropped, which takes the registration back.
         let make = move || {
             let work = Rc::new(Work::new(registration, table));
@@ -169,12 +184,19 @@ impl<A: Actor<Context = Context<A>>> Hosting<A> {
                 ctx.spawn(Pump { work: work.clone() });
             })
         };
-        match node.tree().spawn_at(&place, &name, make, options) {
-            Ok(addr) => {
+        let spawn = || node.tree().spawn_at(&place, &name, make, options);
+        // A runtime is not yet a `LocalSet`, and nothing but a spawn finds out.
+        let spawned = match here {
+            true => catch_unwind(AssertUnwindSafe(spawn)),
+            false => Ok(spawn()),
+        };
+        match spawned {
+            Ok(Ok(addr)) => {
                 hosted.enter(name, inbox);
                 Ok(addr)
             }
-            Err(error) => Err(SuperviseError::Tree(error, name)),
+            Ok(Err(error)) => Err(SuperviseError::Tree(error, name)),
+            Err(_) => Err(SuperviseError::NoLocalSet),
         }
     }
 }
@@ -201,6 +223,11 @@ pub enum SuperviseError {
     AdmissionTaken,
     /// The tree did not take a child of that name.
     Tree(TreeError, String),
+    /// It would run on this thread, which has no `LocalSet` or actix system; see [`Placement`]. On a thread
+    /// with a runtime all the same, the history of the tree tells of a child that was lost.
+    NoLocalSet,
+    /// The system gave no thread for it.
+    NoThread(std::io::ErrorKind),
 }
 
 impl SuperviseError {
@@ -222,6 +249,11 @@ impl fmt::Display for SuperviseError {
                 write!(f, "message type {kind} has a handler already: one actor a type")
             }
             Self::AdmissionTaken => f.write_str("another actor is the admission already"),
+            Self::NoLocalSet => f.write_str(
+                "this thread has no `LocalSet` for the actor: start it inside of an actix system, or build \
+                 the messenger in one and place the actor on a thread of its own or inline",
+            ),
+            Self::NoThread(kind) => write!(f, "there is no thread for the actor: {kind}"),
             Self::Tree(error, name) => write!(f, "cannot host an actor as {name:?}: {error}"),
         }
     }

@@ -13,6 +13,7 @@ mod config;
 mod order;
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
@@ -300,7 +301,10 @@ impl Node {
 
     /// An arbiter of its own for a user's actor, which whoever holds it stops by dropping it. In a
     /// messenger without arbiters, right here.
-    pub fn own_thread(&self) -> OwnThread {
+    ///
+    /// # Errors
+    /// The system has no thread left.
+    pub fn own_thread(&self) -> io::Result<OwnThread> {
         self.inner.reactor.fresh()
     }
 

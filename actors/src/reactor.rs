@@ -4,10 +4,12 @@
 //! with its links. Without arbiters, as in simulation, all run where the messenger was started.
 //! This is the only place that makes threads.
 
+use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::Duration;
 
-use actix_rt::Arbiter;
+use actix_rt::{Arbiter, System};
 use stellate_protocol::Time;
 
 use crate::supervise::{Placement, abandon_thread};
@@ -16,6 +18,8 @@ use crate::supervise::{Placement, abandon_thread};
 #[derive(Debug)]
 pub(crate) struct Reactor {
     arbiters: Vec<Arbiter>,
+    /// That of its arbiters.
+    system: Option<System>,
     origin: tokio::time::Instant,
     rate: Rate,
     turn: AtomicUsize,
@@ -25,9 +29,11 @@ impl Reactor {
     /// `count` arbiters; 0, or a thread without an actix system, means here.
     /// `drift_ppm`: millionths that its clock runs too fast, in simulation.
     pub(crate) fn new(count: usize, drift_ppm: i32) -> Self {
-        let count = if actix_rt::System::try_current().is_some() { count } else { 0 };
+        let system = System::try_current();
+        let count = if system.is_some() { count } else { 0 };
         Self {
             arbiters: (0..count).map(|_| Arbiter::new()).collect(),
+            system,
             origin: tokio::time::Instant::now(),
             rate: Rate(drift_ppm),
             turn: AtomicUsize::new(0),
@@ -46,12 +52,17 @@ impl Reactor {
         }
     }
 
-    /// A new thread for a user's actor.
-    pub(crate) fn fresh(&self) -> OwnThread {
+    /// A new thread for a user's actor, whichever thread asks for it.
+    pub(crate) fn fresh(&self) -> io::Result<OwnThread> {
         if self.arbiters.is_empty() {
-            return OwnThread(None);
+            return Ok(OwnThread(None));
         }
-        OwnThread(Some(Arbiter::new()))
+        match &self.system {
+            Some(system) if System::try_current().is_none() => {
+                fresh_of(system.clone()).map(|arbiter| OwnThread(Some(arbiter)))
+            }
+            _ => Arbiter::try_new().map(|arbiter| OwnThread(Some(arbiter))),
+        }
     }
 
     /// The place of the next session: in turn.
@@ -75,6 +86,18 @@ impl Reactor {
             arbiter.stop();
         }
     }
+}
+
+/// An arbiter of `system`, for a thread that is of none. A thread is of its system for ever: so another
+/// one asks, and not the user's.
+#[allow(clippy::disallowed_methods, reason = "this is the reactor")]
+fn fresh_of(system: System) -> io::Result<Arbiter> {
+    let ask = move || {
+        System::set_current(system);
+        Arbiter::try_new()
+    };
+    let asked = thread::Builder::new().spawn(ask)?.join();
+    asked.unwrap_or_else(|_| Err(io::Error::other("whoever asked for the thread has panicked")))
 }
 
 /// How fast a clock runs: millionths too fast. In production 0, which costs a comparison.

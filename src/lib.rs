@@ -115,12 +115,16 @@ pub use request::{Reply, Request, RequestFuture};
 pub use request_error::{RequestError, RequestFault};
 pub use send_error::{SendError, TrySendError};
 
-pub use stellate_actors::supervise::{Cause, ChildOptions, Intensity, Restart, Supervisor};
+pub use stellate_actors::supervise::{
+    Backoff, Cause, ChildOptions, Intensity, Restart, StopOrder, Strategy, Supervisor, Tree,
+    TreeError,
+};
 pub use stellate_protocol::directory::SessionKey;
+pub use stellate_protocol::error::NameError;
 pub use stellate_protocol::event::{ClassCounts, Counters, EndCause, Fate};
-pub use stellate_protocol::frame::{RefuseReason, UndeliverableReason};
+pub use stellate_protocol::frame::{PolicyOffer, RefuseReason, Stance, UndeliverableReason};
 pub use stellate_protocol::limits::Limits;
-pub use stellate_protocol::policy::Policy;
+pub use stellate_protocol::policy::{Mismatch, Policy, Promise};
 pub use stellate_protocol::session::Phase;
 pub use stellate_protocol::{
     Blame, Class, EntityKind, EntityName, Identity, Incarnation, Instance, Role, Seq,

@@ -101,7 +101,9 @@ pub use cluster::{
 };
 pub use recorder::{RECORDED_MAX, Recorder};
 pub use rng::Rng;
-pub use stellate_actors::supervise::{Cause, Entry, Mark, Phase as NodePhase, Tree, What};
+pub use stellate_actors::supervise::{
+    Cause, Entry, Mark, Phase as NodePhase, Tree, TreeError, WaitError, What,
+};
 pub use stellate_transport::faults::{
     Direction, Edge, Edge as FrameKind, Fault, Faults, Gate, Hit,
 };

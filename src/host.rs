@@ -145,6 +145,13 @@ impl<A: Actor<Context = Context<A>>> Hosting<A> {
         if let Some(kind) = twice {
             return Err(SuperviseError::HandledTwice(kind));
         }
+        // The tree would take the empty path for the root, which is there.
+        if name.split('/').any(str::is_empty) {
+            return Err(SuperviseError::Tree(TreeError::BadName, name));
+        }
+        if Node::owns_path(&name) {
+            return Err(SuperviseError::Reserved(name));
+        }
         hosted.sweep(&node);
         if node.tree().phase(&name).is_some() {
             return Err(SuperviseError::Tree(TreeError::Taken, name));
@@ -223,6 +230,9 @@ pub enum SuperviseError {
     AdmissionTaken,
     /// The tree did not take a child of that name.
     Tree(TreeError, String),
+    /// The name is, or lies below, one of the messenger's own: `endpoint`, `sessions`, `links`, and
+    /// `dispatch-`, `reconnect-` or `listener-` with a number.
+    Reserved(String),
     /// It would run on this thread, which has no `LocalSet` or actix system; see [`Placement`]. On a thread
     /// with a runtime all the same, the history of the tree tells of a child that was lost.
     NoLocalSet,
@@ -249,6 +259,10 @@ impl fmt::Display for SuperviseError {
                 write!(f, "message type {kind} has a handler already: one actor a type")
             }
             Self::AdmissionTaken => f.write_str("another actor is the admission already"),
+            Self::Reserved(name) => write!(
+                f,
+                "cannot host an actor as {name:?}: that is for the messenger's own actors, take another name"
+            ),
             Self::NoLocalSet => f.write_str(
                 "this thread has no `LocalSet` for the actor: start it inside of an actix system, or build \
                  the messenger in one and place the actor on a thread of its own or inline",

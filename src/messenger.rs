@@ -41,7 +41,8 @@ impl Messenger {
     }
 
     /// Hosts an actor in the messenger's supervision tree, as `name`: say what it handles, then
-    /// start it.
+    /// start it. The name is its path in the tree: below a group of one's own, or at the root, and not one
+    /// of the messenger's own; see [`SuperviseError::Reserved`].
     ///
     /// `factory` builds it, now and after every panic (V1). `restart` says after which exits it is
     /// built again, and takes [`ChildOptions`] where more is to be said.

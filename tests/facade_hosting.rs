@@ -151,11 +151,38 @@ async fn what_cannot_be_hosted_is_said_and_leaves_nothing_behind() {
     let taken = host.supervise("first", make(), Restart::default()).handle::<Ask>().start();
     let error = taken.unwrap_err();
     assert!(error.to_string().contains("\"first\""), "{error}");
-    assert!(host.supervise("", make(), Restart::default()).handle::<Ask>().start().is_err());
+    for name in ["", "/", "a//b", "/desk", "desk/"] {
+        let bad = host.supervise(name, make(), Restart::default()).handle::<Ask>().start();
+        let bad_name = SuperviseError::Tree(stellate::TreeError::BadName, name.into());
+        assert_eq!(bad.unwrap_err(), bad_name);
+    }
     assert_eq!(host.tree().phase("second"), None);
     // Nothing of them holds the type.
     host.supervise("second", make(), Restart::default()).handle::<Ask>().start().unwrap();
     drop(peer);
+}
+
+/// A session that finds its own place taken would not begin.
+#[actix_rt::test]
+async fn nobody_is_hosted_in_the_place_of_a_session_or_another_of_the_messengers_own() {
+    let (host, peer) = host_and_peer().await;
+    for name in ["sessions/1", "sessions/1/a", "links/1", "endpoint", "dispatch-7", "listener-0"] {
+        let make = || Desk::new(mpsc::channel(1).0);
+        let hosted = host.supervise(name, make, Restart::default()).handle::<Ask>().start();
+        let error = hosted.unwrap_err();
+        assert_eq!(error, SuperviseError::Reserved(name.into()));
+        assert!(error.to_string().contains("another name"), "{error}");
+    }
+    host.ready();
+    let there = host.connect(peer.messenger.name(), peer.addresses()).unwrap();
+    let reply = within(there.request(Ask { n: 3, how: How::Reply })).await.unwrap();
+    assert_eq!(reply.body.n, 3);
+    // What only looks like it is a user's.
+    for name in ["dispatch", "dispatch-x", "session", "listener-", "listeners", "osd-1"] {
+        let make = || Desk::new(mpsc::channel(1).0);
+        host.supervise(name, make, Restart::default()).start().unwrap();
+    }
+    within(host.shutdown()).await;
 }
 
 /// Has the number of [`Note`].

@@ -58,7 +58,7 @@ async fn an_actor_on_a_thread_of_its_own_takes_the_thread_along_when_it_goes() {
 
     // Refused by the tree, after its thread was made.
     for _ in 0..50 {
-        let refused = host_one("", Restart::default());
+        let refused = host_one("nowhere/desk", Restart::default());
         assert!(matches!(refused, Err(SuperviseError::Tree(..))));
     }
     threads_are(before).await;

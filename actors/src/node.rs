@@ -279,6 +279,18 @@ impl Node {
         &self.inner.limits
     }
 
+    /// Whether the path is, or lies below, one of the messenger's own actors and groups in its tree, or
+    /// could come to: no user's actor may have it.
+    pub fn owns_path(path: &str) -> bool {
+        let first = path.split('/').next().unwrap_or_default();
+        let numbered = || {
+            let (kind, number) = first.rsplit_once('-')?;
+            let ours = matches!(kind, "dispatch" | "reconnect" | "listener");
+            Some(ours && !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
+        };
+        matches!(first, "endpoint" | "sessions" | "links") || numbered().unwrap_or(false)
+    }
+
     /// Its supervision tree.
     pub fn tree(&self) -> &Tree {
         &self.inner.tree

@@ -68,7 +68,9 @@ impl AdmissionRequest {
         self.ticket.accept();
     }
 
-    /// Keeps it out; `reason` is for people, at both ends.
+    /// Keeps it out. `reason` is for people: both ends tell it in their logs, at `info` with the peer, the
+    /// other its first 256 bytes, and neither in an event or error. With no link at that moment the other
+    /// end does not hear of it.
     pub fn refuse(self, reason: impl Into<String>) {
         self.ticket.refuse(reason);
     }
@@ -109,7 +111,7 @@ impl AdmissionTicket {
         self.answer(Decision::Accept);
     }
 
-    /// Keeps it out.
+    /// Keeps it out; `reason` is for people, as in [`AdmissionRequest::refuse`].
     pub fn refuse(mut self, reason: impl Into<String>) {
         self.answer(Decision::Refuse(reason.into()));
     }

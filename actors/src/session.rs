@@ -376,7 +376,7 @@ impl Driver {
         if let Staged::Reply { payload, .. } = &staged {
             self.replies.0 += payload.bytes();
         }
-        self.input(now, staged.into_input());
+        self.input_and_tell(now, staged);
     }
 
     /// Whether it has begun, and has not ended.

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use stellate_protocol::event::{Ask, CallResult, End, EndCause, Event, Fate, Unacked};
+use stellate_protocol::event::{Ask, CallResult, Decision, End, EndCause, Event, Fate, Unacked};
 use stellate_protocol::frame::{Call, Close, CloseReason};
-use stellate_protocol::{Frame, Lane, Parcel, SessionId};
+use stellate_protocol::session::Phase;
+use stellate_protocol::{Frame, Lane, Parcel, SessionId, Time};
 use stellate_transport::CloseHow;
 
 use super::{Driver, Held};
@@ -25,6 +26,28 @@ impl Driver {
             // Told first: those who waited for an end may speak now (S6).
             self.node.conflicts(shared);
         }
+    }
+
+    /// Takes it in and tells people of a refusal. An answer to a request that was overtaken refuses nobody.
+    pub(super) fn input_and_tell(&mut self, now: Time, staged: Staged) {
+        let refusal = match &staged {
+            Staged::Admission { decision: Decision::Refuse(reason), .. } => Some(reason.clone()),
+            _ => None,
+        };
+        self.input(now, staged.into_input());
+        if let Some(reason) = refusal
+            && self.core.as_ref().is_some_and(|core| core.phase() == Phase::Ended)
+        {
+            let peer = &self.shared.target;
+            tracing::info!(session = self.shared.key.0, %peer, ?reason, "admission refused");
+        }
+    }
+
+    /// For people, on the other side: what the peer says of why it closes. Escaped, as it is the peer's.
+    #[cold]
+    pub(super) fn tell_last_word(&self, close: &Close) {
+        let (peer, why) = (&self.shared.target, close.reason);
+        tracing::info!(session = self.shared.key.0, %peer, ?why, reason = ?close.text, "the peer closes");
     }
 
     /// The end: seal, correct the counts to what is exact now, tell, and go.

@@ -6,7 +6,7 @@ use std::task::Context as TaskContext;
 use actix::Handler;
 use stellate_protocol::event::Input;
 use stellate_protocol::session::Session;
-use stellate_protocol::{LinkId, Time};
+use stellate_protocol::{Frame, LinkId, Time};
 use stellate_transport::{CloseHow, LinkFault};
 
 use super::{Driver, Held, SessionActor};
@@ -87,6 +87,12 @@ impl Driver {
     fn take_batch(&mut self, now: Time, link: LinkId) {
         // That something was sent changes nothing, but for the room that it may have made.
         self.touched |= !self.batch.frames.is_empty() || self.batch.room;
+        // A close is the last frame of its link.
+        if let Some(Frame::Close(close)) = self.batch.frames.last()
+            && !close.text.is_empty()
+        {
+            self.tell_last_word(close);
+        }
         if let Some(core) = &mut self.core {
             for frame in self.batch.frames.drain(..) {
                 if let Some(delivery) = core.receive(now, link, frame) {

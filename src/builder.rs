@@ -334,28 +334,35 @@ fn derived(
     Instance(hash)
 }
 
+/// The first limit with which no session could work. What is merely large works: sums saturate.
 fn check(limits: &Limits) -> Result<(), BuildError> {
-    let wrong = |what| Err(BuildError::Limits(what));
-    if limits.heartbeat_every.is_zero() || limits.heartbeat_deadline <= limits.heartbeat_every {
-        return wrong("heartbeat_deadline must be above heartbeat_every, and that above zero");
+    let is_short = |span: Duration| span < Duration::from_millis(1);
+    let rules = [
+        (
+            limits.heartbeat_every.is_zero() || limits.heartbeat_deadline <= limits.heartbeat_every,
+            "heartbeat_deadline must be above heartbeat_every, and that above zero",
+        ),
+        (is_short(limits.hello_timeout), "hello_timeout must be at least 1 ms"),
+        (is_short(limits.standby_max), "standby_max must be at least 1 ms"),
+        (limits.outbox_messages == 0, "outbox_messages must be above zero"),
+        (limits.outbox_bytes == 0, "outbox_bytes must be above zero"),
+        (
+            limits.window_messages.contains(&0),
+            "window_messages must be above zero, those of every class",
+        ),
+        (limits.window_bytes == 0, "window_bytes must be above zero"),
+        (limits.replies_bytes == 0, "replies_bytes must be above zero"),
+        (limits.requests_max == 0, "requests_max must be above zero"),
+        (limits.front_max == 0, "front_max must be above zero"),
+        (limits.handshakes_max == 0, "handshakes_max must be above zero"),
+        (limits.sessions_max == 0, "sessions_max must be above zero"),
+        (limits.events_max == 0, "events_max must be above zero"),
+        (limits.events_bytes == 0, "events_bytes must be above zero"),
+    ];
+    match rules.into_iter().find(|(broken, _)| *broken) {
+        Some((_, rule)) => Err(BuildError::Limits(rule)),
+        None => Ok(()),
     }
-    if limits.window_messages.contains(&0) || limits.window_bytes == 0 {
-        return wrong("a window of nothing delivers nothing");
-    }
-    if limits.outbox_messages == 0 || limits.outbox_bytes == 0 {
-        return wrong("an outbox of nothing takes nothing");
-    }
-    if limits.replies_bytes == 0 {
-        return wrong("replies_bytes must be above zero");
-    }
-    let counts = [limits.requests_max, limits.sessions_max, limits.handshakes_max];
-    if counts.contains(&0) {
-        return wrong("requests_max, sessions_max and handshakes_max must be above zero");
-    }
-    if limits.events_max == 0 || limits.events_bytes == 0 {
-        return wrong("events_max and events_bytes must be above zero");
-    }
-    Ok(())
 }
 
 /// Why a messenger could not be built. Always this side's to fix.
@@ -368,7 +375,7 @@ pub enum BuildError {
     Role(String, NameError),
     /// The metadata is too long.
     Metadata(MetadataTooLong),
-    /// Limits that contradict each other, in words.
+    /// Limits with which nothing works, in words: which one, and what it must be.
     Limits(&'static str),
     /// No transport is built in for the scheme of a bind address.
     NoTransport(Address),

@@ -46,7 +46,9 @@ pub const fn window_cost(front_len: u32, data_len: u32) -> u64 {
     front_len as u64 + data as u64
 }
 
-/// Limits of one messenger. All can be set; the defaults are the design's.
+/// Limits of one messenger. All can be set; the defaults are the design's. A time or a number as
+/// large as its type has is no limit; those that must not be zero, or under 1 ms, are refused by name
+/// when a messenger is built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Limits {
     /// A sign of life goes out this often on every link.
@@ -169,21 +171,27 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// The most bytes one session holds, by the formula above, with one handler open at a time.
+    /// The most bytes one session holds, by the formula above, with one handler open at a time;
+    /// `u64::MAX` if that is more.
     pub fn session_bytes_max(&self) -> u64 {
         let message = u64::from(self.front_max) + u64::from(self.data_max);
         let eager = u64::from(self.front_max) + u64::from(WINDOW_COST_DATA_MAX);
-        let out = self.outbox_bytes + self.outbox_bytes / 16 + message;
-        let window = Class::COUNT as u64 * (self.window_bytes + eager);
-        let pulled = Lane::COUNT as u64 * (self.pull_bytes + u64::from(self.data_max));
-        let replies = self.replies_bytes + message;
-        out + window + pulled + Class::COUNT as u64 * self.requests_bytes + replies
+        let classes = |bytes: u64| bytes.saturating_mul(Class::COUNT as u64);
+        let pulled = self.pull_bytes.saturating_add(self.data_max.into());
+        self.outbox_bytes
+            .saturating_add(self.outbox_bytes / 16)
+            .saturating_add(message)
+            .saturating_add(classes(self.window_bytes.saturating_add(eager)))
+            .saturating_add(pulled.saturating_mul(Lane::COUNT as u64))
+            .saturating_add(classes(self.requests_bytes))
+            .saturating_add(self.replies_bytes)
+            .saturating_add(message)
     }
 
     /// Entries a reply lane may hold: a peer that asks and never acks the answers misbehaves.
     pub fn replies_max(&self) -> usize {
-        let window: u32 = self.window_messages.iter().sum();
-        self.requests_max as usize + window as usize
+        let all = self.window_messages.iter().chain([&self.requests_max]);
+        all.fold(0, |all, messages| all.saturating_add(*messages as usize))
     }
 
     /// Whether no further request of a session is opened, with so many bytes of replies that are
@@ -214,7 +222,7 @@ impl Limits {
             .backoff_min
             .saturating_mul(1u32.checked_shl(doublings.min(31)).unwrap_or(u32::MAX))
             .min(self.backoff_max);
-        base + base.mul_f64(f64::from(jitter) / 131_072.0)
+        base.saturating_add(base.mul_f64(f64::from(jitter) / 131_072.0))
     }
 }
 

@@ -146,14 +146,14 @@ impl<W> Room<W> {
 
     fn take(&mut self, want: Want, bytes: u64) {
         self.messages += 1;
-        self.bytes += bytes;
+        self.bytes = self.bytes.saturating_add(bytes);
         self.calls += u64::from(want.is_call());
     }
 
     /// A message is longer or shorter than what was taken for it. Shorter always goes; longer only
     /// if the difference is there. Then [`grant`](Self::grant).
     pub fn resize(&mut self, taken: u64, bytes: u64) -> bool {
-        let after = self.bytes.saturating_sub(taken) + bytes;
+        let after = self.bytes.saturating_sub(taken).saturating_add(bytes);
         let goes = bytes <= taken || after <= self.bytes_max;
         if goes {
             self.bytes = after;
@@ -174,10 +174,10 @@ impl<W> Room<W> {
         let (mut messages, mut most) = (self.messages_max, self.bytes_max);
         if let Want::Urgent { .. } = want {
             messages += (messages / 16).max(1);
-            most += most / 16;
+            most = most.saturating_add(most / 16);
         }
         self.messages < messages
-            && (self.bytes + bytes <= most || self.messages == 0)
+            && (self.bytes.saturating_add(bytes) <= most || self.messages == 0)
             && (!want.is_call() || self.has_call_room())
     }
 

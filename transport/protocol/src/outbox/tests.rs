@@ -59,6 +59,24 @@ fn ops() -> impl Strategy<Value = Op> {
     ]
 }
 
+/// Room for more than any outbox has is that for one message in an empty one, and given back whole.
+#[test]
+fn s7_whoever_asks_for_all_that_can_be_said_gets_an_empty_outbox_or_waits() {
+    for most in [BYTES_MAX, u64::MAX] {
+        let mut room: Room<usize> = Room::new(&Limits { outbox_bytes: most, ..limits() });
+        for want in WANTS {
+            assert!(room.try_take(Want::Message, 10));
+            assert_eq!(room.try_take(want, u64::MAX), most == u64::MAX, "{want:?}");
+            room.free(2, u64::MAX, 1);
+            assert!(room.try_take(want, u64::MAX), "{want:?} in an empty one");
+            assert_eq!(room.is_there(want, 1), most == u64::MAX, "{want:?}");
+            assert!(room.resize(u64::MAX, 10));
+            room.free(1, 10, 1);
+            assert_eq!(room.held(), (0, 0));
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Asker {
     want: Want,

@@ -499,7 +499,8 @@ impl<P: Payload> Session<P> {
         } else {
             let awaited = self.recv[lane.index()].is_awaited();
             let patience = if awaited { 1 } else { ACK_PATIENCE };
-            self.timers.arm_by(Timer::Ack, now.after(self.config.limits.ack_delay * patience));
+            let delay = self.config.limits.ack_delay.saturating_mul(patience);
+            self.timers.arm_by(Timer::Ack, now.after(delay));
         }
     }
 

@@ -129,7 +129,7 @@ impl<P: Payload> RecvLane<P> {
     /// What the peer is to be told now. A window never shrinks.
     pub(crate) fn state(&self) -> LaneState {
         let window = self.done + self.in_hand + u64::from(self.window_messages);
-        let window_bytes = self.done_cost + self.in_hand_cost + self.window_bytes;
+        let window_bytes = self.window_bytes.saturating_add(self.done_cost + self.in_hand_cost);
         LaneState {
             received: self.received,
             window: self.told.window.max(Seq(window)),

@@ -151,7 +151,8 @@ impl Connection {
     }
 
     /// Takes room for one message of `len` data bytes and a front of up to 1 KiB, so that the send
-    /// itself can be synchronous: in a handler, say, with `ctx.wait`.
+    /// itself can be synchronous: in a handler, say, with `ctx.wait`. Who asks for more than the outbox
+    /// has waits until it is empty, and then has all of it.
     ///
     /// Dropping the future or the permit gives the room back. The future holds its own handle.
     ///
@@ -162,8 +163,9 @@ impl Connection {
         len: usize,
     ) -> impl Future<Output = Result<Permit, SendError>> + Send + 'static + use<> {
         let handle = self.handle.clone();
+        let bytes = (len as u64).saturating_add(FRONT_ROOM);
         async move {
-            let reserved = handle.reserve(len as u64 + FRONT_ROOM, false).await;
+            let reserved = handle.reserve(bytes, false).await;
             match reserved {
                 Ok(room) => Ok(Permit { room }),
                 Err(cause) => Err(SendError::SessionEnded { cause, message: None }),

@@ -228,6 +228,22 @@ async fn a_permit_is_room_and_a_dropped_one_gives_it_back() {
 }
 
 #[actix_rt::test]
+async fn s7_a_permit_for_more_than_there_is_has_the_outbox_for_itself() {
+    let one = Side::new(osd(1)).await;
+    let there = one.messenger.connect(EntityName::osd(2), "tcp://127.0.0.1:9").unwrap();
+    let permit = within(there.reserve(usize::MAX)).await.unwrap();
+    let second = there.reserve(usize::MAX);
+    futures::pin_mut!(second);
+    assert!(futures::poll!(&mut second).is_pending());
+    assert!(there.try_send(Note { n: 0 }).unwrap_err().is_full());
+    // What is sent takes as much as it has, and all else is there again.
+    permit.send(Note { n: 1 }).unwrap();
+    assert!(futures::poll!(&mut second).is_pending(), "not before it is empty");
+    there.abort();
+    assert!(matches!(within(second).await, Err(SendError::SessionEnded { .. })));
+}
+
+#[actix_rt::test]
 async fn over_the_peers_limit_is_too_large_and_comes_back() {
     let limits = Limits { data_max: 1000, ..Limits::default() };
     let (one, mut two) = (Side::new(osd(1)).await, Side::new(osd(2).limits(limits)).await);

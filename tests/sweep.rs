@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // Helpers are outside of `#[test]` functions.
 
 use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::process::Command;
@@ -120,6 +121,12 @@ fn planted() {
 }
 
 #[test]
+#[ignore = "as the one above, in another test of the process"]
+fn planted_too() {
+    sweep(20..30, run);
+}
+
+#[test]
 fn a_seed_that_fails_is_cut_down_to_the_one_fault_that_matters() {
     let charts = tempfile::tempdir().unwrap();
     let told = in_a_process("planted", charts.path(), ("NOBODY_READS_THIS", ""));
@@ -159,6 +166,30 @@ fn other_seeds_are_swept_on_demand() {
     assert!(told.contains("seed 4400: grows at"), "{told}");
     let told = in_a_process("planted", charts.path(), (SEEDS_VARIABLE, "4400"));
     assert!(told.contains("STELLATE_SEEDS is no range A..B"), "{told}");
+    for nothing in ["9..3", "7..7"] {
+        let told = in_a_process("planted", charts.path(), (SEEDS_VARIABLE, nothing));
+        assert!(told.contains("STELLATE_SEEDS has no seed in it"), "{nothing}: {told}");
+    }
+}
+
+#[test]
+fn two_tests_that_fail_on_one_seed_have_files_of_their_own() {
+    let charts = tempfile::tempdir().unwrap();
+    // Runs both.
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["planted", "--include-ignored", "--nocapture"]);
+    let output = command.env(CHARTS_VARIABLE, charts.path()).output().unwrap();
+    let told = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    let names: BTreeSet<String> = std::fs::read_dir(charts.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    for kind in [".txt", ".html", "-case.json"] {
+        let of_kind = names.iter().filter(|name| name.ends_with(kind)).collect::<Vec<_>>();
+        assert_eq!(of_kind.len(), 2, "{names:?}\n{told}");
+        assert!(names.contains(&format!("seed-20{kind}")), "{names:?}");
+        assert!(of_kind.iter().all(|name| told.contains(*name)), "{names:?}\n{told}");
+    }
 }
 
 #[test]

@@ -8,8 +8,10 @@
 
 mod case;
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use stellate_transport::trace::{TAPE_EVENTS_MAX, Tape};
 
@@ -28,7 +30,8 @@ pub const SEEDS_VARIABLE: &str = "STELLATE_SEEDS";
 pub const CASE_VARIABLE: &str = "STELLATE_CASE";
 
 /// The variable that names the directory for lines, charts and cases; the system's one for temporary
-/// files, if it is not set.
+/// files, if it is not set. They are called `seed-N`, and those of a second test of the process that
+/// has that seed `seed-N.TEST`; whoever writes them says so.
 pub const CHARTS_VARIABLE: &str = "STELLATE_CHARTS";
 
 /// Runs that looking for fewer faults may take, if nothing is said.
@@ -153,7 +156,10 @@ fn asked_for() -> Option<Range<u64>> {
     let asked = std::env::var(SEEDS_VARIABLE).ok()?;
     let seeds =
         asked.split_once("..").and_then(|(from, to)| Some(from.parse().ok()?..to.parse().ok()?));
-    Some(seeds.unwrap_or_else(|| panic!("{SEEDS_VARIABLE} is no range A..B: {asked:?}")))
+    let seeds = seeds.unwrap_or_else(|| panic!("{SEEDS_VARIABLE} is no range A..B: {asked:?}"));
+    // A test that ran nothing would pass.
+    assert!(!seeds.is_empty(), "{SEEDS_VARIABLE} has no seed in it, A must be below B: {asked:?}");
+    Some(seeds)
 }
 
 /// Plays a case, records it, and says what comes of it.
@@ -203,8 +209,19 @@ fn cut(
     }
 }
 
+/// What a seed's files are called: `seed-N`, or `seed-N.TEST` if another test of this process has
+/// that name already, by the name of its thread.
 fn stem(seed: u64) -> String {
-    format!("seed-{seed}")
+    static FIRST: Mutex<BTreeMap<u64, String>> = Mutex::new(BTreeMap::new());
+    let thread = std::thread::current();
+    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
+    let plain = |letter| if is_plain(letter) { letter } else { '-' };
+    let test: String = thread.name().unwrap_or("unnamed").chars().map(plain).collect();
+    let mut first = FIRST.lock().unwrap_or_else(PoisonError::into_inner);
+    match *first.entry(seed).or_insert_with(|| test.clone()) == test {
+        true => format!("seed-{seed}"),
+        false => format!("seed-{seed}.{test}"),
+    }
 }
 
 fn place() -> PathBuf {

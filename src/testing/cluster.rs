@@ -79,6 +79,7 @@ mod life;
 mod nic;
 mod node;
 mod outcome;
+mod panics;
 mod play;
 mod running;
 mod script;
@@ -112,6 +113,7 @@ pub use self::fabric::Fabric;
 pub use self::nic::NicFault;
 pub use self::node::NodeHandle;
 pub use self::outcome::Outcome;
+pub(in crate::testing) use self::panics::are_breaches;
 pub use self::running::Running;
 pub use self::script::{Action, NodeName, Script, Step};
 pub(in crate::testing) use self::stand_in::played_instead;
@@ -231,7 +233,8 @@ impl Cluster {
     /// settled, and lets them finish. A breach ends it where it is seen.
     ///
     /// # Panics
-    /// If `drive` does; as [`virtual_time`](super::virtual_time) otherwise.
+    /// If `drive` does, which in a [`sweep`](super::sweep) is a breach, `panic`; as
+    /// [`virtual_time`](super::virtual_time) otherwise.
     pub fn run(self, drive: impl AsyncFnOnce(Running)) -> Outcome {
         let Self { seed, fabric, quality, nodes, script, checkers, settle_within, record, sink } =
             self;
@@ -298,7 +301,8 @@ async fn phases(
     running.start_all().await;
     let begin = Instant::now();
     let played = play::play(running, script, begin);
-    futures::future::join(drive(running.clone()), played).await;
+    let drive = panics::watch(desk, drive(running.clone()));
+    futures::future::join(drive, played).await;
     running.heal().await;
     if let Some(first) = running.names().first() {
         desk.tell(*first, 0, Told::Healed);

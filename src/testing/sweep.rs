@@ -16,7 +16,7 @@ use std::sync::{Mutex, PoisonError};
 use stellate_transport::trace::{TAPE_EVENTS_MAX, Tape};
 
 use super::chart::Chart;
-use super::cluster::{Breach, Outcome};
+use super::cluster::{Breach, Outcome, are_breaches};
 
 pub use self::case::FaultCase;
 
@@ -59,7 +59,8 @@ pub const SHRINK_RUNS: u32 = 100;
 /// ```
 ///
 /// # Panics
-/// If a promise does not hold; if the same seed gives another run the second time (D1), since then
+/// If a promise does not hold, or what the test does to the cluster panics, say in an `assert!`, which
+/// is a breach as any other; if the same seed gives another run the second time (D1), since then
 /// something in it depends on more than the seed; if `run` does; if a variable makes no sense.
 #[track_caller]
 pub fn sweep(seeds: Range<u64>, run: impl Fn(u64, usize) -> Outcome) {
@@ -93,6 +94,7 @@ impl Sweep {
     /// As [`sweep`].
     #[track_caller]
     pub fn run(self, run: impl Fn(u64, usize) -> Outcome) {
+        let run = |seed, record| are_breaches(|| run(seed, record));
         if let Ok(path) = std::env::var(CASE_VARIABLE) {
             return replay(Path::new(&path), run);
         }
@@ -116,7 +118,7 @@ impl Sweep {
                 let again = run(seed, TAPE_EVENTS_MAX);
                 same(seed, &again, &outcome);
                 let told = told(&again, &stem(seed));
-                let cut = cut(&outcome, seed, breach, self.shrink_runs, &run);
+                let cut = cut(&outcome, seed, breach, self.shrink_runs, run);
                 panic!(
                     "seed {seed}: {breach}\n{told}\n{cut}again: {SEED_VARIABLE}={seed}, and this test"
                 );

@@ -8,6 +8,7 @@
 use std::any::Any;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::testing::Rng;
@@ -15,10 +16,16 @@ use crate::testing::Rng;
 /// Longest file, bytes: 1 GiB. A write beyond it fails, as on a full disk.
 pub const FILE_MAX: u64 = 1 << 30;
 
-/// A node's disk. Cloning copies a handle; the next life of the node has the same.
+/// A node's disk, as a life of the node has it. Cloning copies a handle; the next life has another
+/// handle to the same disk.
+///
+/// When its life is over a handle still reads, and changes nothing any more, whatever it is told:
+/// nobody is there who writes. [`Running::disk`](super::Running::disk) is for the test.
 #[derive(Clone)]
 pub struct Disk {
     platter: Arc<Mutex<Platter>>,
+    /// The life that this handle is of.
+    is_over: Arc<AtomicBool>,
 }
 
 struct Platter {
@@ -63,7 +70,21 @@ impl Disk {
     pub(crate) fn new(seed: u64) -> Self {
         let rng = Rng::fork(seed, "disk");
         let platter = Platter { files: BTreeMap::new(), kept: BTreeMap::new(), rng };
-        Self { platter: Arc::new(Mutex::new(platter)) }
+        Self { platter: Arc::new(Mutex::new(platter)), is_over: Arc::default() }
+    }
+
+    /// The disk, as another life has it.
+    pub(super) fn of_a_life(&self) -> Self {
+        Self { platter: self.platter.clone(), is_over: Arc::default() }
+    }
+
+    /// The life of this handle is over.
+    pub(super) fn end(&self) {
+        self.is_over.store(true, Ordering::Relaxed);
+    }
+
+    fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Relaxed)
     }
 
     fn lock(&self) -> MutexGuard<'_, Platter> {
@@ -72,7 +93,9 @@ impl Disk {
 
     /// The file of that name, which is made if there is none.
     pub fn file(&self, name: &str) -> DiskFile {
-        self.lock().files.entry(name.to_owned()).or_default();
+        if !self.is_over() {
+            self.lock().files.entry(name.to_owned()).or_default();
+        }
         DiskFile { disk: self.clone(), name: name.to_owned() }
     }
 
@@ -83,7 +106,7 @@ impl Disk {
 
     /// Removes a file, at once and for good; whether there was one.
     pub fn remove(&self, name: &str) -> bool {
-        self.lock().files.remove(name).is_some()
+        !self.is_over() && self.lock().files.remove(name).is_some()
     }
 
     /// A value that survives crashes as it is: for daemons whose store is not the point. Made at
@@ -93,7 +116,16 @@ impl Disk {
     /// If there is one of that name that has another type.
     pub fn keep<T: Any + Send + Sync>(&self, name: &str, make: impl FnOnce() -> T) -> Arc<T> {
         let mut platter = self.lock();
-        let kept = platter.kept.entry(name.to_owned()).or_insert_with(|| Arc::new(make())).clone();
+        let kept = match platter.kept.get(name) {
+            Some(kept) => kept.clone(),
+            None => {
+                let made: Arc<dyn Any + Send + Sync> = Arc::new(make());
+                if !self.is_over() {
+                    platter.kept.insert(name.to_owned(), made.clone());
+                }
+                made
+            }
+        };
         drop(platter);
         match kept.downcast() {
             Ok(kept) => kept,
@@ -147,13 +179,19 @@ pub struct DiskFile {
 }
 
 impl DiskFile {
-    fn with<T>(&self, with: impl FnOnce(&mut File) -> T) -> T {
-        with(self.disk.lock().files.entry(self.name.clone()).or_default())
+    fn see<T>(&self, see: impl FnOnce(&File) -> T) -> T {
+        see(self.disk.lock().files.get(&self.name).unwrap_or(&File::default()))
+    }
+
+    fn change(&self, change: impl FnOnce(&mut File)) {
+        if !self.disk.is_over() {
+            change(self.disk.lock().files.entry(self.name.clone()).or_default());
+        }
     }
 
     /// Its length, bytes.
     pub fn len(&self) -> u64 {
-        self.with(|file| file.seen.len() as u64)
+        self.see(|file| file.seen.len() as u64)
     }
 
     /// Whether it has no bytes.
@@ -163,7 +201,7 @@ impl DiskFile {
 
     /// Up to `len` bytes from `at`; fewer at the end of the file.
     pub fn read_at(&self, at: u64, len: usize) -> Vec<u8> {
-        self.with(|file| {
+        self.see(|file| {
             let begin = usize::try_from(at).unwrap_or(usize::MAX).min(file.seen.len());
             let end = begin.saturating_add(len).min(file.seen.len());
             file.seen[begin..end].to_vec()
@@ -178,7 +216,7 @@ impl DiskFile {
         if at.saturating_add(bytes.len() as u64) > FILE_MAX {
             return Err(DiskFull);
         }
-        self.change(Write::At(at as usize, bytes.to_vec()));
+        self.write(Write::At(at as usize, bytes.to_vec()));
         Ok(())
     }
 
@@ -198,12 +236,12 @@ impl DiskFile {
         if len > FILE_MAX {
             return Err(DiskFull);
         }
-        self.change(Write::Len(len as usize));
+        self.write(Write::Len(len as usize));
         Ok(())
     }
 
-    fn change(&self, write: Write) {
-        self.with(|file| {
+    fn write(&self, write: Write) {
+        self.change(|file| {
             write.apply(&mut file.seen);
             file.pending.push_back(write);
         });
@@ -211,7 +249,7 @@ impl DiskFile {
 
     /// What was written so far survives every crash from now on.
     pub fn sync(&self) {
-        self.with(|file| {
+        self.change(|file| {
             for write in file.pending.drain(..) {
                 write.apply(&mut file.synced);
             }
@@ -251,6 +289,29 @@ mod tests {
         assert_eq!((file.len(), file.is_empty()), (2, false));
         assert_eq!(file.write_at(u64::MAX, b"x"), Err(DiskFull));
         assert_eq!(file.set_len(FILE_MAX + 1), Err(DiskFull));
+    }
+
+    #[test]
+    fn a_life_that_is_over_reads_and_changes_nothing() {
+        let disk = Disk::new(1);
+        let (old, new) = (disk.of_a_life(), disk.of_a_life());
+        let file = old.file("f");
+        file.append(b"old").unwrap();
+        file.sync();
+        let kept = old.keep("kept", || 7);
+        old.end();
+        disk.crash();
+        file.append(b"er").unwrap();
+        file.set_len(1).unwrap();
+        new.file("f").append(b"est").unwrap();
+        file.sync();
+        assert_eq!(file.read_at(0, 9), b"oldest");
+        assert!(!old.remove("f") && old.file("another").is_empty());
+        assert_eq!((kept, old.keep("never", || 8)), (old.keep("kept", || 9), Arc::new(8)));
+        assert_eq!(new.keep("never", || 9), Arc::new(9));
+        assert_eq!(new.files(), ["f"]);
+        // It has synced nothing of what the next life wrote.
+        assert_eq!(disk.lock().files["f"].synced, b"old");
     }
 
     #[test]

@@ -195,7 +195,7 @@ impl NodeHandle {
         self.inner.desk.elapsed()
     }
 
-    /// What survives a crash.
+    /// What survives a crash. After one, this life changes nothing of it any more.
     pub fn disk(&self) -> &Disk {
         &self.inner.disk
     }
@@ -236,6 +236,7 @@ impl NodeHandle {
 
     pub(super) fn die(&self) -> Vec<Messenger> {
         self.inner.alive.store(false, Ordering::Relaxed);
+        self.inner.disk.end();
         std::mem::take(&mut *lock(&self.inner.messengers))
     }
 }

@@ -91,6 +91,12 @@ impl Running {
         self.node(name)?.messengers().into_iter().next()
     }
 
+    /// The node's disk, to look at it and to change it while the node is down, too. `None` if there is
+    /// no such node.
+    pub fn disk(&self, name: EntityName) -> Option<Disk> {
+        Some(self.inner.nodes.borrow().get(&name)?.disk.clone())
+    }
+
     /// Whether the node runs.
     pub fn is_up(&self, name: EntityName) -> bool {
         self.node(name).is_some()
@@ -107,9 +113,16 @@ impl Running {
         life.spawn(task)
     }
 
-    /// The process dies, now: its node leaves the network without a word, and all its tasks are
-    /// dropped. Of its disk stays what was synced. Peers learn what the fabric tells them. Nothing
-    /// happens to a node that is down.
+    /// The process dies, now: its node leaves the network without a word, and its tasks are dropped.
+    /// Of its disk stays what was synced. Peers learn what the fabric tells them. Nothing happens to
+    /// a node that is down.
+    ///
+    /// Its tasks are its boot, its actors and what they have spawned on their contexts, what was
+    /// started with [`spawn_on`](Self::spawn_on), and what any of these has given to
+    /// `actix_rt::spawn` or `tokio::task::spawn_local`. What was given to `tokio::spawn`,
+    /// `spawn_blocking` or a thread is no task of a node, and goes on: it can neither change the
+    /// disk nor note anything any more, but what else it does is done. So spawn on the context of
+    /// an actor, or locally.
     pub fn crash(&self, name: EntityName) {
         if let Some(life) = self.take_life(name) {
             self.end(name, life);
@@ -215,7 +228,8 @@ impl Running {
         let (number, boot) = (slot.lives, slot.boot.clone());
         slot.lives += 1;
         let around = self.around();
-        let handle = NodeHandle::new(name, number, around, slot.clock.clone(), slot.disk.clone());
+        let handle =
+            NodeHandle::new(name, number, around, slot.clock.clone(), slot.disk.of_a_life());
         let life = Life::start();
         slot.now = Some((handle.clone(), life.clone()));
         drop(nodes);

@@ -167,11 +167,9 @@ impl SessionActor {
         begin: Begin,
     ) -> Recipe<Self> {
         let (owner, session) = (node.clone(), shared.clone());
-        let mut begin = Some(begin);
-        let built = Rc::new(Cell::new(false));
-        let was_built = built.clone();
+        let begin = Rc::new(Cell::new(Some(begin)));
+        let left = begin.clone();
         Recipe::with_context(move |ctx: &mut Context<Self>| {
-            built.set(true);
             let driver = Driver {
                 own: ctx.address(),
                 over: false,
@@ -211,12 +209,9 @@ impl SessionActor {
         })
         .on_exit(move |exit| {
             // Its tree went down before it was built: nothing is wrong with it.
-            let closed = !was_built.get() && exit.cause == Cause::Stopped;
-            died(
-                &owner,
-                &session,
-                if closed { EndCause::ClosedHere } else { EndCause::InternalFault },
-            );
+            let closed = left.take().is_some() && exit.cause == Cause::Stopped;
+            let cause = if closed { EndCause::ClosedHere } else { EndCause::InternalFault };
+            died(&owner, &session, cause);
         })
     }
 }

@@ -432,10 +432,7 @@ fn s4_v2_who_starts_again_does_not_drain_before() {
     // `a` backs off, `x` is down; now all of it is to start again.
     plan.handle(3 * MS, Input::Exited(first, panicked("boom")));
     plan.handle(3 * MS, Input::Exited(a, Cause::Stopped));
-    let starts: Vec<_> = std::iter::from_fn(|| plan.poll_output())
-        .filter_map(|o| if let Output::Start { node, .. } = o { Some(node) } else { None })
-        .collect();
-    assert_eq!(starts, [first]);
+    assert!(starts(&mut plan).iter().map(|(node, _)| node).eq([&first]));
     assert_eq!(plan.phase(x), Some(Phase::Down));
 }
 
@@ -461,13 +458,49 @@ fn s4_v2_a_group_of_which_one_drains_starts_again() {
     plan.handle(60 * MS, Input::Started(last));
     while plan.poll_output().is_some() {}
     plan.handle(61 * MS, Input::Exited(a, Cause::Stopped));
-    let starts: Vec<_> = std::iter::from_fn(|| plan.poll_output())
-        .filter_map(
-            |o| if let Output::Start { node, after } = o { Some((node, after)) } else { None },
-        )
-        .collect();
-    assert_eq!(starts, [(b, MS)]);
+    assert_eq!(starts(&mut plan), [(b, MS)]);
     assert_eq!((plan.phase(a), plan.phase(b)), (None, Some(Phase::Starting)));
+}
+
+/// S4: a group that went down by itself, while it turned out that all ends, drains as well.
+#[test]
+fn s4_v3_a_group_that_was_failing_when_its_tree_ended_drains() {
+    for fails in [false, true] {
+        let mut plan = Plan::new(Supervisor::default().intensity(0, MS));
+        plan.add_group(MS, "g", Supervisor::escalate()).unwrap();
+        let [x, a, y, z] = ["g/x", "g/a", "y", "z"].map(|name| {
+            let id = plan.add_child(MS, name, ChildOptions::default()).unwrap();
+            plan.handle(MS, Input::Started(id));
+            id
+        });
+        plan.handle(2 * MS, Input::Exited(a, panicked("boom")));
+        assert_eq!(plan.phase(x), Some(Phase::Stopping));
+        // All is to end, and the youngest is told first: the group is not told yet.
+        plan.handle(
+            2 * MS,
+            if fails { Input::Exited(z, panicked("boom")) } else { Input::Shutdown },
+        );
+        assert_eq!(plan.phase(if fails { y } else { z }), Some(Phase::Stopping));
+        plan.handle(3 * MS, Input::Exited(x, Cause::Stopped));
+        assert_eq!(starts(&mut plan).last(), Some(&(x, MS)));
+        for id in [z, y, x] {
+            if plan.phase(id) == Some(Phase::Stopping) {
+                plan.handle(4 * MS, Input::Exited(id, Cause::Stopped));
+            }
+        }
+        assert!(plan.is_empty(), "{plan:?}");
+        assert_eq!(plan.ended().unwrap().is_some(), fails);
+    }
+}
+
+/// Who is to start, and after which delay, of all that was ordered.
+fn starts(plan: &mut Plan) -> Vec<(NodeId, Duration)> {
+    let all = std::iter::from_fn(|| plan.poll_output());
+    all.filter_map(|output| match output {
+        Output::Start { node, after } => Some((node, after)),
+        _ => None,
+    })
+    .collect()
 }
 
 const SEEDS: u64 = 600;

@@ -51,7 +51,7 @@ impl Tree {
     ///
     /// # Errors
     ///
-    /// See [`TreeError`]; nothing has changed then.
+    /// [`TreeError::WrongKind`] in a rest-for-one group; else see [`TreeError`]. Nothing has changed then.
     pub fn outer_supervisor(&self, path: &str, spec: Supervisor) -> Result<Self, TreeError> {
         let base = self.absolute(path);
         self.shared.change(|core| core.plan.add_outer_group(core.now, &base, spec))?;

@@ -1,7 +1,6 @@
 //! Children that are built once more for what they owe: they failed while they drained, or were down
 //! when they, or their group, were told to stop.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::super::cause::Cause;
@@ -30,20 +29,19 @@ impl Plan {
         if !self.ends(id) {
             return false;
         }
-        let spent: BTreeSet<_> = match self.group(id) {
-            Some(group) => group.down.iter().copied().filter(|id| self.is_spent(*id)).collect(),
-            None => return false,
-        };
-        let Some(group) = self.group_mut(id).filter(|group| !group.drains && !group.at_once) else {
+        let Some(group) = self.group(id).filter(|group| !group.drains && !group.at_once) else {
             return false;
         };
-        (group.drains, group.told) = (true, false);
-        group.undrained = group.down.difference(&spent).copied().collect();
+        let undrained = group.down.iter().copied().filter(|id| !self.is_spent(*id)).collect();
+        let Some(group) = self.group_mut(id) else {
+            return false;
+        };
+        (group.drains, group.told, group.undrained) = (true, false, undrained);
         !group.undrained.is_empty()
     }
 
     fn is_spent(&self, id: NodeId) -> bool {
-        self.nodes.get(&id).is_some_and(|node| node.spent && matches!(node.kind, Kind::Child(_)))
+        self.nodes.get(&id).is_some_and(|node| node.spent)
     }
 
     /// A child, or a group, that is down is to go alone. Whether it is first given its time to drain, now
